@@ -1,0 +1,358 @@
+"""The stream from points to a graph, top to bottom: scan, probe, then rounds until the recall is measured."""
+
+from __future__ import annotations
+
+import time
+import uuid
+import warnings
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from typing import Any
+
+from .graph import Graph, open_graph
+from .runtime.cluster import executor_for, machine_memory, store_lazily
+from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
+from .runtime.serial import Executor
+from .stages.draw import plan_draw
+from .stages.local import plan_local
+from .stages.merge import plan_merge
+from .stages.probe import plan_probe, plan_truth
+from .stages.publish import plan_publish
+from .stages.route import plan_route
+from .stages.scan import plan_scan
+from .storage import graph as store
+from .storage import mailbox
+from .storage.source import Source, is_dask_array, open_source
+from .storage.spool import Spool
+from .values.errors import BudgetError, SpecError, StoreError
+from .values.partitioning import first_width, make_plan, make_units, next_width, pieces_of
+from .values.plan import Job, Layout, Plan, Report, Stage
+from .values.recall import EXACT, Recall, estimate_recall
+from .values.spec import BuildSpec, format_bytes, parse_bytes
+
+# A round that adds less than this to a measured recall is the last: more of them would not reach the target.
+LEAST_GAIN = 0.002
+# Parameters that may differ when a build goes on: they do not change what a round computes.
+FREE = ("memory_limit", "max_rounds")
+
+
+def plan(
+    source: Any,
+    n_neighbors: int = 15,
+    metric: str = "euclidean",
+    metric_params: dict[str, Any] | None = None,
+    target_recall: float = 0.95,
+    max_rounds: int = 8,
+    memory_limit: int | str | None = None,
+    client: Any = None,
+    random_state: int = 0,
+    *,
+    component: str | None = None,
+    n_workers: int | None = None,
+) -> Plan:
+    """What build() would do with the same arguments, and what it would take; nothing is read but metadata.
+
+    BudgetError, SpecError and InputError are raised as by build().
+    """
+    limit = parse_bytes(memory_limit)
+    spec = BuildSpec(n_neighbors, metric, metric_params, target_recall, max_rounds, limit, random_state)
+    with executor_for(client, limit, n_workers) as executor:
+        if is_dask_array(source):
+            return _plan_for(spec, executor, *_shape_of_lazy(source))
+        opened = open_source(source, component)
+        return _plan_for(spec, executor, opened.n, opened.d, opened.dtype.name)
+
+
+def build(
+    source: Any,
+    out: Any = None,
+    n_neighbors: int = 15,
+    metric: str = "euclidean",
+    metric_params: dict[str, Any] | None = None,
+    target_recall: float = 0.95,
+    max_rounds: int = 8,
+    memory_limit: int | str | None = None,
+    client: Any = None,
+    scratch: Any = None,
+    random_state: int = 0,
+    resume: bool = True,
+    progress: Listener | bool | None = None,
+    *,
+    component: str | None = None,
+    n_workers: int | None = None,
+) -> Graph:
+    """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
+
+    source: path or URL of a Zarr array or group (`component` names the array in it), of a .npy, .fbin, .u8bin, .i8bin,
+    .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap: n x d numbers. out: path or URL that does not
+    exist yet, or holds an unfinished build of the same points with the same parameters, which goes on at its last
+    committed round unless `resume` is False; None for a temporary graph that goes with the returned object. n_neighbors: per row, self excluded.
+    metric: euclidean, sqeuclidean, cosine or inner_product. max_rounds: give up after so many, with a warning.
+    memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
+    current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
+    lie, on a disk that all workers see; by default inside `out`. random_state: the same bytes for the same seed and plan.
+    progress: True, False, or a function that is called with each event.
+
+    Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
+    would fit), StoreError (damaged input or graph), StageError.
+    """
+    limit = parse_bytes(memory_limit)
+    spec = BuildSpec(n_neighbors, metric, metric_params, target_recall, max_rounds, limit, random_state)
+    listen = progress if callable(progress) else silent
+    with ExitStack() as stack:
+        spool = stack.enter_context(Spool(out, scratch))
+        place, opened = spool.out, None
+        if not is_dask_array(source):
+            # Whatever is wrong with the arguments is said before a cluster starts.
+            opened = open_source(source, component)
+            spec.check_rows(opened.n)
+            store.check_apart(place, opened.location)
+        check_output(place, resume)
+        executor = stack.enter_context(executor_for(client, limit, n_workers))
+        reachable = _within_reach(opened if opened is not None else source, executor, spool)
+        _run(Build(spec, reachable, place, spool.scratch, executor, listen))
+        graph = open_graph(place)
+        graph.folder = spool.folder
+        return graph
+
+
+def check_output(place: str, resume: bool) -> None:
+    """SpecError if `place` holds anything but an unfinished build that may go on."""
+    facts = store.facts_of(place)
+    if facts is None:
+        return
+    if facts["state"] == "complete":
+        raise SpecError(f"{place} holds a finished graph; open it with open_graph, or choose another output")
+    if not resume:
+        raise SpecError(f"{place} holds an unfinished build; resume it, delete it, or choose another output")
+
+
+def _shape_of_lazy(source: Any) -> tuple[int, int, str]:
+    if source.ndim != 2:
+        raise SpecError(f"points are a 2-d array, this dask array has shape {source.shape}")
+    name = source.dtype.name if source.dtype.name in ("float16", "uint8", "int8") else "float32"
+    return int(source.shape[0]), int(source.shape[1]), name
+
+
+def _plan_for(spec: BuildSpec, executor: Executor, n: int, d: int, dtype: str) -> Plan:
+    limits = [limit for limit in (spec.memory_limit, executor.memory) if limit]
+    memory = min(limits, default=machine_memory())
+    return make_plan(
+        spec, n, d, dtype, worker_memory=memory, workers=executor.workers, threads=executor.threads
+    )
+
+
+def _within_reach(source: Any, executor: Executor, spool: Spool) -> Source:
+    """The source where every worker can read it: arrays that live in this process are spooled to disk if need be."""
+    if is_dask_array(source):
+        n, d, dtype = _shape_of_lazy(source)
+        target = spool.target(n, d, dtype)
+        store_lazily(executor, source.astype(dtype), target)
+        return spool.spooled()
+    if source.resident and not executor.in_process:
+        return spool.copy(source)
+    return source
+
+
+class Build:
+    """One build under way: what was asked, where, by whom it is run, and the facts as they stand in the store."""
+
+    def __init__(
+        self, spec: BuildSpec, source: Source, out: str, scratch: str, executor: Executor, listen: Listener
+    ) -> None:
+        self.spec, self.source, self.out = spec, source, out
+        self.executor, self.listen = executor, listen
+        self.peak = 0
+        found = store.facts_of(out)
+        if found is None:
+            self.plan = _plan_for(spec, executor, source.n, source.d, source.dtype.name)
+            self.facts = self._first_facts(scratch)
+            self._check_disk()
+        else:
+            self.facts = check_same(found, spec, source, out)
+            self.plan = self._plan_of(found)
+        layout = self.plan.layout
+        threads = executor.threads if layout.partitions == 1 else 1
+        place = f"{self.facts['scratch']}/{self.facts['uuid']}"
+        self.job = Job(self.facts["uuid"], spec, layout, source.spec, out, place, threads)
+
+    def run(self, stage: Stage) -> list[Report]:
+        """Run a stage and keep the largest peak that a worker reported."""
+        reports = self.executor.run(stage, self.job, self.listen)
+        self.peak = max([self.peak, *(report.peak for report in reports)])
+        return reports
+
+    def commit(self, **changes: Any) -> None:
+        """Write changed facts: what they say holds from now on."""
+        self.facts |= changes
+        store.commit(self.out, self.facts)
+
+    def _plan_of(self, found: dict[str, Any]) -> Plan:
+        """The plan of an interrupted build: its layout as it was, if the workers of today can hold it."""
+        today = _plan_for(self.spec, self.executor, self.source.n, self.source.d, self.source.dtype.name)
+        was = replace(today, layout=Layout(**found["layout"]))
+        cap, room = was.layout.cap, today.layout.cap
+        if today.layout.partitions > 1 and cap > room:
+            raise BudgetError(
+                f"this build holds partitions of {cap:,} rows, but workers of {format_bytes(today.worker_memory)} "
+                f"hold {room:,}; resume it with the memory it began with, or build anew"
+            )
+        return today if was.layout == today.layout else was
+
+    def _first_facts(self, scratch: str) -> dict[str, Any]:
+        return {
+            "uuid": uuid.uuid4().hex,
+            "state": "building",
+            "n": self.source.n,
+            "d": self.source.d,
+            "n_neighbors": self.spec.n_neighbors,
+            "metric": self.spec.metric,
+            "spec": self.spec.to_json(),
+            "layout": asdict(self.plan.layout),
+            "source": {"location": self.source.location, "fingerprint": self.source.fingerprint()},
+            "scratch": scratch,
+            "rounds": [],
+            "recall": None,
+        }
+
+    def _check_disk(self) -> None:
+        for place, need in ((self.facts["scratch"], self.plan.disk), (self.out, self.plan.graph)):
+            free = store.free_bytes(place)
+            if free is not None and need > free:
+                raise BudgetError(
+                    f"{place} needs {format_bytes(need)}, but its disk has {format_bytes(free)} free; "
+                    "name a scratch directory on a larger disk"
+                )
+
+
+def check_same(found: dict[str, Any], spec: BuildSpec, source: Source, out: str) -> dict[str, Any]:
+    """The facts of an unfinished build, if it is of the same points with the same parameters; else SpecError."""
+    now = spec.to_json()
+    differ = [name for name in now if name not in FREE and found["spec"].get(name) != now[name]]
+    if differ:
+        said = ", ".join(f"{name}={found['spec'].get(name)!r} (now {now[name]!r})" for name in differ)
+        raise SpecError(f"{out} holds an unfinished build with {said}; use the same, or another output")
+    if found["source"]["fingerprint"] != source.fingerprint():
+        raise StoreError(
+            f"the points at {source.location} changed since the build at {out} began; build anew"
+        )
+    return found
+
+
+def _run(build: Build) -> None:
+    start = time.perf_counter()
+    build.listen(BuildStart(build.plan, len(build.facts["rounds"])))
+    if store.facts_of(build.out) is None:
+        store.create(build.out, build.facts)
+    mailbox.create(build.job.scratch)
+    prepare(build)
+    recall = rounds(build)
+    publish(build, recall)
+    reached = recall.exact or recall.estimate >= build.spec.target_recall
+    if not reached:
+        warnings.warn(
+            f"target_recall={build.spec.target_recall} was not reached: measured {recall} after "
+            f"{len(build.facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors",
+            stacklevel=4,
+        )
+    build.listen(BuildEnd(recall, reached, time.perf_counter() - start, build.peak))
+
+
+def prepare(build: Build) -> None:
+    """Check every number, keep sampled rows aside, and solve the probe rows."""
+    try:
+        scanned = build.run(plan_scan(build.job))
+    except Exception:
+        # Nothing was computed yet that would be worth keeping: leave no trace of a build that cannot be.
+        if not build.facts["rounds"]:
+            store.drop(build.out)
+        raise
+    zero_rows = any(report.counters["zero_rows"] for report in scanned)
+    radius = max(report.counters["radius"] for report in scanned)
+    build.job = replace(build.job, zero_rows=zero_rows, radius=radius)
+    if build.job.layout.probes:
+        build.run(plan_probe(build.job))
+        build.run(plan_truth(build.job))
+
+
+def rounds(build: Build) -> Recall:
+    """Rounds until the recall is reached, as many as are allowed, or until they stop to help; the last one's recall."""
+    n, k, layout = build.source.n, build.spec.n_neighbors, build.job.layout
+    done = build.facts["rounds"]
+    while True:
+        if done and finished(build, done):
+            return Recall(**done[-1]["recall"])
+        width = next_width(done[-1]["width"], k, n, layout.partitions) if done else first_width(k, n)
+        number = len(done) + 1
+        store.create_round(build.out, number, n, width, layout.block_rows)
+        one_round = whole_round if layout.partitions == 1 else exchange_round
+        reports = one_round(build, number, width, done[-1]["width"] if done else 0)
+        recall, short = measure(build, reports)
+        entry = {
+            "number": number,
+            "width": width,
+            "recall": recall.to_json(),
+            "short": short,
+            "peak": build.peak,
+        }
+        build.commit(rounds=[*done, entry], recall=recall.to_json())
+        done = build.facts["rounds"]
+        build.listen(RoundEnd(number, width, recall))
+        mailbox.drop(build.job.scratch, str(number))
+        if number > 1:
+            store.drop_round(build.out, number - 1)
+
+
+def finished(build: Build, done: list[dict[str, Any]]) -> bool:
+    """Whether the committed rounds are enough, or further ones would not help."""
+    last = done[-1]["recall"]
+    if last["exact"]:
+        return True
+    if last["estimate"] >= build.spec.target_recall and not done[-1]["short"]:
+        return True
+    if len(done) >= build.spec.max_rounds:
+        return True
+    widest = next_width(
+        done[-1]["width"], build.spec.n_neighbors, build.source.n, build.job.layout.partitions
+    )
+    grew = [one["recall"]["estimate"] for one in done[-3:]]
+    return len(grew) == 3 and widest == done[-1]["width"] and max(grew) - grew[0] < LEAST_GAIN
+
+
+def whole_round(build: Build, number: int, width: int, before: int) -> list[Report]:
+    """A round where everything is one partition: fresh leaves over the present lists."""
+    return build.run(plan_local(build.job, number, width, []))
+
+
+def exchange_round(build: Build, number: int, width: int, before: int) -> list[Report]:
+    """A round of exchange: fresh pivots, every row to its partitions, each partition alone, and the lists merged."""
+    job = build.job
+    build.run(plan_draw(job, number))
+    build.run(plan_route(job, number, before))
+    offsets = mailbox.offsets(job.scratch, number, job.layout.blocks)
+    units = make_units(offsets, job.layout.cap, least=4 * width)
+    build.run(plan_local(job, number, width, units))
+    return build.run(plan_merge(job, number, width, pieces_of(units, job.layout.blocks)))
+
+
+def measure(build: Build, reports: list[Report]) -> tuple[Recall, int]:
+    """The recall that the reports of a round add up to, and how many rows still lack neighbours."""
+
+    def total(name: str) -> float:
+        return sum(report.counters.get(name, 0) for report in reports)
+
+    if build.job.layout.exact:
+        return EXACT, int(total("short"))
+    recall = estimate_recall(total("probes"), total("hits"), total("squares"), build.spec.n_neighbors)
+    return recall, int(total("short"))
+
+
+def publish(build: Build, recall: Recall) -> None:
+    """Write the finished arrays, then say so in one piece, then clean up."""
+    last = build.facts["rounds"][-1]
+    layout = build.job.layout
+    store.create_result(build.out, build.source.n, build.spec.n_neighbors, layout.block_rows)
+    build.run(plan_publish(build.job, last["number"], last["width"]))
+    build.commit(state="complete", recall=recall.to_json())
+    mailbox.drop(build.job.scratch, "")
+    store.drop_round(build.out, last["number"])

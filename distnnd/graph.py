@@ -1,0 +1,103 @@
+"""A finished graph as the user holds it: two Zarr arrays, what is known of them, and views for other tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .runtime.cluster import lazy_blocks
+from .stages import views
+from .storage import graph as store
+from .values.errors import StoreError
+from .values.recall import Recall
+from .values.spec import format_bytes
+
+
+class Graph:
+    """The k nearest neighbours of every row, opened for reading: opening costs metadata only.
+
+    indices: Zarr array int64[n, k], self excluded; distances: float32[n, k], ascending by (distance, id).
+    """
+
+    def __init__(self, location: str, facts: dict[str, Any]) -> None:
+        self.location = location
+        self.facts = facts
+        self.indices, self.distances = store.result_arrays(location)
+        self.folder: Any = None  # of a temporary graph: deleted with this object
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return int(self.facts["n"])
+
+    @property
+    def n_neighbors(self) -> int:
+        """Neighbours per row, self excluded."""
+        return int(self.facts["n_neighbors"])
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+        return str(self.facts["metric"])
+
+    @property
+    def recall(self) -> Recall:
+        """The measured recall, with its interval."""
+        return Recall(**self.facts["recall"])
+
+    def to_numpy(self, include_self: bool = False) -> tuple[Any, Any]:
+        """The whole graph in memory: ids int64[n, k] and distances float32[n, k]; with self first, k + 1 columns."""
+        return views.to_numpy(self.location, self.n, include_self)
+
+    def to_csr(self, include_self: bool = True, mode: str = "distance") -> Any:
+        """scipy CSR float32[n, n] with a constant number of entries a row in the order of distance.
+
+        include_self: the row itself first, as an explicit zero; mode: "distance", or "connectivity" for ones.
+        """
+        return views.to_csr(self.location, self.n, include_self, mode)
+
+    def symmetrize(self, how: str = "max") -> Any:
+        """scipy CSR of distances with both directions of every edge; how: "max", "min" or "mean" where they differ.
+
+        An edge that stands in one direction only counts as it stands.
+        """
+        return views.symmetrize(self.location, self.n, how)
+
+    def to_dask(self) -> tuple[Any, Any]:
+        """indices and distances as lazy dask arrays, a block a chunk."""
+        return lazy_blocks(self.indices), lazy_blocks(self.distances)
+
+    def verify(self, source: Any = None, rows: int = 1000) -> dict[str, Any]:
+        """Read every chunk and check each row: distinct valid ids, finite ascending distances, each chunk unharmed.
+
+        source: the points; if given, the distances of `rows` random rows are recomputed too. Returns what was checked;
+        StoreError names the first row or chunk that breaks a promise.
+        """
+        return views.verify(self.location, self.facts, source, rows)
+
+    def info(self) -> dict[str, Any]:
+        """n, d, n_neighbors, metric, state, rounds, recall, format_version, bytes."""
+        names = ("n", "d", "n_neighbors", "metric", "state", "format_version", "recall", "rounds")
+        size = self.indices.nbytes + self.distances.nbytes
+        return {name: self.facts[name] for name in names} | {"bytes": size, "location": self.location}
+
+    def __repr__(self) -> str:
+        size = format_bytes(self.indices.nbytes + self.distances.nbytes)
+        return (
+            f"<distnnd.Graph {self.n:,} rows, {self.n_neighbors} neighbours, {self.metric}, "
+            f"recall {self.recall}, {size} at {self.location}>"
+        )
+
+
+def open_graph(location: Any) -> Graph:
+    """The graph at a path or URL. StoreError if none is there, or says how to finish one that is not complete."""
+    place = store.place_of(location)
+    facts = store.facts_of(place)
+    if facts is None:
+        raise StoreError(f"there is no graph at {place}")
+    if facts["state"] != "complete":
+        done = len(facts["rounds"])
+        raise StoreError(
+            f"the graph at {place} is not finished ({done} round(s) committed); run the same build again, "
+            "or `distnnd resume`, and it goes on from there"
+        )
+    return Graph(place, facts)

@@ -1,0 +1,146 @@
+"""Lists of one row that several partitions found become one: the k nearest by (distance, id), no id twice.
+
+The operation is commutative, associative and idempotent as long as a pair has the same distance everywhere, which is
+what the canonical surrogate is for. So retries, late tasks and their order cannot change a graph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .jit import kernel
+from .neighbours import FRESH, OLD, Lists, empty, insert
+from .random import below as random_below
+from .random import mix
+from .rows import surrogate
+
+
+@kernel
+def fold(lists, rows, ids, distances):
+    """Offer each entry of ids[i], distances[i] to list rows[i]; ids: int64[m, w], -1 for none."""
+    for i in range(rows.size):
+        for slot in range(ids.shape[1]):
+            if ids[i, slot] < 0 or not insert(
+                lists, rows[i], ids[i, slot], distances[i, slot], np.uint8(FRESH)
+            ):
+                # Both lists ascend: once an entry is too far, so are the rest; one that is known may be followed by better.
+                last = lists.ids.shape[1] - 1
+                if ids[i, slot] < 0 or distances[i, slot] > lists.distances[rows[i], last]:
+                    break
+
+
+@kernel
+def table_of(rows):
+    """Hash table of the rows of a partition: int32 positions, -1 free; a repeated row keeps its first position.
+
+    Returns the table and bool[m]: whether a row stands here for the first time. rows: int64[m].
+    """
+    size = 16
+    while size < 2 * rows.size:
+        size *= 2
+    table = np.full(size, -1, np.int32)
+    first_time = np.ones(rows.size, np.bool_)
+    for i in range(rows.size):
+        at = np.int64(mix(0, rows[i]) & np.uint64(size - 1))
+        while table[at] >= 0 and rows[table[at]] != rows[i]:
+            at = (at + 1) & (size - 1)
+        if table[at] >= 0:
+            first_time[i] = False
+        else:
+            table[at] = i
+    return table, first_time
+
+
+@kernel
+def localise(ids, table, rows, first, state, lists):
+    """Write the incoming ids of the rows from `first` on as local labels.
+
+    ids: int64[m, w]. A neighbour that is in the partition becomes its position there and takes `state`; one that is
+    elsewhere becomes -2 - slot, by which its id is found again.
+    """
+    size = table.size
+    for i in range(ids.shape[0]):
+        for slot in range(ids.shape[1]):
+            wanted = ids[i, slot]
+            label, what = np.int32(-2 - slot), np.uint8(OLD)
+            if wanted < 0:
+                label = np.int32(-1)
+            else:
+                at = np.int64(mix(0, wanted) & np.uint64(size - 1))
+                while table[at] >= 0 and rows[table[at]] != wanted:
+                    at = (at + 1) & (size - 1)
+                if table[at] >= 0:
+                    label, what = table[at], np.uint8(state)
+            lists.ids[first + i, slot] = label
+            lists.state[first + i, slot] = what
+
+
+@kernel
+def globalise(lists, rows, known, positions):
+    """The ids of the lists at `positions` as global ids: int64[m, w]. known: int64[., w], ids as they came in."""
+    width = lists.ids.shape[1]
+    ids = np.full((positions.size, width), -1, np.int64)
+    for i in range(positions.size):
+        for slot in range(width):
+            label = lists.ids[positions[i], slot]
+            if label >= 0:
+                ids[i, slot] = rows[label]
+            elif label <= -2:
+                ids[i, slot] = known[positions[i], -2 - label]
+    return ids
+
+
+@kernel
+def permute(block, order):
+    """Rows of `block` into the given order, in place: row i becomes what row order[i] was. order: a permutation."""
+    done = np.zeros(order.size, np.bool_)
+    held = np.empty(block.shape[1], block.dtype)
+    for start in range(order.size):
+        if done[start]:
+            continue
+        held[:] = block[start]
+        at = start
+        while True:
+            done[at] = True
+            source = order[at]
+            if source == start:
+                block[at] = held
+                break
+            block[at] = block[source]
+            at = source
+
+
+@kernel
+def fill(points, form, lists, present, seed, first, last):
+    """Give rows whose lists have room random companions, so that every list can be full and no row stands alone."""
+    m, width = lists.ids.shape
+    for row in range(first, last):
+        if not present[row]:
+            continue
+        tries = 0
+        while lists.ids[row, width - 1] == -1 and tries < 8 * width:
+            label = random_below(seed + tries, row, m)
+            tries += 1
+            if label != row and present[label]:
+                insert(
+                    lists, row, np.int32(label), surrogate(points, row, points, label, form), np.uint8(FRESH)
+                )
+
+
+@kernel
+def count_hits(lists, rows, thresholds, k):
+    """For each probe row the share of its k neighbours that are as near as the k-th true one: float64[p]."""
+    hits = np.zeros(rows.size, np.float64)
+    for i in range(rows.size):
+        for slot in range(k):
+            if lists.ids[rows[i], slot] >= 0 and lists.distances[rows[i], slot] <= thresholds[i]:
+                hits[i] += 1.0 / k
+    return hits
+
+
+def widened(ids: np.ndarray, distances: np.ndarray, width: int) -> Lists:
+    """Lists of `width` places that begin with the given ones: int64 ids and float32 distances of fewer places."""
+    lists = empty(len(ids), width, np.int64)
+    lists.ids[:, : ids.shape[1]] = ids
+    lists.distances[:, : ids.shape[1]] = distances
+    return lists

@@ -1,0 +1,175 @@
+"""The random-pivot tree: rows descend to their nearest pivots, down to overlapping leaves.
+
+At each level a node that is too large draws pivots among its rows, one for each child; every row compares itself with
+the children of all nodes it stands in and keeps the `fanout` nearest. With two pivots a node and fanout 1 this is the
+random-projection tree (the hyperplane between two random rows: Dasgupta and Freund 2008). With more it is overlapping
+ball carving (Rubel et al. 2026, PiPNN, section 4). A node that carving cannot shrink, a run of identical rows say, is
+dealt out at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .jit import kernel
+from .leaves import Groups, group_rows, join
+from .neighbours import Lists, empty
+from .random import below, seed_of
+from .rows import Form
+
+Each = Callable[[Callable[..., Any], Iterable[tuple[int, int]]], list[Any]]
+DEEPEST = 40
+
+
+class Shape(NamedTuple):
+    """How a tree grows. leaf: rows a child aims at, copies included; largest: rows a leaf may have at most.
+
+    pivots: children of a node at most; fanout: leaves a row ends in at most.
+    """
+
+    leaf: int
+    largest: int
+    pivots: int
+    fanout: int
+
+
+class Leaves(NamedTuple):
+    """Where rows ended. slots: int32[m, fanout], the leaf of each place by nearness, -1 for none; count: of leaves."""
+
+    slots: np.ndarray
+    count: int
+    compared: int
+
+
+def serial(function: Callable[..., Any], ranges: Iterable[tuple[int, int]]) -> list[Any]:
+    """Call function(first, last) for each range, one after the other."""
+    return [function(first, last) for first, last in ranges]
+
+
+def even_ranges(weights: np.ndarray, parts: int) -> list[tuple[int, int]]:
+    """Cut 0 .. len(weights) into at most `parts` ranges of about equal weight."""
+    total = np.concatenate([[0], np.cumsum(weights, dtype=np.float64)])
+    cuts = np.searchsorted(total, np.linspace(0, total[-1], parts + 1))
+    cuts[0], cuts[-1] = 0, len(weights)
+    return [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]
+
+
+def slot_groups(slots: np.ndarray, count: int) -> list[Groups]:
+    """For each place of a row its groups by node: one list of groups a column of `slots`."""
+    return [Groups(*group_rows(np.ascontiguousarray(column), count)) for column in slots.T]
+
+
+def all_members(slots: np.ndarray, count: int) -> Groups:
+    """Groups of all rows by node, whatever the place a node has in the row."""
+    groups = Groups(*group_rows(np.ascontiguousarray(slots).ravel(), count))
+    return Groups(groups.rows // np.int32(slots.shape[1]), groups.starts)
+
+
+@kernel
+def draw_pivots(members, pivot_starts, seed):
+    """For each node draw as many of its members as it gets pivots, no row twice: int32 row ids by node."""
+    pivots = np.empty(pivot_starts[-1], np.int32)
+    for node in range(pivot_starts.size - 1):
+        if pivot_starts[node] == pivot_starts[node + 1]:
+            continue
+        first = members.starts[node]
+        pool = members.rows[first : members.starts[node + 1]].copy()
+        for i in range(pivot_starts[node + 1] - pivot_starts[node]):
+            other = i + below(seed + node, i, pool.size - i)
+            pool[i], pool[other] = pool[other], pool[i]
+            pivots[pivot_starts[node] + i] = pool[i]
+    return pivots
+
+
+@kernel
+def carry(slots, gaps, children, child_starts, stuck, seed, lists):
+    """Rows of nodes that are leaves keep their place; rows of stuck nodes are dealt out to the children at random."""
+    for row in range(slots.shape[0]):
+        place = 0
+        for slot in range(slots.shape[1]):
+            node = slots[row, slot]
+            if node < 0 or (children[node] > 1 and not stuck[node]):
+                continue
+            child = child_starts[node]
+            if stuck[node]:
+                child += below(seed, row, children[node])
+            lists.ids[row, place] = child
+            lists.distances[row, place] = gaps[row, slot]
+            place += 1
+
+
+def count_children(sizes: np.ndarray, shape: Shape, home: np.ndarray) -> np.ndarray:
+    """Children of each node: none for a leaf (written 1: itself), else as many as its rows ask for. int64[nodes]."""
+    wanted = np.clip(np.round(sizes / shape.leaf).astype(np.int64), 2, shape.pivots)
+    return np.where(sizes > shape.largest, np.minimum(wanted, np.maximum(home, 2)), 1)
+
+
+class Role(NamedTuple):
+    """Rows that go down the tree together. form: how they are compared with pivots; present: bool[m], who goes."""
+
+    form: Form
+    present: np.ndarray
+
+
+def descend(
+    points: np.ndarray, roles: Sequence[Role], shape: Shape, seed: int, each: Each = serial, parts: int = 1
+) -> list[Leaves]:
+    """Grow a tree over the rows of the last role, and say for each role in which leaves its rows end.
+
+    points: prepared rows [m, width]; each, parts: how ranges of nodes are run and into how many parts they are cut,
+    without effect on the answer. Mostly there is one role; where nearness is not mutual those that look for neighbours
+    follow the tree of those that stand to be found.
+    """
+    m = len(points)
+    slots = [np.where(role.present, 0, -1).astype(np.int32)[:, None] for role in roles]
+    gaps = [np.zeros((m, 1), np.float32) for _ in roles]
+    count, compared = 1, 0
+    before = np.array([2 * m])
+    for level in range(DEEPEST):
+        places = [slot_groups(part, count) for part in slots]
+        sizes = sum(np.diff(groups.starts) for groups in places[-1])
+        home = np.diff(places[-1][0].starts)
+        children = count_children(sizes, shape, home)
+        if children.max(initial=1) == 1:
+            break
+        stuck = (children > 1) & ((sizes > 0.9 * before) | (home < 2) | (level == DEEPEST - 1))
+        child_starts = np.concatenate([[0], np.cumsum(children)])
+        carved = np.where(stuck | (children == 1), 0, children)
+        pivot_starts = np.concatenate([[0], np.cumsum(carved)])
+        level_seed = seed_of(seed, level)
+        base = Groups(draw_pivots(places[-1][0], pivot_starts, level_seed), pivot_starts)
+        labels = np.repeat(child_starts[:-1] - pivot_starts[:-1], carved) + np.arange(pivot_starts[-1])
+        for i, role in enumerate(roles):
+            lists = empty(m, shape.fanout)
+            carry(slots[i], gaps[i], children, child_starts, stuck, level_seed, lists)
+            compared += _route(
+                points, places[i], base, labels.astype(np.int32), role.form, lists, each, parts
+            )
+            slots[i], gaps[i] = lists.ids, lists.distances
+        before, count = np.repeat(sizes, children), int(child_starts[-1])
+    return [Leaves(part, count, compared) for part in slots]
+
+
+def _route(
+    points: np.ndarray,
+    places: list[Groups],
+    base: Groups,
+    labels: np.ndarray,
+    form: Form,
+    lists: Lists,
+    each: Each,
+    parts: int,
+) -> int:
+    """One level of the tree, place by place: within one place a row stands in one node, so ranges cannot race."""
+    compared = 0
+    for queries in places:
+        weights = np.diff(queries.starts) * (np.diff(base.starts) + 1)
+
+        def run(first: int, last: int, queries: Groups = queries) -> int:
+            return join(points, queries, points, base, labels, form, lists, False, first, last)
+
+        compared += sum(each(run, even_ranges(weights, parts)))
+    return compared

@@ -1,0 +1,177 @@
+"""Stages on Dask: a bounded window of futures, each released as it finishes; nothing of value stays on a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+import distributed
+from dask.system import CPU_COUNT
+from distributed.scheduler import KilledWorker
+from distributed.system import MEMORY_LIMIT
+
+from ..values.errors import DistnndError, SpecError, StageError
+from ..values.plan import Job, Report, Stage, Task
+from ..values.spec import format_bytes
+from .events import Listener, StageStart, TaskEnd
+from .serial import Executor
+
+# Tasks in flight per thread: one that runs and one that waits, so that no thread idles between two.
+WINDOW = 2
+# Of the machine's memory, where nobody set a limit: the rest is for the user and the page cache.
+SHARE = 0.6
+
+
+class DaskExecutor:
+    """Runs stages on the workers of a client, which it neither restarts nor closes."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if not workers:
+            client.wait_for_workers(1, timeout=60)
+            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        self.workers = len(workers)
+        self.threads = min(worker["nthreads"] for worker in workers)
+        limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+        self.memory: int | None = min(limits) if limits else None
+        self.in_process = self.workers == 1 and client.scheduler is not None and _is_inproc(client)
+
+    def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:
+        """Run all tasks of the stage; reports in the order of its tasks.
+
+        StageError if a worker died of a task several times; errors of the project pass as they are.
+        """
+        if not stage.tasks:
+            return []
+        listen(StageStart(stage.name, stage.tasks[0].round, len(stage.tasks)))
+        reports: dict[int, Report] = {}
+        waiting = iter(enumerate(stage.tasks))
+        running: dict[Any, tuple[int, Task]] = {}
+        done = distributed.as_completed(with_results=False, loop=self.client.loop)
+        try:
+            self._top_up(stage, job, waiting, running, done)
+            for future in done:
+                place, task = running.pop(future.key)
+                reports[place] = self._take(future, stage, task)
+                listen(TaskEnd(stage.name, task.round, task.index, reports[place]))
+                self._top_up(stage, job, waiting, running, done)
+        finally:
+            if running:
+                self.client.cancel(list(done.futures))
+        return [reports[place] for place in range(len(stage.tasks))]
+
+    def _top_up(
+        self, stage: Stage, job: Job, waiting: Iterator[tuple[int, Task]], running: Any, done: Any
+    ) -> None:
+        threads = sum(self.client.nthreads().values()) if self.workers > 1 else self.threads
+        while len(running) < WINDOW * max(threads, 1):
+            entry = next(waiting, None)
+            if entry is None:
+                return
+            place, task = entry
+            key = (f"distnnd-{stage.name}-{job.uuid}-{task.round}", task.index)
+            future = self.client.submit(stage.run, job, task, key=key, pure=False)
+            running[future.key] = (place, task)
+            done.add(future)
+
+    def _take(self, future: Any, stage: Stage, task: Task) -> Report:
+        try:
+            report: Report = future.result()
+        except DistnndError:
+            raise
+        except KilledWorker as error:
+            raise StageError(
+                f"task {task.index} of stage {stage.name} lost its worker several times; it was projected to take "
+                f"{format_bytes(stage.projected)} beside the worker's own memory. Give workers more memory or set "
+                "a lower memory_limit, and run the same command again: it goes on at the last committed round"
+            ) from error
+        except Exception as error:
+            raise StageError(f"task {task.index} of stage {stage.name} failed: {error!r}") from error
+        future.release()
+        return report
+
+
+def _is_inproc(client: Any) -> bool:
+    return str(client.scheduler.address).startswith("inproc://")
+
+
+@contextmanager
+def executor_for(
+    client: Any = None, memory_limit: int | None = None, n_workers: int | None = None
+) -> Iterator[Executor]:
+    """The executor for what the user passed: a Client, a cluster, an address, an Executor, or None.
+
+    None: the current client if there is one, else a temporary cluster on loopback, closed at the end: in this process,
+    or of `n_workers` processes of one thread each. SpecError for anything else.
+    """
+    if client is None and n_workers is None:
+        client = _current_client()
+    if client is None:
+        with (
+            _local_cluster(n_workers, memory_limit) as cluster,
+            distributed.Client(cluster, set_as_default=False) as own,
+        ):
+            yield DaskExecutor(own)
+    elif isinstance(client, distributed.Client):
+        yield DaskExecutor(client)
+    elif hasattr(client, "run") and hasattr(client, "in_process"):
+        yield client
+    elif isinstance(client, str) or hasattr(client, "scheduler_address"):
+        with distributed.Client(client, set_as_default=False) as own:
+            yield DaskExecutor(own)
+    else:
+        raise SpecError(
+            f"client must be a dask Client, a cluster, an address or None, not {type(client).__name__}"
+        )
+
+
+def _current_client() -> Any:
+    try:
+        return distributed.default_client()
+    except ValueError:
+        return None
+
+
+def _local_cluster(n_workers: int | None, memory_limit: int | None) -> Any:
+    # The dashboard of a LocalCluster listens on all interfaces unless told otherwise.
+    common = (
+        {"dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
+        if n_workers
+        else {"dashboard_address": "127.0.0.1:0"}
+    )
+    if n_workers is None:
+        # In this process a limit would count the user's own arrays too; the plan keeps the bound.
+        return distributed.LocalCluster(
+            processes=False, n_workers=1, threads_per_worker=CPU_COUNT, memory_limit=0, **common
+        )
+    return distributed.LocalCluster(
+        processes=True,
+        n_workers=n_workers,
+        threads_per_worker=1,
+        memory_limit=memory_limit or "auto",
+        **common,
+    )
+
+
+def machine_memory() -> int:
+    """Bytes that a build may take of this machine where nobody set a limit."""
+    return int(SHARE * MEMORY_LIMIT)
+
+
+def store_lazily(executor: Executor, collection: Any, target: Any) -> None:
+    """Write a dask array into a Zarr array, on the executor's cluster, chunk by chunk."""
+    lazy = collection.rechunk((target.chunks[0], -1)).store(target, lock=False, compute=False)
+    if isinstance(executor, DaskExecutor):
+        executor.client.compute(lazy, sync=True)
+    else:
+        dask.compute(lazy, scheduler="sync")
+
+
+def lazy_blocks(array: Any) -> Any:
+    """A Zarr array as a lazy dask array, a chunk a chunk."""
+    import dask.array
+
+    return dask.array.from_zarr(array)

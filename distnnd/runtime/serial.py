@@ -1,0 +1,43 @@
+"""The executable specification: a stage is a function and a list, and this is the loop over it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..values.plan import Job, Report, Stage
+from .events import Listener, StageStart, TaskEnd
+
+
+class Executor(Protocol):
+    """Who runs stages. workers, threads (of each) and memory (bytes of each, None if unknown) are for the plan;
+    in_process: whether tasks see this process's memory."""
+
+    workers: int
+    threads: int
+    memory: int | None
+    in_process: bool
+
+    def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:
+        """Run all tasks of the stage; reports in the order of its tasks."""
+        ...
+
+
+class SerialExecutor:
+    """One task after the other, here; a task may still use `threads` threads of its own."""
+
+    workers = 1
+    memory: int | None = None
+    in_process = True
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+
+    def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:
+        """Run all tasks of the stage; reports in the order of its tasks."""
+        if stage.tasks:
+            listen(StageStart(stage.name, stage.tasks[0].round, len(stage.tasks)))
+        reports = []
+        for task in stage.tasks:
+            reports.append(stage.run(job, task))
+            listen(TaskEnd(stage.name, task.round, task.index, reports[-1]))
+        return reports

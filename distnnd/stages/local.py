@@ -1,0 +1,279 @@
+"""Local: one partition alone, in memory: a tree down to leaves, all pairs in each leaf, passes of NN-descent."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels import descent, merge, trees
+from ..kernels.leaves import join
+from ..kernels.neighbours import FRESH, OLD, Lists, empty, sort_rows
+from ..kernels.pivots import BASE, QUERY
+from ..kernels.random import seed_of
+from ..kernels.rows import Form, form_of, rescore, routing_form
+from ..storage import graph, mailbox
+from ..values.memory import DESCENT_FINDS, DESCENT_RANGE, DESCENT_ROWS, STRIP_ROWS, local_fixed, local_row
+from ..values.partitioning import Unit, candidate_cap
+from ..values.plan import Job, Stage, Task
+from .measured import measured, side_by_side
+from .points import assemble, read_prepared
+from .probe import probes_between, recall_counters
+
+LOCAL = 4
+PASSES = 12
+# Ranges of work per thread: enough that an uneven one does not hold up the rest.
+PARTS = 4
+LEAF = 200
+FANOUT = 2
+PIVOTS = 64
+
+
+class Partition(NamedTuple):
+    """The rows of one task. points: prepared [m, width]; rows: int64[m] row ids; roles: uint8[m] or None for both.
+
+    known: int64[m, w], the lists they came with, as ids; distances: float32[m, w] of those. w = 0 in the first round.
+    """
+
+    points: np.ndarray
+    rows: np.ndarray
+    roles: np.ndarray | None
+    known: np.ndarray
+    distances: np.ndarray
+
+
+def plan_local(job: Job, number: int, width: int, units: list[Unit]) -> Stage:
+    """One task a unit; without units one task holds everything. width: length of the lists of this round."""
+    rows = max((unit.size for unit in units), default=job.layout.n)
+    fixed = local_fixed(job.layout.d, 4, width, candidate_cap(width), job.threads)
+    projected = fixed + rows * local_row(job.spec.kind, job.layout.dtype, job.layout.d, width, FANOUT)
+    slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
+    tasks = [Task("local", number, i, {"width": width, "slices": part}) for i, part in enumerate(slices)]
+    return Stage("local", run_local, tasks, projected)
+
+
+@measured
+def run_local(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
+    """Improve the lists of the rows of one unit and write them, in the order in which the rows came."""
+    slices = task.arguments["slices"]
+    partition = read_everything(job, task) if slices is None else read_mail(job, task)
+    lists, order, counters = solve(job, task, partition)
+    read = partition.points.nbytes + partition.known.nbytes + partition.distances.nbytes
+    if slices is None:
+        counters |= write_round(job, task, partition, lists, order)
+    else:
+        write_found(job, task, partition, lists, order)
+    return counters, read, lists.ids.shape[0] * lists.ids.shape[1] * 12
+
+
+def read_everything(job: Job, task: Task) -> Partition:
+    """All rows of the source, with the lists of the round before."""
+    n = job.layout.n
+    known, distances = np.empty((n, 0), np.int64), np.empty((n, 0), np.float32)
+    if task.round > 1:
+        known, distances = graph.read_lists(job.out, task.round - 1, 0, n)
+    return Partition(read_prepared(job, 0, n), np.arange(n), None, known, distances)
+
+
+def read_mail(job: Job, task: Task) -> Partition:
+    """The rows that the blocks routed to this unit."""
+    slices = task.arguments["slices"]
+
+    def column(name: str, block: int, first: int, last: int) -> np.ndarray:
+        return mailbox.read(job.scratch, f"{task.round}/mail/{block}", name, first, last)
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([column(name, *piece) for piece in slices])
+
+    def strips():
+        at = 0
+        for block, first, last in slices:
+            for start, stop in mailbox.strips(first, last, STRIP_ROWS):
+                yield at, column("points", block, start, stop)
+                at += stop - start
+
+    size = sum(last - first for _, first, last in slices)
+    rows = np.concatenate(
+        [column("rows", block, a, b).astype(np.int64) + job.layout.block(block)[0] for block, a, b in slices]
+    )
+    roles = None if job.spec.kind.euclidean else joined("roles")
+    known, distances = np.empty((size, 0), np.int64), np.empty((size, 0), np.float32)
+    if task.round > 1:
+        known, distances = joined("ids"), joined("distances")
+    return Partition(assemble(job, size, strips()), rows, roles, known, distances)
+
+
+def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray, dict[str, float]]:
+    """The improved lists, in leaf order, with that order and what was counted.
+
+    Puts the arrays of `partition` into leaf order, in place: position i holds what came as row order[i].
+    """
+    points, m = partition.points, len(partition.rows)
+    seed = seed_of(job.spec.random_state, LOCAL, task.round, task.index)
+    present = merge.table_of(partition.rows)[1]
+    with side_by_side(job.threads) as each:
+        work = Work(job, seed, each, PARTS * job.threads if job.threads > 1 else 1)
+        looking, standing = grow(work, points, partition.roles, present)
+        order = np.argsort(standing.slots[:, 0], kind="stable").astype(np.int64)
+        for block in (points, partition.known, partition.distances, standing.slots):
+            merge.permute(block, order)
+        if looking is not standing:
+            merge.permute(looking.slots, order)
+        rows, present = partition.rows[order], present[order]
+        partition.rows[:] = rows
+        lists = incoming(
+            partition,
+            rows,
+            min(task.arguments["width"], job.layout.n - 1),
+            FRESH if task.arguments["slices"] else OLD,
+        )
+        compared = compare_leaves(work, points, looking, standing, lists)
+        form = form_of(job.spec.kind, points.shape[1])
+        ranges = trees.even_ranges(np.ones(m), work.parts)
+        each(lambda a, b: merge.fill(points, form, lists, present, seed, a, b), ranges)
+        counters = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
+        if not job.layout.exact:
+            counters |= descend(work, points, form, lists)
+        each(lambda a, b: finish_lists(points, form, lists, a, b), ranges)
+    return lists, order, counters
+
+
+class Work(NamedTuple):
+    """Who works on a partition: the job, the task's seed, how ranges are run, and into how many they are cut."""
+
+    job: Job
+    seed: int
+    each: trees.Each
+    parts: int
+
+
+def grow(
+    work: Work, points: np.ndarray, roles: np.ndarray | None, present: np.ndarray
+) -> tuple[trees.Leaves, trees.Leaves]:
+    """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same."""
+    width = points.shape[1]
+    leaf = max(LEAF, 8 * work.job.spec.n_neighbors)
+    shape = trees.Shape(leaf, 2 * leaf, PIVOTS, FANOUT)
+    if work.job.layout.exact:
+        leaves = trees.Leaves(np.zeros((len(points), 1), np.int32), 1, 0)
+        return leaves, leaves
+    standing = present if roles is None else present & (roles & BASE > 0)
+    pair = [trees.Role(routing_form(width), standing)]
+    if not work.job.spec.kind.euclidean:
+        looking = present if roles is None else present & (roles & QUERY > 0)
+        pair.insert(0, trees.Role(form_of(work.job.spec.kind, width), looking))
+    leaves = trees.descend(points, pair, shape, work.seed, work.each, work.parts)
+    return leaves[0], leaves[-1]
+
+
+def incoming(partition: Partition, rows: np.ndarray, width: int, state: int) -> Lists:
+    """The lists that the rows came with, as positions in the partition where the neighbour is here."""
+    lists = empty(len(rows), width)
+    if partition.known.shape[1]:
+        table, _ = merge.table_of(rows)
+        merge.localise(partition.known, table, rows, 0, state, lists)
+        lists.distances[:, : partition.known.shape[1]] = partition.distances
+    return lists
+
+
+def compare_leaves(
+    work: Work, points: np.ndarray, looking: trees.Leaves, standing: trees.Leaves, lists: Lists
+) -> int:
+    """Compare all pairs of each leaf, place by place of the looking row, so that no two ranges touch one list."""
+    form = form_of(work.job.spec.kind, points.shape[1])
+    base = trees.all_members(standing.slots, standing.count)
+    compared = 0
+    for queries in trees.slot_groups(looking.slots, looking.count):
+        weights = np.diff(queries.starts) * np.diff(base.starts)
+
+        def run(first: int, last: int, queries=queries) -> int:
+            return join(points, queries, points, base, base.rows, form, lists, True, first, last)
+
+        compared += sum(work.each(run, trees.even_ranges(weights, work.parts)))
+    return compared
+
+
+def descend(work: Work, points: np.ndarray, form: Form, lists: Lists) -> dict[str, float]:
+    """Passes of NN-descent until one of them changes little; how little follows from the recall that is asked for."""
+    m, k = len(points), work.job.spec.n_neighbors
+    enough = min(max((1 - work.job.spec.target_recall) / 5, 0.001), 0.02) * k * m
+    compared, passes = 0, 0
+    for number in range(PASSES):
+        cap = candidate_cap(lists.ids.shape[1])
+        for first, last in mailbox.strips(0, m, DESCENT_ROWS):
+            compared += descend_block(work, points, form, lists, cap, first, last, seed_of(work.seed, number))
+        passes += 1
+        if descent.settle(lists, 0, m) <= enough:
+            break
+    return {"passes": passes, "descended": compared}
+
+
+def descend_block(
+    work: Work, points: np.ndarray, form: Form, lists: Lists, cap: int, first: int, last: int, seed: int
+) -> int:
+    """One pass over the rows first .. last: draw companions, compare them, put what was found into the lists."""
+    candidates = descent.no_candidates(last - first, cap)
+    cuts = trees.even_ranges(np.ones(last - first), work.parts)
+    work.each(lambda a, b: descent.draw(lists, candidates, first, first + a, first + b, seed), cuts)
+    todo = list(mailbox.strips(first, last, DESCENT_RANGE))
+    everyone = trees.even_ranges(np.ones(len(points)), max(1, work.job.threads))
+    compared = 0
+    while todo:
+
+        def run(a: int, b: int):
+            return descent.join(points, candidates, first, form, lists, a, b, DESCENT_RANGE * DESCENT_FINDS)
+
+        found = work.each(run, todo)
+        # A range whose finds filled the room stops early and goes on once they are in the lists.
+        todo = [(stop, b) for (_, b), (*_, stop, _) in zip(todo, found, strict=True) if stop < b]
+        compared += sum(part[-1] for part in found)
+        targets, labels, distances = (np.concatenate([part[i] for part in found]) for i in range(3))
+        work.each(
+            lambda a, b, t=targets, n=labels, d=distances: descent.apply(t, n, d, lists, a, b), everyone
+        )
+    return compared
+
+
+def finish_lists(points: np.ndarray, form: Form, lists: Lists, first: int, last: int) -> None:
+    """Canonical distances for the rows first .. last, and their order by them."""
+    rescore(points, points, form, lists, first, last)
+    sort_rows(lists, first, last)
+
+
+def in_order(order: np.ndarray) -> np.ndarray:
+    """Where each row that came stands now: the inverse of a permutation."""
+    positions = np.empty(len(order), np.int64)
+    positions[order] = np.arange(len(order))
+    return positions
+
+
+def write_round(
+    job: Job, task: Task, partition: Partition, lists: Lists, order: np.ndarray
+) -> dict[str, float]:
+    """Write the lists of all rows as the round's, block by block, and count how many probe rows' neighbours are there."""
+    positions = in_order(order)
+    probes, thresholds = probes_between(job, 0, job.layout.n)
+    hits = merge.count_hits(lists, positions[probes], thresholds, job.spec.n_neighbors)
+    short = 0
+    for index in range(job.layout.blocks):
+        first, last = job.layout.block(index)
+        chosen = positions[first:last]
+        ids = merge.globalise(lists, partition.rows, partition.known, chosen)
+        short += int((ids[:, job.spec.n_neighbors - 1] < 0).sum())
+        graph.write_lists(job.out, task.round, first, ids, lists.distances[chosen])
+    return recall_counters(hits) | {"short": short}
+
+
+def write_found(job: Job, task: Task, partition: Partition, lists: Lists, order: np.ndarray) -> None:
+    """Write the lists of a unit in the order of its mail, for the merge."""
+    positions = in_order(order)
+    width = lists.ids.shape[1]
+    kinds = {"ids": (np.int64, (width,)), "distances": (np.float32, (width,))}
+    slices = task.arguments["slices"]
+    chunk = max(1, len(positions) // (2 * len(slices)))
+    writer = mailbox.Writer(job.scratch, f"{task.round}/found/{task.index}", len(positions), kinds, chunk)
+    for start, stop in mailbox.strips(0, len(positions), STRIP_ROWS):
+        chosen = positions[start:stop]
+        ids = merge.globalise(lists, partition.rows, partition.known, chosen)
+        writer.append({"ids": ids, "distances": lists.distances[chosen]})
+    writer.close()

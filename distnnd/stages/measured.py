@@ -1,0 +1,97 @@
+"""What every task does around its work: look for its own record first, measure itself, leave a record behind."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import wraps
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+from ..kernels.trees import Each, serial
+from ..storage import arrays
+from ..values.plan import Job, Report, Task
+
+Run = Callable[[Job, Task], tuple[dict[str, float], int, int]]
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def record_name(task: Task) -> str:
+    """Where a task's record lies below the scratch."""
+    return f"done/{task.round}-{task.stage}-{task.index}.json"
+
+
+def measured(run: Run) -> Callable[[Job, Task], Report]:
+    """Make run(job, task) -> (counters, bytes read, bytes written) a stage's function.
+
+    A task whose record is there is not run again: its output was complete when the record was written.
+    """
+
+    @wraps(run)
+    def task_of_stage(job: Job, task: Task) -> Report:
+        found = arrays.get_json(job.scratch, record_name(task))
+        if found is not None:
+            return Report(**found)
+        start = time.perf_counter()
+        with one_blas_thread():
+            counters, read, written = run(job, task)
+        report = Report(counters, read, written, time.perf_counter() - start, peak_memory())
+        arrays.put_json(job.scratch, record_name(task), asdict(report))
+        return report
+
+    return task_of_stage
+
+
+class _BlasPin:
+    """BLAS limited to one thread while any task of this process runs; the first one in sets it, the last one frees it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limit: Any = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._inside == 0:
+                # Products inside kernels go through SciPy's BLAS, which is loaded with the first kernel at the latest.
+                import scipy.linalg.cython_blas  # noqa: F401
+
+                self._limit = ThreadpoolController().limit(limits=1, user_api="blas")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._limit.restore_original_limits()
+
+
+one_blas_thread = _BlasPin()
+
+
+@contextmanager
+def side_by_side(threads: int) -> Iterator[Each]:
+    """Run ranges of a kernel on this many threads; kernels release the GIL, and no answer depends on the number."""
+    if threads == 1:
+        yield serial
+        return
+    with ThreadPoolExecutor(threads) as pool:
+
+        def each(function: Callable[..., Any], ranges: Iterable[tuple[int, int]]) -> list[Any]:
+            return list(pool.map(lambda ends: function(*ends), ranges))
+
+        yield each

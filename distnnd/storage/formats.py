@@ -1,0 +1,392 @@
+"""What every dense source of points shares, and the sources that are arrays in memory or flat files.
+
+Rules of type, for all formats: float32, float16, uint8 and int8 stay as they are, in native byte order;
+every other integer, bool and wider float becomes float32, rounded; what is no real number is refused.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import uuid
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distnnd.values.errors import InputError, SpecError, StoreError
+
+NARROW = tuple(np.dtype(name) for name in ("float32", "float16", "uint8", "int8"))
+BLOCK_BYTES = 8 << 20
+WHOLE_DIGEST_BYTES = 64 << 20
+
+_REMEDIES = {
+    "O": 'convert it first, for example points.astype("float32")',
+    "c": "put both parts side by side, numpy.hstack([points.real, points.imag])",
+    "M": 'take differences to one moment in a unit of your choice, then astype("float32")',
+    "m": 'choose a unit, then astype("float32")',
+    **dict.fromkeys("SUT", "turn the text into numbers first, for example an embedding"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Source(ABC):
+    """Dense points, n rows of d values, that are read by ranges of rows.
+
+    `dtype` is what `read` gives, `chunk_rows` the rows that are cheapest to read together, `location` a name
+    for messages. `token` is set for points in memory, which `keep_resident` keeps under it.
+    """
+
+    n: int
+    d: int
+    dtype: np.dtype[Any]
+    chunk_rows: int
+    location: str
+    token: str | None
+
+    @property
+    def resident(self) -> bool:
+        """Whether the points lie in this process's memory, so that no other process can open `spec`."""
+        return self.token is not None
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """A small JSON-able description, from which `distnnd.storage.source.reopen_source` opens the same."""
+        return {"kind": "resident", "token": self.token, "pid": os.getpid()}
+
+    def release(self) -> None:
+        """Forget points in memory: their `spec` can be opened no more. Files and stores are left alone."""
+        _residents.pop(self.token or "", None)
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """JSON-able facts, without the location, that differ once the points have changed."""
+
+    @abstractmethod
+    def _stored_rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows [start, stop) in any layout and stored dtype; may be a view of someone's memory."""
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows [start, stop) as a C-contiguous (stop - start, d) array of `dtype` that the caller owns.
+
+        A float64 beyond float32's range becomes inf, for the scan of the points to name.
+        Raises SpecError for rows outside [0, n), StoreError for what is missing or damaged.
+        """
+        if not 0 <= start <= stop <= self.n:
+            raise SpecError(f"{self.location}: rows [{start}, {stop}) do not lie within [0, {self.n})")
+        if start == stop:
+            return np.empty((0, self.d), self.dtype)
+        return to_points(self._stored_rows(start, stop), self.dtype)
+
+
+# --- rules of type and shape -----------------------------------------------------------------------------
+
+
+def points_dtype(stored: np.dtype[Any], where: str) -> np.dtype[Any]:
+    """The dtype that points stored as `stored` are read as; raises InputError for what is no real number."""
+    native = stored.newbyteorder("=")
+    if native in NARROW:
+        return native
+    if stored.kind in "fiub":
+        return np.dtype(np.float32)
+    fields = "numpy.lib.recfunctions.structured_to_unstructured(points)"
+    remedy = fields if stored.names else _REMEDIES.get(stored.kind, 'try points.astype("float32")')
+    raise InputError(f"{where}: points of dtype {stored} cannot be compared; {remedy}")
+
+
+def points_shape(shape: tuple[int, ...], where: str) -> tuple[int, int]:
+    """(n, d) of a shape, as ints; raises InputError unless it has two axes and both are longer than 0."""
+    if len(shape) == 2:
+        n, d = int(shape[0]), int(shape[1])
+        if n < 1 or d < 1:
+            raise InputError(f"{where}: points of shape {(n, d)} have no {'columns' if n else 'rows'}")
+        return n, d
+    remedy = "one value is no set of points"
+    if len(shape) == 1:
+        remedy = "use reshape(-1, 1) if each value is a point, reshape(1, -1) if all are one point"
+    elif len(shape) > 2:
+        remedy = "use reshape(len(points), -1) to make each entry along the first axis a point"
+    raise InputError(f"{where}: points need the shape (n, d), not {tuple(shape)}; {remedy}")
+
+
+def to_points(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`rows` as a C-contiguous array of `dtype` whose memory nobody else holds."""
+    flags = rows.flags
+    # An array that owns its data was made for this read: sources hand out slices of what others hold.
+    if flags.owndata and flags.c_contiguous and flags.writeable and rows.dtype == dtype:
+        return rows
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.array(rows, dtype=dtype, order="C")
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """The local path, ~ expanded, absolute, without a trailing slash; a URL stays one, save for file://."""
+    text = os.fsdecode(path)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+        text = text if os.path.exists(text) else unquote(text)
+    elif "://" in text:
+        return text.rstrip("/")
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def rows_within(target_bytes: int, row_bytes: int) -> int:
+    """The largest power of two of rows that takes at most `target_bytes`; at least 1."""
+    return 1 << max(0, (target_bytes // row_bytes).bit_length() - 1)
+
+
+# --- points in memory ------------------------------------------------------------------------------------
+
+_residents: dict[str, Source] = {}
+
+
+def keep_resident(source: Source) -> Source:
+    """`source` with a token, kept for the life of this process or until `release`."""
+    token = uuid.uuid4().hex
+    return _residents.setdefault(token, replace(source, token=token))
+
+
+def find_resident(spec: dict[str, Any]) -> Source:
+    """The source that `keep_resident` kept; raises StoreError in any other process and after `release`."""
+    token, pid = spec["token"], spec["pid"]
+    if token in _residents:
+        return _residents[token]
+    if pid == os.getpid():
+        raise StoreError("the points in memory have been released; open the source again")
+    raise StoreError(
+        f"the points lie in the memory of process {pid}, out of reach of process {os.getpid()}; write them "
+        "to a path that every worker sees, as Zarr or .npy, and open that"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource(Source):
+    """Points in a numpy array of any strides and byte order."""
+
+    array: NDArray[Any]
+
+    def _stored_rows(self, start: int, stop: int) -> NDArray[Any]:
+        return self.array[start:stop]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Layout, and a digest: of all bytes up to 64 MiB, beyond that of evenly spaced rows of that size."""
+        stride = -(-self.array.nbytes // WHOLE_DIGEST_BYTES)
+        sample = self.array[::stride]
+        digest = blake2b(digest_size=16)
+        for start in range(0, len(sample), self.chunk_rows):
+            digest.update(sample[start : start + self.chunk_rows].tobytes())
+        return {
+            "kind": "array",
+            "shape": [self.n, self.d],
+            "dtype": self.array.dtype.str,
+            "row_stride": stride,
+            "digest": digest.hexdigest(),
+        }
+
+
+def open_array(array: NDArray[Any]) -> Source:
+    """The source of a numpy array or memmap; a memmap of a file is opened by its path.
+
+    Raises InputError for a shape, dtype or mask that is not that of points.
+    """
+    where = "<numpy array>"
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError(f"{where}: masked values have no distance; fill them first, points.filled(value)")
+    dtype = points_dtype(array.dtype, where)
+    n, d = points_shape(array.shape, where)
+    if (mapping := _mapping_of(array)) is not None:
+        path, offset = mapping
+        return MappedSource.over(path, offset, (n, d), (array.strides[0], array.strides[1]), array.dtype)
+    rows = rows_within(BLOCK_BYTES, d * array.itemsize)
+    return keep_resident(ArraySource(n, d, dtype, rows, where, None, np.asarray(array)))
+
+
+def _mapping_of(array: NDArray[Any]) -> tuple[str, int] | None:
+    """The file that `array` is a view of, and the byte of its element [0, 0]; None if it has no file."""
+    root: Any = array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    # Mode "c" keeps what was written to it in memory, so the file may tell another story.
+    if not isinstance(root, np.memmap) or root.mode == "c" or root.filename is None:
+        return None
+    path = os.path.abspath(os.fspath(root.filename))
+    if not os.path.isfile(path):
+        return None
+    root.flush()
+    ahead = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    return path, int(root.offset + ahead)
+
+
+# --- flat files ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class MappedSource(Source):
+    """Points at fixed strides in a flat file, mapped afresh for each read.
+
+    A mapping that is held turns a file cut short into a bus error that kills the process; one that is made
+    for each read turns it into an exception, keeps no handle, and costs some microseconds.
+    """
+
+    offset: int
+    strides: tuple[int, int]
+    stored: np.dtype[Any]
+    prefixed: bool
+
+    @classmethod
+    def over(
+        cls,
+        path: str,
+        offset: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, int],
+        stored: np.dtype[Any],
+        prefixed: bool = False,
+    ) -> MappedSource:
+        """The source of (n, d) values of `stored` at `offset`; `prefixed` rows each follow d as an int32."""
+        dtype = points_dtype(stored, path)
+        n, d = points_shape(shape, path)
+        rows = rows_within(BLOCK_BYTES, d * stored.itemsize)
+        return cls(n, d, dtype, rows, path, None, offset, strides, stored, prefixed)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {
+            "kind": "mapped",
+            "path": self.location,
+            "offset": self.offset,
+            "shape": [self.n, self.d],
+            "strides": list(self.strides),
+            "dtype": self.stored.str,
+            "prefixed": self.prefixed,
+        }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Layout, and the size and modification time of the file."""
+        status = _status(self.location)
+        facts = {key: value for key, value in self.spec.items() if key != "path"}
+        return facts | {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+    def _stored_rows(self, start: int, stop: int) -> NDArray[Any]:
+        first = self.offset + start * self.strides[0]
+        try:
+            with open(self.location, "rb") as file:
+                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            rows: NDArray[Any] = np.ndarray((stop - start, self.d), self.stored, pages, first, self.strides)
+            if self.prefixed:
+                lengths: NDArray[Any] = np.ndarray(
+                    (stop - start,), "<i4", pages, first - 4, (self.strides[0],)
+                )
+                self._check_lengths(lengths, start)
+        except (OSError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{self.location}: rows [{start}, {stop}) cannot be read, the file is missing or truncated "
+                f"({error}); copy it again"
+            ) from error
+        return rows
+
+    def _check_lengths(self, lengths: NDArray[Any], start: int) -> None:
+        if (wrong := np.flatnonzero(lengths != self.d)).size:
+            row = int(wrong[0])
+            raise StoreError(
+                f"{self.location}: row {start + row} says it has {lengths[row]} values, row 0 has {self.d}; "
+                "the file is damaged or not of this format"
+            )
+
+
+def reopen_mapped(spec: dict[str, Any]) -> Source:
+    """The MappedSource of a `spec`; raises StoreError if this process does not see the file."""
+    _status(spec["path"])
+    strides = (int(spec["strides"][0]), int(spec["strides"][1]))
+    return MappedSource.over(
+        spec["path"], spec["offset"], tuple(spec["shape"]), strides, np.dtype(spec["dtype"]), spec["prefixed"]
+    )
+
+
+def open_file(path: str) -> Source:
+    """The source of a .npy, .fbin, .u8bin, .i8bin, .fvecs or .bvecs file, by its suffix.
+
+    Raises SpecError for another suffix, StoreError for a header or size that does not fit, InputError for a
+    shape or dtype that is not that of points.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".npy":
+        return _open_npy(path)
+    if suffix in _BIN_DTYPES:
+        return _open_bin(path, np.dtype(_BIN_DTYPES[suffix]))
+    if suffix in _VECS_DTYPES:
+        return _open_vecs(path, np.dtype(_VECS_DTYPES[suffix]))
+    known = ", ".join([".npy", *_BIN_DTYPES, *_VECS_DTYPES])
+    raise SpecError(f"{path} is a file of no format known here: {known}, or the folder of a Zarr array")
+
+
+_BIN_DTYPES = {".fbin": "<f4", ".u8bin": "u1", ".i8bin": "i1"}
+_VECS_DTYPES = {".fvecs": "<f4", ".bvecs": "u1"}
+
+
+def _open_npy(path: str) -> Source:
+    try:
+        with open(path, "rb") as file:
+            first = np.lib.format.read_magic(file) == (1, 0)
+            header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+            shape, fortran, stored = header(file)
+            offset = file.tell()
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: the header of the .npy file cannot be read ({error})") from error
+    points_dtype(stored, path)
+    n, d = points_shape(shape, path)
+    _check_size(path, offset + n * d * stored.itemsize, exact=False)
+    item = stored.itemsize
+    return MappedSource.over(path, offset, (n, d), (item, n * item) if fortran else (d * item, item), stored)
+
+
+def _open_bin(path: str, stored: np.dtype[Any]) -> Source:
+    """The layout of big-ann-benchmarks: uint32 n, uint32 d, then the rows."""
+    n, d = struct.unpack("<II", _head(path, 8))
+    shape = points_shape((n, d), path)
+    _check_size(path, 8 + n * d * stored.itemsize, exact=True)
+    return MappedSource.over(path, 8, shape, (d * stored.itemsize, stored.itemsize), stored)
+
+
+def _open_vecs(path: str, stored: np.dtype[Any]) -> Source:
+    """The layout of TEXMEX: each row is int32 d, then d values."""
+    (d,) = struct.unpack("<i", _head(path, 4))
+    if d < 1:
+        raise InputError(f"{path}: the first row says it has {d} values; the file is not of this format")
+    row_bytes = 4 + d * stored.itemsize
+    size = _status(path).st_size
+    n, rest = divmod(size, row_bytes)
+    if rest or not n:
+        raise StoreError(f"{path} is truncated: {size} bytes are no whole number of rows of {row_bytes}")
+    return MappedSource.over(path, 4, (n, d), (row_bytes, stored.itemsize), stored, prefixed=True)
+
+
+def _head(path: str, size: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(size)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error})") from error
+    if len(head) < size:
+        raise StoreError(f"{path} is truncated: {len(head)} bytes do not hold a header of {size}")
+    return head
+
+
+def _check_size(path: str, needed: int, *, exact: bool) -> None:
+    size = _status(path).st_size
+    if size < needed:
+        raise StoreError(f"{path} is truncated: it has {size} bytes of the {needed} that its header promises")
+    if exact and size > needed:
+        raise StoreError(f"{path} has {size} bytes where its header promises {needed}; is the suffix right?")
+
+
+def _status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error})") from error

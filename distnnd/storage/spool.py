@@ -1,0 +1,61 @@
+"""Where a build writes: its output, its scratch, and a copy of points that live in no file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+import zarr
+
+from . import arrays, graph
+from .points import write_points
+from .source import Source, open_source
+
+
+class Spool:
+    """Output and scratch of a build, and what must be taken away at its end.
+
+    out: where the graph goes; in `folder`, a temporary one that lives as long as this object is held, if the user named
+    none. scratch: where mailboxes go.
+    """
+
+    def __init__(self, out: Any, scratch: Any) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="distnnd-") if out is None else None
+        self.out = (
+            graph.place_of(out) if self.folder is None else os.path.join(self.folder.name, "graph.zarr")
+        )
+        self.scratch = f"{self.out}/scratch" if scratch is None else graph.place_of(scratch)
+        self._points: str | None = None
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._points is not None and "://" not in self._points:
+            shutil.rmtree(self._points, ignore_errors=True)
+
+    def _place(self) -> str:
+        base = self.out if self.scratch.startswith(self.out + "/") else f"{self.scratch}/spool"
+        self._points = f"{base.rstrip('/')}-points.zarr"
+        return self._points
+
+    def target(self, n: int, d: int, dtype: str) -> Any:
+        """A new array for points that come lazily."""
+        place = self._place()
+        rows = max(1, 2**23 // max(1, d * 4))
+        zarr.open_group(store=place, mode="w")
+        return arrays.create(place, "points", (n, d), dtype, rows, ("row", "dim"))
+
+    def spooled(self) -> Source:
+        """The points that were written."""
+        return open_source(self._points, "points")
+
+    def copy(self, source: Source) -> Source:
+        """The points of this process, written where other processes can read them."""
+        place = self._place()
+        rows = source.chunk_rows
+        blocks = (source.read(start, min(source.n, start + rows)) for start in range(0, source.n, rows))
+        write_points(place, blocks, n=source.n, d=source.d, dtype=source.dtype)
+        return open_source(place)

@@ -1,0 +1,45 @@
+"""The errors a user can meet, each with the exit code of the command line."""
+
+from __future__ import annotations
+
+
+class DistnndError(Exception):
+    """Anything distnnd refuses or fails at; the message names the value and the remedy."""
+
+    exit_code = 1
+
+
+class SpecError(DistnndError, ValueError):
+    """An argument that cannot be meant: unknown metric, k out of range, output that exists."""
+
+    exit_code = 2
+
+
+class InputError(DistnndError, ValueError):
+    """Points that cannot be compared: NaN or inf, wrong shape, wrong dtype, too few rows."""
+
+    exit_code = 1
+
+
+class StoreError(DistnndError):
+    """A store that is damaged, incomplete or of another format version."""
+
+    exit_code = 3
+
+
+class BudgetError(DistnndError):
+    """A plan that would exceed the memory or the disk it was given."""
+
+    exit_code = 4
+
+
+class StageError(DistnndError):
+    """A task that failed while it ran; the cause is chained."""
+
+    exit_code = 1
+
+
+class Interrupted(DistnndError):
+    """A build that was stopped from outside and can be resumed."""
+
+    exit_code = 130

@@ -1,0 +1,108 @@
+"""Projected bytes of each kind of task: what it allocates at most, its worker's own memory aside.
+
+Each formula lists the arrays that are alive at the worst moment of the stage of that name. Data size enters only
+through the rows of a block or a partition; a test holds measured peaks against these numbers.
+"""
+
+from __future__ import annotations
+
+from .metric import Metric
+from .plan import Layout
+
+# One numba product tile with its rows, per thread, and what the interpreter and Zarr allocate beside the arrays.
+TILE_ROWS = 640
+TILE = 512 * 1024
+SLACK = 24 * 2**20
+# NN-descent draws companions for this many rows at a time, and writes at most so many finds per row before it
+# puts them into the lists.
+DESCENT_ROWS = 16384
+DESCENT_RANGE = 2048
+DESCENT_FINDS = 40
+WRITTEN_AT_ONCE = 8 * 2**20
+# Rows that are read, prepared or written at a time where a whole block or partition need not be copied.
+STRIP_ROWS = 8192
+
+
+def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
+    """Bytes of one prepared row: narrow integers stay narrow, all else is float32, one column to spare."""
+    if dtype in ("uint8", "int8") and metric.euclidean and not metric.unit:
+        return d
+    return 4 * (d + 1)
+
+
+def item_bytes(dtype: str) -> int:
+    """Bytes of one number of the points."""
+    return {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}[dtype]
+
+
+def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int) -> int:
+    """Bytes per row of a partition in the local stage.
+
+    The prepared row; its list (9 a place) and the int64 ids it came with (8); slots, gaps and groups of the tree with
+    the next level's; row ids, their table, the order. Rows are put into leaf order in place.
+    """
+    return prepared_bytes(metric, dtype, d) + 17 * width + 32 * fanout + 64
+
+
+def local_fixed(d: int, item: int, width: int, candidates: int, threads: int) -> int:
+    """Bytes of the local stage that do not grow with its rows.
+
+    Tiles of each thread, companions and finds of NN-descent, and one strip of mail or of lists as read or written.
+    """
+    tiles = threads * (TILE + 4 * TILE_ROWS * (d + 1))
+    drawn = DESCENT_ROWS * (8 * candidates + 8)
+    finds = 2 * 12 * DESCENT_ROWS * DESCENT_FINDS
+    strip = 3 * STRIP_ROWS * max(d * item, 20 * width) + STRIP_ROWS * 16 * d
+    return SLACK + tiles + drawn + finds + strip
+
+
+def scan_bytes(layout: Layout) -> int:
+    """A block as read and as checked (Zarr reads in two steps), and its sampled rows."""
+    item = item_bytes(layout.dtype)
+    return SLACK + layout.block_rows * layout.d * 3 * item + (layout.sample + layout.probes) * layout.d * item
+
+
+def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
+    """A block as read and as prepared (float64 in strips), the probe rows and their lists, one tile."""
+    row = 2 * layout.d * item_bytes(layout.dtype) + prepared_bytes(metric, layout.dtype, layout.d)
+    probes = layout.probes * (2 * prepared_bytes(metric, layout.dtype, layout.d) + 40 * width)
+    return (
+        SLACK
+        + layout.block_rows * row
+        + probes
+        + TILE
+        + 4 * TILE_ROWS * (layout.d + 1)
+        + STRIP_ROWS * 16 * layout.d
+    )
+
+
+def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
+    """A block as read and prepared, its lists, its places among the pivots, the pivots, and what is written at once."""
+    row = 2 * layout.d * item_bytes(layout.dtype) + prepared_bytes(metric, layout.dtype, layout.d)
+    row += 24 * width + 400 + 24 * layout.fanout
+    pivot = 2 * prepared_bytes(metric, layout.dtype, layout.d)
+    return (
+        SLACK
+        + layout.block_rows * row
+        + pivots * pivot
+        + 3 * WRITTEN_AT_ONCE
+        + TILE
+        + 4 * TILE_ROWS * (layout.d + 1)
+        + STRIP_ROWS * 16 * layout.d
+    )
+
+
+def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
+    """The sample as read and prepared, the pivots, and the sample's places among them."""
+    row = 2 * layout.d * item_bytes(layout.dtype) + prepared_bytes(metric, layout.dtype, layout.d) + 64
+    return SLACK + layout.sample * row + pivots * (2 * prepared_bytes(metric, layout.dtype, layout.d) + 64)
+
+
+def merge_bytes(layout: Layout, width: int) -> int:
+    """The lists of a block, the lists one partition found for its rows, and the copies Zarr makes of both."""
+    return SLACK + layout.block_rows * (13 * width + 2 * 24 * width + 64)
+
+
+def publish_bytes(layout: Layout, width: int, k: int) -> int:
+    """The lists of a block as read and as written."""
+    return SLACK + layout.block_rows * (24 * width + 36 * k)

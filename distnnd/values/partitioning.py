@@ -1,0 +1,290 @@
+"""How the data is cut for the memory there is: pure arithmetic from the spec, the shape and the workers to a Plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import memory
+from .errors import BudgetError
+from .plan import Layout, Plan, StageCost
+from .spec import BuildSpec, format_bytes
+
+# Up to here all pairs cost less than a tree would.
+EXACT_ROWS = 4096
+# A worker's own memory after its imports and a first compiled kernel, measured (docs/performance.md), rounded up.
+RESERVED = 300 * 2**20
+# Dask spills above 0.7 of a worker's limit and pauses above 0.8: a plan stays below both.
+USABLE = 0.7
+FANOUT = 2
+PIVOTS_PER_PARTITION = 8
+SAMPLES_PER_PIVOT = 24
+# Partitions are drawn from a sample: aim below the cap, so that few exceed it and must be split.
+AIM = 0.7
+LARGEST_BLOCK = 131072
+
+
+def first_width(k: int, n: int) -> int:
+    """Length of the lists in the first round: a third longer than asked for, as NN-descent walks better along them."""
+    return min(k + max(4, k // 3), n - 1)
+
+
+def widest(k: int, n: int, partitions: int) -> int:
+    """Length that lists may grow to in later rounds: in one partition width finds what fresh partitions find elsewhere."""
+    return min(4 * k if partitions == 1 else 2 * k, n - 1) if k > 4 else min(k + 12, n - 1)
+
+
+def next_width(width: int, k: int, n: int, partitions: int) -> int:
+    """Length of the lists in the round after one of `width` that fell short."""
+    return min(width + (width + 1) // 2, max(widest(k, n, partitions), width))
+
+
+def candidate_cap(width: int) -> int:
+    """Companions that NN-descent draws of each kind for lists of `width`."""
+    return min(max(width + width // 2, 16), 60)
+
+
+def probe_count(n: int, d: int) -> int:
+    """Rows solved exactly: as many as keep their products under about a tenth of a round."""
+    return min(n, max(256, min(512, 50_000 // d)))
+
+
+def pivot_count(partitions: int) -> int:
+    """Pivots that the partitions of a round are made of."""
+    return partitions * PIVOTS_PER_PARTITION
+
+
+def _power_below(value: float, most: int) -> int:
+    power = 1
+    while 2 * power <= min(value, most):
+        power *= 2
+    return power
+
+
+class _Planner:
+    """The arithmetic of one plan: what a task may take, and what each stage would take under a layout."""
+
+    def __init__(self, spec: BuildSpec, n: int, d: int, dtype: str, task_memory: int, threads: int) -> None:
+        self.spec, self.n, self.d, self.dtype = spec, n, d, dtype
+        self.task_memory, self.threads = task_memory, threads
+        self.item = memory.item_bytes(dtype)
+        # Where nearness is not mutual a row travels twice: to where it looks, and to where it may be found.
+        self.copies = FANOUT if spec.kind.euclidean else 2 * FANOUT
+
+    def row_cost(self, partitions: int) -> tuple[int, int]:
+        """Bytes per row, and bytes besides, of a local task."""
+        width = widest(self.spec.n_neighbors, self.n, partitions)
+        threads = self.threads if partitions == 1 else 1
+        fixed = memory.local_fixed(self.d, self.item, width, candidate_cap(width), threads)
+        return memory.local_row(self.spec.kind, self.dtype, self.d, width, 3), fixed
+
+    def whole(self) -> Layout | None:
+        """Everything in one task, if it fits."""
+        layout = Layout(
+            n=self.n,
+            d=self.d,
+            dtype=self.dtype,
+            block_rows=_power_below(2 * self.n - 1, self._block_limit(self.threads)),
+            cap=self.n,
+            probes=0 if self.n <= EXACT_ROWS else probe_count(self.n, self.d),
+            exact=self.n <= EXACT_ROWS,
+        )
+        largest = max(cost.projected * min(cost.tasks, self.threads) for cost in self.costs(layout))
+        return layout if largest <= self.task_memory else None
+
+    def cut(self, at_least: int) -> Layout | None:
+        """As few partitions as keep every task within its memory, but at least so many; None where none does."""
+        row, fixed = self.row_cost(2)
+        cap = (self.task_memory - fixed) // row
+        block_rows = _power_below(min(self._block_limit(1), cap // 2), LARGEST_BLOCK)
+        if cap < max(1024, 16 * widest(self.spec.n_neighbors, self.n, 2)):
+            return None
+        partitions = max(2, at_least, -(-self.n * self.copies // int(cap * AIM)))
+        layout = Layout(
+            n=self.n,
+            d=self.d,
+            dtype=self.dtype,
+            block_rows=block_rows,
+            partitions=partitions,
+            fanout=FANOUT,
+            copies=self.copies,
+            cap=cap,
+            probes=probe_count(self.n, self.d),
+            sample=min(self.n, SAMPLES_PER_PIVOT * pivot_count(partitions)),
+        )
+        return layout if max(c.projected for c in self.costs(layout)) <= self.task_memory else None
+
+    def _block_limit(self, side_by_side: int) -> int:
+        width = widest(self.spec.n_neighbors, self.n, 1)
+        row = max(memory.prepared_bytes(self.spec.kind, self.dtype, self.d) + 2 * self.item * self.d, 0)
+        row += 72 * width + 512
+        room = max(self.task_memory // side_by_side - 3 * memory.WRITTEN_AT_ONCE - 2 * memory.SLACK, row)
+        return _power_below(max(0.6 * room // row, 1), LARGEST_BLOCK)
+
+    def costs(self, layout: Layout) -> tuple[StageCost, ...]:
+        """The stages of the layout, in their order, with their projected bytes and what they read and write."""
+        n, d, k = layout.n, layout.d, self.spec.n_neighbors
+        metric = self.spec.kind
+        width = widest(k, n, layout.partitions)
+        data, lists = n * d * self.item, n * width * 12
+        result = n * k * 12
+        row, fixed = self.row_cost(layout.partitions)
+        blocks = layout.blocks
+        costs = [StageCost("scan", blocks, memory.scan_bytes(layout), data, 0, False)]
+        if not layout.exact:
+            costs.append(
+                StageCost("probe", blocks, memory.probe_bytes(layout, metric, k + 8), data, 0, False)
+            )
+        if layout.partitions == 1:
+            costs.append(StageCost("local", 1, fixed + row * n, data + lists, lists, True))
+        else:
+            pivots, copies = pivot_count(layout.partitions), layout.copies
+            draw = memory.draw_bytes(layout, metric, pivots)
+            route = memory.route_bytes(layout, metric, width, pivots)
+            mail = copies * (data + lists)
+            costs += [
+                StageCost("draw", 1, draw, layout.sample * d * self.item, pivots * d * 4, True),
+                StageCost("route", blocks, route, data + lists, mail, True),
+                StageCost("local", layout.partitions, fixed + row * layout.cap, mail, copies * lists, True),
+                StageCost(
+                    "merge", blocks, memory.merge_bytes(layout, width), (copies + 1) * lists, lists, True
+                ),
+            ]
+        costs.append(
+            StageCost("publish", blocks, memory.publish_bytes(layout, width, k), lists, result, False)
+        )
+        return tuple(costs)
+
+
+def make_plan(
+    spec: BuildSpec,
+    n: int,
+    d: int,
+    dtype: str,
+    *,
+    worker_memory: int,
+    workers: int = 1,
+    threads: int = 1,
+    reserved: int = RESERVED,
+) -> Plan:
+    """The cheapest cut of n x d points of `dtype` that keeps each worker under `worker_memory` bytes.
+
+    threads: tasks that run at a time in each of the `workers`. BudgetError names what is needed, what there is and
+    the nearest setting that fits; SpecError where rows are too few.
+    """
+    spec.check_rows(n)
+    usable = int(USABLE * worker_memory) - reserved
+    single = _Planner(spec, n, d, dtype, usable, threads)
+    layout = single.whole() if usable > 0 else None
+    spread = workers >= 4 and n >= 200_000
+    task_memory = usable
+    if layout is None or spread:
+        task_memory = usable // threads
+        cut = _Planner(spec, n, d, dtype, task_memory, 1).cut(workers * threads if spread else 2)
+        layout = cut or layout
+    if layout is None:
+        raise _too_small(spec, n, d, dtype, worker_memory, threads, reserved)
+    planner = _Planner(spec, n, d, dtype, task_memory, threads if layout.partitions == 1 else 1)
+    costs = planner.costs(layout)
+    lists = 2 * n * 12 * widest(spec.n_neighbors, n, layout.partitions)
+    mail = sum(cost.written for cost in costs if cost.name in ("draw", "route", "local"))
+    disk = lists + (mail if layout.partitions > 1 else 0)
+    return Plan(
+        spec=spec,
+        layout=layout,
+        costs=costs,
+        task_memory=task_memory,
+        worker_memory=worker_memory,
+        reserved=reserved,
+        threads=threads,
+        disk=disk,
+        graph=n * spec.n_neighbors * 12,
+    )
+
+
+def _too_small(
+    spec: BuildSpec, n: int, d: int, dtype: str, worker_memory: int, threads: int, reserved: int
+) -> BudgetError:
+    """The refusal, with both numbers and the nearest limit that fits, found by doubling and halving."""
+
+    def fits(limit: int) -> bool:
+        room = int(USABLE * limit) - reserved
+        if room <= 0:
+            return False
+        whole = _Planner(spec, n, d, dtype, room, threads).whole()
+        return whole is not None or _Planner(spec, n, d, dtype, room // threads, 1).cut(2) is not None
+
+    low, high = worker_memory, 2 * max(worker_memory, reserved)
+    while not fits(high):
+        low, high = high, 2 * high
+    while high - low > 2**20:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    need = -(-high // 2**20)
+    fewer = f" or fewer threads per worker than {threads}" if threads > 1 else ""
+    return BudgetError(
+        f"{n:,} x {d} {dtype} with n_neighbors={spec.n_neighbors} does not fit a worker of "
+        f"{format_bytes(worker_memory)} ({threads} thread(s), {format_bytes(reserved)} of it the worker's own): "
+        f"at least {format_bytes(need * 2**20)} is needed. Set memory_limit='{need}MiB'{fewer}"
+    )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one local task holds: for each block the mail from `first` to `last`; size: rows in all."""
+
+    slices: tuple[tuple[int, int, int], ...]
+    size: int
+
+
+def make_units(offsets: np.ndarray, cap: int, least: int) -> list[Unit]:
+    """Turn routed mail into units of at most `cap` rows, and of at least `least` where neighbouring partitions allow.
+
+    offsets: int64[blocks, partitions + 1], where each partition's mail begins in each block's. A partition above the
+    cap is cut by blocks (random enough as a last resort: what one cut parts, the next round brings together); small
+    neighbours are held together. Adjacent partitions are near each other, so this keeps rows among their like.
+    """
+    sizes = np.diff(offsets, axis=1).sum(axis=0)
+    units: list[Unit] = []
+    first, held = 0, 0
+    for partition, size in enumerate(sizes.tolist()):
+        held += size
+        rest = int(sizes[partition + 1 :].sum())
+        if held >= least and (rest >= least or partition + 1 == len(sizes)):
+            units += _cut_by_blocks(offsets[:, first], offsets[:, partition + 1], cap)
+            first, held = partition + 1, 0
+    if held:
+        units += _cut_by_blocks(offsets[:, first], offsets[:, -1], cap)
+    return units
+
+
+def _cut_by_blocks(firsts: np.ndarray, lasts: np.ndarray, cap: int) -> list[Unit]:
+    counts = lasts - firsts
+    total = int(counts.sum())
+    if total == 0:
+        return []
+    room = max(cap - int(counts.max()), 1)
+    target = total if total <= cap else -(-total // -(-total // room))
+    units, slices, size = [], [], 0
+    for block, count in enumerate(counts.tolist()):
+        if count:
+            slices.append((block, int(firsts[block]), int(lasts[block])))
+            size += count
+        if size >= target:
+            units.append(Unit(tuple(slices), size))
+            slices, size = [], 0
+    if slices:
+        units.append(Unit(tuple(slices), size))
+    return units
+
+
+def pieces_of(units: list[Unit], blocks: int) -> list[list[tuple[int, int, int, int]]]:
+    """For each block what the units found for its mail: (unit, start in the unit's lists, mail first, mail last)."""
+    pieces: list[list[tuple[int, int, int, int]]] = [[] for _ in range(blocks)]
+    for number, unit in enumerate(units):
+        start = 0
+        for block, first, last in unit.slices:
+            pieces[block].append((number, start, first, last))
+            start += last - first
+    return pieces

@@ -1,0 +1,162 @@
+"""A plan is what will be done, as plain values: which stages, which tasks, how many bytes each may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .spec import BuildSpec, format_bytes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the data is cut.
+
+    n, d: rows and columns; dtype: of the points as read; width: columns of a prepared row (d, or d + 1 where zero
+    rows need a place of their own); block_rows: consecutive rows of one block of the source and of the graph;
+    partitions: how many; fanout: partitions a row looks for its neighbours in; copies: partitions it is written to at
+    most; cap: most rows of a unit, which is what one local task holds; probes: rows solved exactly; sample: rows kept
+    aside to draw pivots from; exact: so few rows that all pairs are compared.
+    """
+
+    n: int
+    d: int
+    dtype: str
+    block_rows: int
+    partitions: int = 1
+    fanout: int = 1
+    copies: int = 1
+    cap: int = 0
+    probes: int = 0
+    sample: int = 0
+    exact: bool = False
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.n // self.block_rows)
+
+    def block(self, index: int) -> tuple[int, int]:
+        """First row and end of block `index`."""
+        return index * self.block_rows, min(self.n, (index + 1) * self.block_rows)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a task must know besides its own number; small, so that it travels with every task.
+
+    source: description from which a worker opens the points; out, scratch: locations of the graph store and of the
+    mailboxes; threads: how many threads one task may use; zero_rows: whether the data holds rows of
+    zeros; radius: the largest norm of a row, where the metric needs it.
+    """
+
+    uuid: str
+    spec: BuildSpec
+    layout: Layout
+    source: dict[str, Any]
+    out: str
+    scratch: str
+    threads: int = 1
+    zero_rows: bool = False
+    radius: float = 0.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call of a stage's function: its round, its number and a few numbers of its own."""
+
+    stage: str
+    round: int
+    index: int
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a task says when it is done: counters, bytes read and written, seconds, peak memory in bytes."""
+
+    counters: dict[str, float] = field(default_factory=dict)
+    read: int = 0
+    written: int = 0
+    seconds: float = 0.0
+    peak: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A plain function and the list it is mapped over.
+
+    run: called as run(job, task); projected: bytes of memory one task may take at most, its worker's own aside.
+    """
+
+    name: str
+    run: Callable[[Job, Task], Report]
+    tasks: list[Task]
+    projected: int
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """A line of the plan's table: bytes per task, and bytes read and written by all tasks of one run of the stage."""
+
+    name: str
+    tasks: int
+    projected: int
+    read: int
+    written: int
+    each_round: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole build before it starts: the layout, the costs of its stages, and what it needs of the machine.
+
+    task_memory: bytes that a task may take; worker_memory: bytes of a whole worker, `reserved` of them its own;
+    threads: tasks that run in it at a time; disk: bytes of scratch needed at most; graph: bytes of the result.
+    """
+
+    spec: BuildSpec
+    layout: Layout
+    costs: tuple[StageCost, ...]
+    task_memory: int
+    worker_memory: int
+    reserved: int
+    threads: int
+    disk: int
+    graph: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes one worker takes at most: its own, and a task of the largest stage on each of its threads."""
+        return self.reserved + max(cost.projected * min(cost.tasks, self.threads) for cost in self.costs)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON: sizes in bytes."""
+        layout = {key: getattr(self.layout, key) for key in self.layout.__dataclass_fields__}
+        stages = [{key: getattr(cost, key) for key in cost.__dataclass_fields__} for cost in self.costs]
+        numbers = {key: getattr(self, key) for key in ("task_memory", "worker_memory", "reserved", "threads")}
+        sizes = {"peak": self.peak, "disk": self.disk, "graph": self.graph}
+        return {"spec": self.spec.to_json(), "layout": layout, "stages": stages, **numbers, **sizes}
+
+    def __str__(self) -> str:
+        layout = self.layout
+        how = (
+            "all pairs, exact"
+            if layout.exact
+            else f"{layout.partitions} partition(s), fanout {layout.fanout}"
+        )
+        lines = [
+            f"{layout.n:,} x {layout.d} {layout.dtype}, k = {self.spec.n_neighbors}, {self.spec.metric}: {how}",
+            f"{'stage':<10}{'tasks':>8}{'memory/task':>14}{'read':>12}{'written':>12}",
+        ]
+        for cost in self.costs:
+            row = (format_bytes(cost.projected), format_bytes(cost.read), format_bytes(cost.written))
+            name = cost.name + (" *" if cost.each_round else "")
+            lines.append(f"{name:<10}{cost.tasks:>8}{row[0]:>14}{row[1]:>12}{row[2]:>12}")
+        lines.append("* each round")
+        lines.append(
+            f"worker memory {format_bytes(self.peak)} at most of {format_bytes(self.worker_memory)}; "
+            f"scratch disk {format_bytes(self.disk)}; graph {format_bytes(self.graph)}"
+        )
+        return "\n".join(lines)

@@ -1,0 +1,104 @@
+"""What the user asks for: checked once, at the door, and carried as JSON afterwards."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .errors import SpecError
+from .metric import Metric, find_metric
+
+_UNITS = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
+
+
+def parse_bytes(value: int | float | str | None) -> int | None:
+    """Bytes from 2_000_000_000, "2GB" or "2GiB"; None and "auto" stay None. SpecError for anything else."""
+    if value is None or value == "auto":
+        return None
+    if isinstance(value, bool):
+        raise SpecError(f"a size in bytes is a number or a text like '2GiB', not {value!r}")
+    if isinstance(value, (int, float)):
+        size = float(value)
+    else:
+        match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
+        if match is None:
+            raise SpecError(
+                f"cannot read {value!r} as a size; write for example '2GiB', '700MB' or 2000000000"
+            )
+        size = float(match[1]) * _UNITS[(match[2] or "").lower()]
+    if not size > 0:
+        raise SpecError(f"a size must be above zero, not {value!r}")
+    return int(size)
+
+
+def format_bytes(size: float) -> str:
+    """A size for people: 1.5 GiB, 300 MiB, 12 KiB, 7 B."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpecError(f"{name} must be a whole number, not {value!r}")
+    if value < least:
+        raise SpecError(f"{name} must be at least {least}, not {value}")
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """A graph to be built.
+
+    n_neighbors: neighbours per row, self excluded. metric: its name. target_recall: share of the true neighbours
+    that must be found, 0 to 1, measured on the probe rows. max_rounds: give up after so many rounds.
+    memory_limit: bytes of one worker process, None for what the machine or the cluster says. random_state: seed.
+    SpecError is raised for values that cannot be meant.
+    """
+
+    n_neighbors: int = 15
+    metric: str = "euclidean"
+    metric_params: dict[str, Any] | None = None
+    target_recall: float = 0.95
+    max_rounds: int = 8
+    memory_limit: int | None = None
+    random_state: int = 0
+
+    def __post_init__(self) -> None:
+        _whole("n_neighbors", self.n_neighbors, 1)
+        _whole("max_rounds", self.max_rounds, 1)
+        _whole("random_state", self.random_state, 0)
+        if isinstance(self.target_recall, bool) or not isinstance(self.target_recall, (int, float)):
+            raise SpecError(f"target_recall must be a number, not {self.target_recall!r}")
+        if not 0 < self.target_recall <= 1:
+            raise SpecError(f"target_recall is a share above 0 and at most 1, not {self.target_recall}")
+        find_metric(self.metric, self.metric_params)
+
+    @property
+    def kind(self) -> Metric:
+        """The metric as the value that kernels take."""
+        return find_metric(self.metric, self.metric_params)
+
+    def check_rows(self, n: int) -> None:
+        """SpecError unless each of `n` rows can have n_neighbors others."""
+        if self.n_neighbors >= n:
+            raise SpecError(
+                f"n_neighbors={self.n_neighbors} needs at least {self.n_neighbors + 1} rows, but there are {n}; "
+                f"ask for at most {max(n - 1, 0)}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The parameters that decide the bytes of the graph, as JSON."""
+        return asdict(self)
