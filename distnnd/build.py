@@ -19,14 +19,14 @@ from .stages.merge import plan_merge
 from .stages.probe import plan_probe, plan_truth
 from .stages.publish import plan_publish
 from .stages.route import plan_route
-from .stages.scan import plan_scan
+from .stages.scan import plan_collect, plan_scan
 from .storage import graph as store
 from .storage import mailbox
 from .storage.source import Source, is_dask_array, open_source
 from .storage.spool import Spool
 from .values.errors import BudgetError, SpecError, StoreError
 from .values.partitioning import first_width, make_plan, make_units, next_width, pieces_of
-from .values.plan import Job, Layout, Plan, Report, Stage
+from .values.plan import Extent, Job, Layout, Plan, Report, Stage
 from .values.recall import EXACT, Recall, estimate_recall
 from .values.spec import BuildSpec, format_bytes, parse_bytes
 
@@ -58,9 +58,9 @@ def plan(
     spec = BuildSpec(n_neighbors, metric, metric_params, target_recall, max_rounds, limit, random_state)
     with executor_for(client, limit, n_workers) as executor:
         if is_dask_array(source):
-            return _plan_for(spec, executor, *_shape_of_lazy(source))
+            return _plan_for(spec, executor, Extent(*_shape_of_lazy(source)))
         opened = open_source(source, component)
-        return _plan_for(spec, executor, opened.n, opened.d, opened.dtype.name)
+        return _plan_for(spec, executor, _extent_of(opened))
 
 
 def build(
@@ -84,13 +84,14 @@ def build(
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
     source: path or URL of a Zarr array or group (`component` names the array in it), of a .npy, .fbin, .u8bin, .i8bin,
-    .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap: n x d numbers. out: path or URL that does not
-    exist yet, or holds an unfinished build of the same points with the same parameters, which goes on at its last
-    committed round unless `resume` is False; None for a temporary graph that goes with the returned object. n_neighbors: per row, self excluded.
+    .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap: n x d numbers. out: path or URL that does
+    not exist yet, or holds an unfinished build of the same points with the same parameters, which goes on at its last
+    committed round unless `resume` is False; None for a temporary graph that goes with the returned object.
+    n_neighbors: per row, self excluded.
     metric: euclidean, sqeuclidean, cosine or inner_product. max_rounds: give up after so many, with a warning.
     memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
     current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
-    lie, on a disk that all workers see; by default inside `out`. random_state: the same bytes for the same seed and plan.
+    lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
     progress: True, False, or a function that is called with each event.
 
     Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
@@ -134,11 +135,21 @@ def _shape_of_lazy(source: Any) -> tuple[int, int, str]:
     return int(source.shape[0]), int(source.shape[1]), name
 
 
-def _plan_for(spec: BuildSpec, executor: Executor, n: int, d: int, dtype: str) -> Plan:
+def _extent_of(source: Source) -> Extent:
+    return Extent(source.n, source.d, source.dtype.name, source.chunk_rows)
+
+
+def _plan_for(spec: BuildSpec, executor: Executor, extent: Extent) -> Plan:
     limits = [limit for limit in (spec.memory_limit, executor.memory) if limit]
     memory = min(limits, default=machine_memory())
+    *shape, chunk_rows = extent
     return make_plan(
-        spec, n, d, dtype, worker_memory=memory, workers=executor.workers, threads=executor.threads
+        spec,
+        *shape,
+        worker_memory=memory,
+        workers=executor.workers,
+        threads=executor.threads,
+        chunk_rows=chunk_rows,
     )
 
 
@@ -165,7 +176,7 @@ class Build:
         self.peak = 0
         found = store.facts_of(out)
         if found is None:
-            self.plan = _plan_for(spec, executor, source.n, source.d, source.dtype.name)
+            self.plan = _plan_for(spec, executor, _extent_of(source))
             self.facts = self._first_facts(scratch)
             self._check_disk()
         else:
@@ -189,7 +200,7 @@ class Build:
 
     def _plan_of(self, found: dict[str, Any]) -> Plan:
         """The plan of an interrupted build: its layout as it was, if the workers of today can hold it."""
-        today = _plan_for(self.spec, self.executor, self.source.n, self.source.d, self.source.dtype.name)
+        today = _plan_for(self.spec, self.executor, _extent_of(self.source))
         was = replace(today, layout=Layout(**found["layout"]))
         cap, room = was.layout.cap, today.layout.cap
         if today.layout.partitions > 1 and cap > room:
@@ -233,9 +244,7 @@ def check_same(found: dict[str, Any], spec: BuildSpec, source: Source, out: str)
         said = ", ".join(f"{name}={found['spec'].get(name)!r} (now {now[name]!r})" for name in differ)
         raise SpecError(f"{out} holds an unfinished build with {said}; use the same, or another output")
     if found["source"]["fingerprint"] != source.fingerprint():
-        raise StoreError(
-            f"the points at {source.location} changed since the build at {out} began; build anew"
-        )
+        raise StoreError(f"the points at {source.location} changed since the build at {out} began; build anew")
     return found
 
 
@@ -271,6 +280,7 @@ def prepare(build: Build) -> None:
     radius = max(report.counters["radius"] for report in scanned)
     build.job = replace(build.job, zero_rows=zero_rows, radius=radius)
     if build.job.layout.probes:
+        build.run(plan_collect(build.job))
         build.run(plan_probe(build.job))
         build.run(plan_truth(build.job))
 
@@ -312,16 +322,14 @@ def finished(build: Build, done: list[dict[str, Any]]) -> bool:
         return True
     if len(done) >= build.spec.max_rounds:
         return True
-    widest = next_width(
-        done[-1]["width"], build.spec.n_neighbors, build.source.n, build.job.layout.partitions
-    )
+    widest = next_width(done[-1]["width"], build.spec.n_neighbors, build.source.n, build.job.layout.partitions)
     grew = [one["recall"]["estimate"] for one in done[-3:]]
     return len(grew) == 3 and widest == done[-1]["width"] and max(grew) - grew[0] < LEAST_GAIN
 
 
 def whole_round(build: Build, number: int, width: int, before: int) -> list[Report]:
     """A round where everything is one partition: fresh leaves over the present lists."""
-    return build.run(plan_local(build.job, number, width, []))
+    return build.run(plan_local(build.job, number, before, width, []))
 
 
 def exchange_round(build: Build, number: int, width: int, before: int) -> list[Report]:
@@ -331,7 +339,7 @@ def exchange_round(build: Build, number: int, width: int, before: int) -> list[R
     build.run(plan_route(job, number, before))
     offsets = mailbox.offsets(job.scratch, number, job.layout.blocks)
     units = make_units(offsets, job.layout.cap, least=4 * width)
-    build.run(plan_local(job, number, width, units))
+    build.run(plan_local(job, number, before, width, units))
     return build.run(plan_merge(job, number, width, pieces_of(units, job.layout.blocks)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from .runtime.cluster import lazy_blocks
@@ -69,10 +70,17 @@ class Graph:
     def verify(self, source: Any = None, rows: int = 1000) -> dict[str, Any]:
         """Read every chunk and check each row: distinct valid ids, finite ascending distances, each chunk unharmed.
 
-        source: the points; if given, the distances of `rows` random rows are recomputed too. Returns what was checked;
-        StoreError names the first row or chunk that breaks a promise.
+        source: the points; if given, they must be those of the build, and the distances of `rows` random rows are
+        recomputed. Returns what was checked; StoreError names the first chunk or row that breaks a promise.
         """
         return views.verify(self.location, self.facts, source, rows)
+
+    def measure_recall(self, source: Any, probes: int = 1000, random_state: int = 0) -> Recall:
+        """The recall on fresh random rows that are solved exactly; a graph keeps the recall of its build, see `recall`.
+
+        source: the points of the build, else StoreError; they are read twice, block by block. Ties count as found.
+        """
+        return views.measure_recall(self.location, self.facts, source, probes, random_state)
 
     def info(self) -> dict[str, Any]:
         """n, d, n_neighbors, metric, state, rounds, recall, format_version, bytes."""
@@ -87,9 +95,26 @@ class Graph:
             f"recall {self.recall}, {size} at {self.location}>"
         )
 
+    def _repr_html_(self) -> str:
+        lines = {
+            "rows": f"{self.n:,}",
+            "neighbours": str(self.n_neighbors),
+            "metric": self.metric,
+            "recall": str(self.recall),
+            "rounds": str(len(self.facts["rounds"])),
+            "size": format_bytes(self.indices.nbytes + self.distances.nbytes),
+            "location": self.location,
+        }
+        cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in lines.items())
+        return f"<table><caption>distnnd.Graph</caption><tbody>{cells}</tbody></table>"
+
 
 def open_graph(location: Any) -> Graph:
-    """The graph at a path or URL. StoreError if none is there, or says how to finish one that is not complete."""
+    """The graph at a path or URL.
+
+    StoreError if nothing is there, if it is damaged or of another format version, or if it is not complete, with how
+    to finish it; SpecError if something else is there.
+    """
     place = store.place_of(location)
     facts = store.facts_of(place)
     if facts is None:

@@ -34,11 +34,12 @@ HOUSE = {
     "kernels": Room(1,     "values",                                    "numpy numba llvmlite scipy.linalg"),
     "storage": Room(1,     "values",                                    "numpy zarr numcodecs "
                                                                         "h5py obstore fsspec"),
-    "stages":  Room(2,     "values kernels storage",                    "numpy threadpoolctl"),
+    "stages":  Room(2,     "values kernels storage",                    "numpy scipy.sparse threadpoolctl"),
     "runtime": Room(3,     "values",                                    "dask distributed threadpoolctl"),
-    "build":   Room(4,     "values storage stages runtime",             ""),
+    "graph":   Room(4,     "values storage stages runtime",             ""),
+    "build":   Room(4,     "values storage stages runtime graph",       ""),
     "index":   Room(4,     "values storage stages runtime",             ""),
-    "faces":   Room(5,     "values storage runtime.events build index", "numpy click rich matplotlib "
+    "faces":   Room(5,     "values storage runtime.events graph build index", "numpy click rich matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }
 # fmt: on

@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Numba's products run in SciPy's BLAS: load it now, so that whoever limits BLAS threads finds it.
+import scipy.linalg.cython_blas  # noqa: F401
+
 from .jit import kernel
 from .lanes import LANES, below, lowest_bit, without_lowest
 from .neighbours import FRESH, insert

@@ -20,10 +20,8 @@ def fold(lists, rows, ids, distances):
     """Offer each entry of ids[i], distances[i] to list rows[i]; ids: int64[m, w], -1 for none."""
     for i in range(rows.size):
         for slot in range(ids.shape[1]):
-            if ids[i, slot] < 0 or not insert(
-                lists, rows[i], ids[i, slot], distances[i, slot], np.uint8(FRESH)
-            ):
-                # Both lists ascend: once an entry is too far, so are the rest; one that is known may be followed by better.
+            if ids[i, slot] < 0 or not insert(lists, rows[i], ids[i, slot], distances[i, slot], np.uint8(FRESH)):
+                # Both lists ascend: once an entry is too far, so are the rest; after a known one may come better.
                 last = lists.ids.shape[1] - 1
                 if ids[i, slot] < 0 or distances[i, slot] > lists.distances[rows[i], last]:
                     break
@@ -122,9 +120,7 @@ def fill(points, form, lists, present, seed, first, last):
             label = random_below(seed + tries, row, m)
             tries += 1
             if label != row and present[label]:
-                insert(
-                    lists, row, np.int32(label), surrogate(points, row, points, label, form), np.uint8(FRESH)
-                )
+                insert(lists, row, np.int32(label), surrogate(points, row, points, label, form), np.uint8(FRESH))
 
 
 @kernel

@@ -37,7 +37,7 @@ def holds(ids, row, label):
 
 @kernel(inline=True)
 def insert(lists, row, label, distance, state):
-    """Put (distance, label) into list `row` unless it is there or the list is full of nearer ones; True if it entered."""
+    """Put (distance, label) into list `row` unless it is there or the list is full of nearer ones; True if it did."""
     ids, distances, states = lists
     last = ids.shape[1] - 1
     worst = distances[row, last]
@@ -67,8 +67,7 @@ def sort_rows(lists, first, last):
             label, distance, state = ids[row, slot], distances[row, slot], states[row, slot]
             at = slot
             while at > 0 and (
-                distances[row, at - 1] > distance
-                or (distances[row, at - 1] == distance and ids[row, at - 1] > label)
+                distances[row, at - 1] > distance or (distances[row, at - 1] == distance and ids[row, at - 1] > label)
             ):
                 distances[row, at] = distances[row, at - 1]
                 ids[row, at] = ids[row, at - 1]

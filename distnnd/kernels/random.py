@@ -10,9 +10,7 @@ from .jit import kernel
 @kernel(inline=True)
 def mix(seed, label):
     """Hash of two numbers to 64 random bits (the finaliser of splitmix64; Steele, Lea and Flood 2014)."""
-    bits = (np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)) ^ (
-        np.uint64(label) * np.uint64(0xC2B2AE3D27D4EB4F)
-    )
+    bits = (np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)) ^ (np.uint64(label) * np.uint64(0xC2B2AE3D27D4EB4F))
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))

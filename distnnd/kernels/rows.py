@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..values.memory import strip_rows
 from ..values.metric import Metric
 from .jit import kernel
 
@@ -51,16 +52,17 @@ def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np
     if metric.euclidean and not metric.unit:
         return points if points.dtype != np.float16 else points.astype(np.float32)
     rows = np.zeros((len(points), width), np.float32)
-    for first in range(0, len(points), 8192):
-        part = points[first : first + 8192].astype(np.float64)
+    step = strip_rows(points.shape[1])
+    for first in range(0, len(points), step):
+        part = points[first : first + step].astype(np.float64)
         norms = np.sqrt(np.einsum("ij,ij->i", part, part))
         if metric.unit:
-            rows[first : first + 8192, : part.shape[1]] = part / np.where(norms > 0, norms, 1)[:, None]
+            rows[first : first + step, : part.shape[1]] = part / np.where(norms > 0, norms, 1)[:, None]
             if width > part.shape[1]:
-                rows[first : first + 8192, -1] = norms == 0
+                rows[first : first + step, -1] = norms == 0
         else:
-            rows[first : first + 8192, :-1] = part
-            rows[first : first + 8192, -1] = np.sqrt(np.maximum(radius * radius - norms * norms, 0))
+            rows[first : first + step, :-1] = part
+            rows[first : first + step, -1] = np.sqrt(np.maximum(radius * radius - norms * norms, 0))
     return rows
 
 

@@ -10,6 +10,7 @@ dealt out at random.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ def even_ranges(weights: np.ndarray, parts: int) -> list[tuple[int, int]]:
     total = np.concatenate([[0], np.cumsum(weights, dtype=np.float64)])
     cuts = np.searchsorted(total, np.linspace(0, total[-1], parts + 1))
     cuts[0], cuts[-1] = 0, len(weights)
-    return [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]
+    return [(int(a), int(b)) for a, b in pairwise(cuts) if b > a]
 
 
 def slot_groups(slots: np.ndarray, count: int) -> list[Groups]:
@@ -145,9 +146,7 @@ def descend(
         for i, role in enumerate(roles):
             lists = empty(m, shape.fanout)
             carry(slots[i], gaps[i], children, child_starts, stuck, level_seed, lists)
-            compared += _route(
-                points, places[i], base, labels.astype(np.int32), role.form, lists, each, parts
-            )
+            compared += _route(points, places[i], base, labels.astype(np.int32), role.form, lists, each, parts)
             slots[i], gaps[i] = lists.ids, lists.distances
         before, count = np.repeat(sizes, children), int(child_starts[-1])
     return [Leaves(part, count, compared) for part in slots]

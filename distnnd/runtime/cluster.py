@@ -63,9 +63,7 @@ class DaskExecutor:
                 self.client.cancel(list(done.futures))
         return [reports[place] for place in range(len(stage.tasks))]
 
-    def _top_up(
-        self, stage: Stage, job: Job, waiting: Iterator[tuple[int, Task]], running: Any, done: Any
-    ) -> None:
+    def _top_up(self, stage: Stage, job: Job, waiting: Iterator[tuple[int, Task]], running: Any, done: Any) -> None:
         threads = sum(self.client.nthreads().values()) if self.workers > 1 else self.threads
         while len(running) < WINDOW * max(threads, 1):
             entry = next(waiting, None)
@@ -123,9 +121,7 @@ def executor_for(
         with distributed.Client(client, set_as_default=False) as own:
             yield DaskExecutor(own)
     else:
-        raise SpecError(
-            f"client must be a dask Client, a cluster, an address or None, not {type(client).__name__}"
-        )
+        raise SpecError(f"client must be a dask Client, a cluster, an address or None, not {type(client).__name__}")
 
 
 def _current_client() -> Any:
@@ -138,9 +134,7 @@ def _current_client() -> Any:
 def _local_cluster(n_workers: int | None, memory_limit: int | None) -> Any:
     # The dashboard of a LocalCluster listens on all interfaces unless told otherwise.
     common = (
-        {"dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
-        if n_workers
-        else {"dashboard_address": "127.0.0.1:0"}
+        {"dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"} if n_workers else {"dashboard_address": "127.0.0.1:0"}
     )
     if n_workers is None:
         # In this process a limit would count the user's own arrays too; the plan keeps the bound.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +14,21 @@ from ..kernels.pivots import BASE, QUERY
 from ..kernels.random import seed_of
 from ..kernels.rows import Form, form_of, rescore, routing_form
 from ..storage import graph, mailbox
-from ..values.memory import DESCENT_FINDS, DESCENT_RANGE, DESCENT_ROWS, STRIP_ROWS, local_fixed, local_row
+from ..values.memory import (
+    DESCENT_FINDS,
+    DESCENT_RANGE,
+    DESCENT_ROWS,
+    item_bytes,
+    local_fixed,
+    local_row,
+    strip_rows,
+)
 from ..values.partitioning import Unit, candidate_cap
 from ..values.plan import Job, Stage, Task
 from .measured import measured, side_by_side
 from .points import assemble, read_prepared
 from .probe import probes_between, recall_counters
+from .route import mail_of
 
 LOCAL = 4
 PASSES = 12
@@ -42,13 +52,18 @@ class Partition(NamedTuple):
     distances: np.ndarray
 
 
-def plan_local(job: Job, number: int, width: int, units: list[Unit]) -> Stage:
-    """One task a unit; without units one task holds everything. width: length of the lists of this round."""
+def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]) -> Stage:
+    """One task a unit; without units one task holds everything.
+
+    before: length of the lists that rows bring along, 0 in the first round; width: of those that they leave with.
+    """
     rows = max((unit.size for unit in units), default=job.layout.n)
-    fixed = local_fixed(job.layout.d, 4, width, candidate_cap(width), job.threads)
+    item = item_bytes(job.layout.dtype)
+    fixed = local_fixed(job.layout.d, item, width, candidate_cap(width), job.threads)
     projected = fixed + rows * local_row(job.spec.kind, job.layout.dtype, job.layout.d, width, FANOUT)
     slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
-    tasks = [Task("local", number, i, {"width": width, "slices": part}) for i, part in enumerate(slices)]
+    lengths = {"before": before, "width": width}
+    tasks = [Task("local", number, i, lengths | {"slices": part}) for i, part in enumerate(slices)]
     return Stage("local", run_local, tasks, projected)
 
 
@@ -79,28 +94,28 @@ def read_mail(job: Job, task: Task) -> Partition:
     """The rows that the blocks routed to this unit."""
     slices = task.arguments["slices"]
 
-    def column(name: str, block: int, first: int, last: int) -> np.ndarray:
-        return mailbox.read(job.scratch, f"{task.round}/mail/{block}", name, first, last)
+    before = task.arguments["before"]
+    record = mail_of(job, before)
+    size = sum(last - first for _, first, last in slices)
+    rows, roles = np.empty(size, np.int64), np.zeros(size, np.uint8)
+    known, distances = np.empty((size, before), np.int64), np.empty((size, before), np.float32)
 
-    def joined(name: str) -> np.ndarray:
-        return np.concatenate([column(name, *piece) for piece in slices])
-
-    def strips():
+    def strips() -> Iterator[tuple[int, np.ndarray]]:
         at = 0
         for block, first, last in slices:
-            for start, stop in mailbox.strips(first, last, STRIP_ROWS):
-                yield at, column("points", block, start, stop)
-                at += stop - start
+            for start, stop in mailbox.strips(first, last, strip_rows(job.layout.d)):
+                mail = mailbox.read_records(job.scratch, f"{task.round}/mail/{block}", record, start, stop)
+                here = slice(at, at + len(mail))
+                rows[here] = mail["row"] + np.int64(job.layout.block(block)[0])
+                if before:
+                    known[here], distances[here] = mail["ids"], mail["distances"]
+                if "role" in record.names:
+                    roles[here] = mail["role"]
+                yield at, mail["points"]
+                at += len(mail)
 
-    size = sum(last - first for _, first, last in slices)
-    rows = np.concatenate(
-        [column("rows", block, a, b).astype(np.int64) + job.layout.block(block)[0] for block, a, b in slices]
-    )
-    roles = None if job.spec.kind.euclidean else joined("roles")
-    known, distances = np.empty((size, 0), np.int64), np.empty((size, 0), np.float32)
-    if task.round > 1:
-        known, distances = joined("ids"), joined("distances")
-    return Partition(assemble(job, size, strips()), rows, roles, known, distances)
+    points = assemble(job, size, strips())
+    return Partition(points, rows, None if job.spec.kind.euclidean else roles, known, distances)
 
 
 def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray, dict[str, float]]:
@@ -176,9 +191,7 @@ def incoming(partition: Partition, rows: np.ndarray, width: int, state: int) -> 
     return lists
 
 
-def compare_leaves(
-    work: Work, points: np.ndarray, looking: trees.Leaves, standing: trees.Leaves, lists: Lists
-) -> int:
+def compare_leaves(work: Work, points: np.ndarray, looking: trees.Leaves, standing: trees.Leaves, lists: Lists) -> int:
     """Compare all pairs of each leaf, place by place of the looking row, so that no two ranges touch one list."""
     form = form_of(work.job.spec.kind, points.shape[1])
     base = trees.all_members(standing.slots, standing.count)
@@ -228,9 +241,7 @@ def descend_block(
         todo = [(stop, b) for (_, b), (*_, stop, _) in zip(todo, found, strict=True) if stop < b]
         compared += sum(part[-1] for part in found)
         targets, labels, distances = (np.concatenate([part[i] for part in found]) for i in range(3))
-        work.each(
-            lambda a, b, t=targets, n=labels, d=distances: descent.apply(t, n, d, lists, a, b), everyone
-        )
+        work.each(lambda a, b, t=targets, n=labels, d=distances: descent.apply(t, n, d, lists, a, b), everyone)
     return compared
 
 
@@ -247,10 +258,8 @@ def in_order(order: np.ndarray) -> np.ndarray:
     return positions
 
 
-def write_round(
-    job: Job, task: Task, partition: Partition, lists: Lists, order: np.ndarray
-) -> dict[str, float]:
-    """Write the lists of all rows as the round's, block by block, and count how many probe rows' neighbours are there."""
+def write_round(job: Job, task: Task, partition: Partition, lists: Lists, order: np.ndarray) -> dict[str, float]:
+    """Write the lists of all rows as the round's, block by block, and count the hits of its probe rows."""
     positions = in_order(order)
     probes, thresholds = probes_between(job, 0, job.layout.n)
     hits = merge.count_hits(lists, positions[probes], thresholds, job.spec.n_neighbors)
@@ -267,13 +276,13 @@ def write_round(
 def write_found(job: Job, task: Task, partition: Partition, lists: Lists, order: np.ndarray) -> None:
     """Write the lists of a unit in the order of its mail, for the merge."""
     positions = in_order(order)
-    width = lists.ids.shape[1]
-    kinds = {"ids": (np.int64, (width,)), "distances": (np.float32, (width,))}
-    slices = task.arguments["slices"]
-    chunk = max(1, len(positions) // (2 * len(slices)))
-    writer = mailbox.Writer(job.scratch, f"{task.round}/found/{task.index}", len(positions), kinds, chunk)
-    for start, stop in mailbox.strips(0, len(positions), STRIP_ROWS):
+    record = mailbox.found_record(lists.ids.shape[1])
+    chunk = len(positions) // len(task.arguments["slices"])
+    writer = mailbox.RecordWriter(job.scratch, f"{task.round}/found/{task.index}", len(positions), record, chunk)
+    for start, stop in mailbox.strips(0, len(positions), strip_rows(job.layout.d)):
         chosen = positions[start:stop]
-        ids = merge.globalise(lists, partition.rows, partition.known, chosen)
-        writer.append({"ids": ids, "distances": lists.distances[chosen]})
+        strip = np.empty(stop - start, record)
+        strip["ids"] = merge.globalise(lists, partition.rows, partition.known, chosen)
+        strip["distances"] = lists.distances[chosen]
+        writer.append(strip)
     writer.close()

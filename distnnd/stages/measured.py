@@ -55,7 +55,7 @@ def measured(run: Run) -> Callable[[Job, Task], Report]:
 
 
 class _BlasPin:
-    """BLAS limited to one thread while any task of this process runs; the first one in sets it, the last one frees it."""
+    """BLAS limited to one thread while any task of this process runs: the first in sets it, the last out frees it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,9 +66,6 @@ class _BlasPin:
     def __call__(self) -> Iterator[None]:
         with self._lock:
             if self._inside == 0:
-                # Products inside kernels go through SciPy's BLAS, which is loaded with the first kernel at the latest.
-                import scipy.linalg.cython_blas  # noqa: F401
-
                 self._limit = ThreadpoolController().limit(limits=1, user_api="blas")
             self._inside += 1
         try:

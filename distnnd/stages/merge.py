@@ -6,7 +6,7 @@ import numpy as np
 
 from ..kernels.merge import count_hits, fold, widened
 from ..storage import graph, mailbox
-from ..values.memory import STRIP_ROWS, merge_bytes
+from ..values.memory import merge_bytes, strip_rows
 from ..values.plan import Job, Stage, Task
 from .measured import measured
 from .probe import probes_between, recall_counters
@@ -31,16 +31,14 @@ def run_merge(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
         ids, distances = graph.read_lists(job.out, task.round - 1, first, last)
     lists = widened(ids, distances, width)
     read = ids.nbytes + distances.nbytes
+    rows = mailbox.read(job.scratch, f"{task.round}/mail/{task.index}", "rows")
+    record = mailbox.found_record(width)
     for unit, start, mail_first, mail_last in task.arguments["pieces"]:
-        for a, b in mailbox.strips(mail_first, mail_last, STRIP_ROWS):
-            rows = mailbox.read(job.scratch, f"{task.round}/mail/{task.index}", "rows", a, b)
+        for a, b in mailbox.strips(mail_first, mail_last, strip_rows(job.layout.d)):
             at = start + a - mail_first
-            found = [
-                mailbox.read(job.scratch, f"{task.round}/found/{unit}", name, at, at + b - a)
-                for name in ("ids", "distances")
-            ]
-            fold(lists, rows, *found)
-            read += rows.nbytes + found[0].nbytes + found[1].nbytes
+            found = mailbox.read_records(job.scratch, f"{task.round}/found/{unit}", record, at, at + b - a)
+            fold(lists, rows[a:b], np.ascontiguousarray(found["ids"]), np.ascontiguousarray(found["distances"]))
+            read += found.nbytes
     probes, thresholds = probes_between(job, first, last)
     hits = count_hits(lists, probes, thresholds, job.spec.n_neighbors)
     graph.write_lists(job.out, task.round, first, lists.ids, lists.distances)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from ..kernels.random import seed_of
 from ..kernels.rows import prepare, prepared_width
 from ..storage import mailbox
 from ..storage.source import reopen_source
-from ..values.memory import STRIP_ROWS
+from ..values.memory import strip_rows
 from ..values.plan import Job
 
 SAMPLE, PROBES = 1, 2  # what chosen rows are for: a part of their seed
@@ -19,21 +21,23 @@ def width_of(job: Job) -> int:
     return prepared_width(job.spec.kind, job.layout.d, job.zero_rows)
 
 
-def read_block(job: Job, index: int) -> np.ndarray:
-    """The points of block `index`: [m, d] in the source's dtype."""
-    return reopen_source(job.source).read(*job.layout.block(index))
+def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows first .. last of the source in pieces (row id of the first, points [m, d]) that follow its own chunks."""
+    source = reopen_source(job.source)
+    rows = source.chunk_rows * max(1, strip_rows(job.layout.d) // source.chunk_rows)
+    start = first
+    while start < last:
+        stop = min(last, start - start % rows + rows)
+        yield start, source.read(start, stop)
+        start = stop
 
 
 def read_prepared(job: Job, first: int, last: int) -> np.ndarray:
     """Rows first .. last of the source, prepared; beside them only a strip is held."""
-    source = reopen_source(job.source)
-    pieces = (
-        (start, source.read(start, stop)) for start, stop in mailbox.strips(first, last, STRIP_ROWS * 8)
-    )
-    return assemble(job, last - first, ((start - first, piece) for start, piece in pieces))
+    return assemble(job, last - first, ((start - first, piece) for start, piece in read_strips(job, first, last)))
 
 
-def assemble(job: Job, count: int, pieces) -> np.ndarray:
+def assemble(job: Job, count: int, pieces: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
     """`count` prepared rows from (position, raw rows) pieces."""
     rows: np.ndarray | None = None
     for at, piece in pieces:
@@ -54,5 +58,4 @@ def chosen_rows(job: Job, what: int) -> np.ndarray:
 
 def read_chosen(job: Job, place: str) -> np.ndarray:
     """The rows that the scan kept at `place`, prepared, in the order of chosen_rows."""
-    parts = [mailbox.read(job.scratch, f"{place}/{block}", "points") for block in range(job.layout.blocks)]
-    return prepare(np.concatenate(parts), job.spec.kind, width_of(job), job.radius)
+    return prepare(mailbox.read(job.scratch, f"{place}/all", "points"), job.spec.kind, width_of(job), job.radius)

@@ -21,9 +21,7 @@ SPARE = 8
 def plan_probe(job: Job) -> Stage:
     """One task a block: its nearest rows to every probe row."""
     tasks = [Task("probe", 0, index) for index in range(job.layout.blocks)]
-    return Stage(
-        "probe", run_probe, tasks, probe_bytes(job.layout, job.spec.kind, job.spec.n_neighbors + SPARE)
-    )
+    return Stage("probe", run_probe, tasks, probe_bytes(job.layout, job.spec.kind, job.spec.n_neighbors + SPARE))
 
 
 def plan_truth(job: Job) -> Stage:

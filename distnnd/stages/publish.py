@@ -32,15 +32,13 @@ def run_publish(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     bad = broken_rows(nearest, distances, first, job.layout.n)
     if bad.size:
         row = int(bad[0])
-        raise StageError(
-            f"row {first + row} ended with ids {nearest[row].tolist()} at {distances[row].tolist()}"
-        )
+        raise StageError(f"row {first + row} ended with ids {nearest[row].tolist()} at {distances[row].tolist()}")
     graph.write_result(job.out, first, nearest, distances)
     return {}, ids.nbytes + surrogates.nbytes, nearest.nbytes + distances.nbytes
 
 
 def broken_rows(ids: np.ndarray, distances: np.ndarray, first: int, n: int) -> np.ndarray:
-    """Positions of rows that have not k distinct valid neighbours other than themselves at ascending finite distances."""
+    """Positions of rows without k distinct valid neighbours other than themselves at ascending finite distances."""
     ordered = np.sort(ids, axis=1)
     rows = np.arange(first, first + len(ids))[:, None]
     good = (ids >= 0).all(axis=1) & (ids < n).all(axis=1) & (ids != rows).all(axis=1)

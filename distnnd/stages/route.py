@@ -10,11 +10,11 @@ from ..kernels.pivots import BASE, QUERY, assign
 from ..kernels.rows import form_of, prepare, routing_form
 from ..kernels.trees import all_members
 from ..storage import graph, mailbox
-from ..values.memory import STRIP_ROWS, route_bytes
+from ..values.memory import route_bytes, strip_rows
 from ..values.partitioning import pivot_count
 from ..values.plan import Job, Stage, Task
 from .measured import measured
-from .points import read_block, width_of
+from .points import read_strips, width_of
 
 # A row whose eight nearest pivots share one partition lies deep inside it and needs no second copy.
 NEAREST = 8
@@ -32,45 +32,62 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write the copies of block `task.index` sorted by partition, and where each partition's begin."""
     place = f"{task.round}/mail/{task.index}"
     first, last = job.layout.block(task.index)
-    block = read_block(job, task.index)
-    slots, roles = places_of(job, task.round, block)
-    copies = all_members(slots, job.layout.partitions)
-    columns = {"points": block, "rows": np.arange(last - first, dtype=np.int32)}
+    record = mail_of(job, task.arguments["width"])
+    points, slots, roles = read_and_place(job, task)
+    columns = {"points": points}
     if task.arguments["width"]:
         columns["ids"], columns["distances"] = graph.read_lists(job.out, task.round - 1, first, last)
-    kinds = {name: (values.dtype, values.shape[1:]) for name, values in columns.items()}
-    if not job.spec.kind.euclidean:
-        kinds["roles"] = (np.uint8, ())
+    copies = all_members(slots, job.layout.partitions)
     total = len(copies.rows)
-    writer = mailbox.Writer(job.scratch, place, total, kinds, max(1, total // (2 * job.layout.partitions)))
-    for start, stop in mailbox.strips(0, total, STRIP_ROWS):
+    writer = mailbox.RecordWriter(job.scratch, place, total, record, total // job.layout.partitions)
+    for start, stop in mailbox.strips(0, total, strip_rows(job.layout.d)):
         rows = copies.rows[start:stop]
-        strip = {name: values[rows] for name, values in columns.items()}
-        if "roles" in kinds:
+        strip = np.empty(stop - start, record)
+        strip["row"] = rows
+        for name, values in columns.items():
+            strip[name] = values[rows]
+        if "role" in record.names:
             partition = np.searchsorted(copies.starts, np.arange(start, stop), side="right") - 1
-            strip["roles"] = roles[rows, (slots[rows] == partition[:, None]).argmax(axis=1)]
+            strip["role"] = roles[rows, (slots[rows] == partition[:, None]).argmax(axis=1)]
         writer.append(strip)
     writer.close()
-    mailbox.write(job.scratch, place, {"starts": copies.starts})
-    written = total * sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in kinds.values())
-    return {"copies": total}, block.nbytes, written
+    mailbox.write(job.scratch, place, {"starts": copies.starts, "rows": copies.rows})
+    return {"copies": total}, points.nbytes, total * record.itemsize
 
 
-def places_of(job: Job, number: int, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mail_of(job: Job, width: int) -> np.dtype:
+    """The record of a routed row, with lists of `width` places."""
+    return mailbox.mail_record(job.layout.dtype, job.layout.d, width, roles=not job.spec.kind.euclidean)
+
+
+def read_and_place(job: Job, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The points of the task's block, [m, d], with what places_of says of them."""
+    first, last = job.layout.block(task.index)
+    points = np.empty((last - first, job.layout.d), job.layout.dtype)
+    slots = np.full((last - first, job.layout.copies), -1, np.int32)
+    roles = np.zeros(slots.shape, np.uint8)
+    pivots = mailbox.read(job.scratch, f"{task.round}/pivots", "points")
+    partition = mailbox.read(job.scratch, f"{task.round}/pivots", "partition")
+    for start, strip in read_strips(job, first, last):
+        here = slice(start - first, start - first + len(strip))
+        points[here] = strip
+        slots[here], roles[here] = places_of(job, strip, pivots, partition)
+    return points, slots, roles
+
+
+def places_of(job: Job, points: np.ndarray, pivots: np.ndarray, partition: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The partitions each row goes to, int32[m, copies], -1 for none, and its roles there, uint8[m, copies].
 
     Where nearness is mutual a row has both roles everywhere. Under inner_product rows lie on a sphere of one more
     dimension to be found, and look for the largest product without it (see kernels.rows.prepare).
     """
     width = width_of(job)
-    pivots = mailbox.read(job.scratch, f"{number}/pivots", "points")
-    partition = mailbox.read(job.scratch, f"{number}/pivots", "partition")
-    slots = np.full((len(block), job.layout.copies), -1, np.int32)
+    slots = np.full((len(points), job.layout.copies), -1, np.int32)
     roles = np.zeros(slots.shape, np.uint8)
     forms = [(routing_form(width), QUERY | BASE)]
     if not job.spec.kind.euclidean:
         forms = [(routing_form(width), BASE), (form_of(job.spec.kind, width), QUERY)]
-    rows = prepare(block, job.spec.kind, width, job.radius)
+    rows = prepare(points, job.spec.kind, width, job.radius)
     queries = Groups(np.arange(len(rows), dtype=np.int32), np.array([0, len(rows)]))
     everyone = np.arange(len(pivots), dtype=np.int32)
     base = Groups(everyone, np.array([0, len(pivots)]))

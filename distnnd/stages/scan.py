@@ -6,13 +6,14 @@ import numpy as np
 
 from ..storage import mailbox
 from ..values.errors import InputError
-from ..values.memory import STRIP_ROWS, scan_bytes
+from ..values.memory import collect_bytes, scan_bytes
 from ..values.plan import Job, Stage, Task
 from .measured import measured
-from .points import PROBES, SAMPLE, chosen_rows, read_block
+from .points import PROBES, SAMPLE, chosen_rows, read_strips
 
 # Squares of larger numbers, summed over a row, overflow float32.
 LARGEST = 1e18
+PLACES = {"sample": SAMPLE, "probes": PROBES}
 
 
 def plan_scan(job: Job) -> Stage:
@@ -21,34 +22,49 @@ def plan_scan(job: Job) -> Stage:
     return Stage("scan", run_scan, tasks, scan_bytes(job.layout))
 
 
+def plan_collect(job: Job) -> Stage:
+    """One task."""
+    return Stage("collect", run_collect, [Task("collect", 0, 0)], collect_bytes(job.layout))
+
+
 @measured
 def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Check block `task.index` and write its sampled rows; counters: zero_rows, radius (largest norm)."""
     first, last = job.layout.block(task.index)
-    block = read_block(job, task.index)
-    zero_rows, radius = 0, 0.0
-    for start, stop in mailbox.strips(0, last - first, STRIP_ROWS):
-        strip = block[start:stop]
-        check_finite(strip, first + start)
+    chosen = {place: chosen_rows(job, what) for place, what in PLACES.items()}
+    kept: dict[str, list[np.ndarray]] = {place: [] for place in PLACES}
+    zero_rows, radius, read = 0, 0.0, 0
+    for start, strip in read_strips(job, first, last):
+        check_finite(strip, start)
         if job.spec.kind.unit:
             zero_rows += int((~strip.any(axis=1)).sum())
         elif not job.spec.kind.euclidean:
             radius = max(radius, float(np.linalg.norm(strip.astype(np.float64), axis=1).max()))
-    written = 0
-    for place, what in (("sample", SAMPLE), ("probes", PROBES)):
-        rows = chosen_rows(job, what)
-        mine = rows[np.searchsorted(rows, first) : np.searchsorted(rows, last)] - first
-        mailbox.write(job.scratch, f"{place}/{task.index}", {"points": block[mine]})
-        written += mine.size * block.shape[1] * block.itemsize
-    return {"zero_rows": zero_rows, "radius": radius}, block.nbytes, written
+        for place, rows in chosen.items():
+            kept[place].append(strip[rows[(rows >= start) & (rows < start + len(strip))] - start])
+        read += strip.nbytes
+    points = {place: np.concatenate(parts) for place, parts in kept.items()}
+    for place, rows in points.items():
+        mailbox.write(job.scratch, f"{place}/{task.index}", {"points": rows})
+    return {"zero_rows": zero_rows, "radius": radius}, read, sum(rows.nbytes for rows in points.values())
+
+
+@measured
+def run_collect(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
+    """Put what the blocks kept together, so that later tasks read it in one call."""
+    size = 0
+    for place in PLACES:
+        parts = [mailbox.read(job.scratch, f"{place}/{block}", "points") for block in range(job.layout.blocks)]
+        mailbox.write(job.scratch, f"{place}/all", {"points": np.concatenate(parts)})
+        size += sum(part.nbytes for part in parts)
+    return {}, size, size
 
 
 def check_finite(strip: np.ndarray, first: int) -> None:
     """InputError names the first row, column and value that cannot be compared; `first`: row id of strip[0]."""
     if strip.dtype.kind != "f":
         return
-    with np.errstate(invalid="ignore"):
-        bad = ~(np.abs(strip) <= LARGEST)
+    bad = ~(np.abs(strip) <= strip.dtype.type(min(LARGEST, float(np.finfo(strip.dtype).max))))
     if not bad.any():
         return
     row = int(np.flatnonzero(bad.any(axis=1))[0])

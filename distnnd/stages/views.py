@@ -1,1 +1,298 @@
-"""views"""
+"""Views of a finished graph for other tools, and what is checked and measured of it, one block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from ..kernels.leaves import Groups, join
+from ..kernels.merge import fold
+from ..kernels.neighbours import Lists, empty, sort_rows
+from ..kernels.random import seed_of
+from ..kernels.rows import finish, form_of, prepare, prepared_width, rescore
+from ..storage import graph
+from ..storage.mailbox import strips
+from ..storage.source import Source, open_source
+from ..values.errors import SpecError, StoreError
+from ..values.memory import strip_rows
+from ..values.metric import Metric, find_metric
+from ..values.recall import Recall, estimate_recall
+from .measured import one_blas_thread
+from .probe import SPARE
+
+VERIFY, MEASURE = 5, 6  # what random rows are drawn for: a part of their seed, after those of a build
+MODES = ("distance", "connectivity")
+# An edge of one direction stays as it is, one of two has two values to choose from.
+HOWS = {"max": np.maximum, "min": np.minimum, "mean": np.add}
+
+
+# --- the graph in other shapes ---------------------------------------------------------------------------
+
+
+def to_numpy(location: str, n: int, include_self: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The whole graph of `n` rows in memory, the caller's own: ids int64[n, k] and distances float32[n, k].
+
+    include_self: k + 1 columns, the first of them each row itself at distance 0.
+    StoreError names a chunk that is missing or damaged.
+    """
+    return _whole(location, n, include_self, np.dtype(np.int64))
+
+
+def to_csr(location: str, n: int, include_self: bool, mode: str) -> sparse.csr_matrix:
+    """The graph as scipy CSR float32[n, n], every row with the same number of entries in the order of distance.
+
+    include_self: each row begins with itself, an explicit zero; mode: "distance", or "connectivity" where every entry
+    is 1. Indices are int32 where n and the number of entries allow it, else int64. SpecError for another mode.
+    """
+    if mode not in MODES:
+        raise SpecError(f"mode={mode!r} is none of {', '.join(map(repr, MODES))}")
+    width = graph.result_arrays(location)[0].shape[1] + include_self
+    kind = index_dtype(n, n * width)
+    ids, distances = _whole(location, n, include_self, kind)
+    if mode == "connectivity":
+        distances[:] = 1
+    starts = np.arange(0, n * width + 1, width, dtype=kind)
+    return sparse.csr_matrix((distances.ravel(), ids.ravel(), starts), shape=(n, n))
+
+
+def index_dtype(n: int, entries: int) -> np.dtype[Any]:
+    """The narrower of int32 and int64 that holds the ids of `n` rows and positions among so many entries."""
+    return np.dtype(np.int32 if max(n, entries) <= np.iinfo(np.int32).max else np.int64)
+
+
+def symmetrize(location: str, n: int, how: str) -> sparse.csr_matrix:
+    """Distances as scipy CSR float32[n, n] with both directions of every edge, columns ascending.
+
+    how: "max", "min" or "mean" of the two where the graph holds both. Distances of 0, those of duplicates, stay as
+    explicit entries. SpecError for another `how`.
+    """
+    if how not in HOWS:
+        raise SpecError(f"how={how!r} is none of {', '.join(map(repr, HOWS))}")
+    there = to_csr(location, n, include_self=False, mode="distance")
+    both = sparse.hstack([there, there.T.tocsr()], format="csr")
+    # Sums, maxima and minima of sparse matrices drop zeros: lay both directions side by side and reduce them here.
+    both.indices %= n
+    both.has_sorted_indices = False
+    both.sort_indices()
+    first = np.ones(both.nnz, bool)
+    first[1:] = both.indices[1:] != both.indices[:-1]
+    first[both.indptr[:-1]] = True
+    starts = np.flatnonzero(first)
+    distances = HOWS[how].reduceat(both.data, starts)
+    if how == "mean":
+        distances /= np.diff(starts, append=both.nnz)
+    row_starts = np.searchsorted(starts, both.indptr).astype(both.indptr.dtype)
+    return sparse.csr_matrix((distances, both.indices[starts], row_starts), shape=(n, n))
+
+
+def _whole(location: str, n: int, include_self: bool, kind: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of dtype `kind` and distances float32 of all rows, after a column of the rows themselves if so wished."""
+    at = int(include_self)
+    width = graph.result_arrays(location)[0].shape[1] + at
+    ids, distances = np.empty((n, width), kind), np.empty((n, width), np.float32)
+    ids[:, :at], distances[:, :at] = np.arange(n)[:, None], 0
+    for first, block_ids, block_distances in graph.result_blocks(location):
+        rows = slice(first, first + len(block_ids))
+        ids[rows, at:], distances[rows, at:] = block_ids, block_distances
+    return ids, distances
+
+
+# --- is it sound? ----------------------------------------------------------------------------------------
+
+
+class Sample(NamedTuple):
+    """Random rows as a graph holds them. rows: int64[p], ascending; ids: int64[p, k]; distances: float32[p, k]."""
+
+    rows: np.ndarray
+    ids: np.ndarray
+    distances: np.ndarray
+
+
+def verify(location: str, facts: dict[str, Any], source: Any, rows: int) -> dict[str, Any]:
+    """Read every chunk of the graph, a block at a time, and hold each row against what was promised of it.
+
+    source: the points, or None. With them the distances of `rows` random rows are recomputed, which takes the memory
+    of these rows and their neighbours. Returns n, n_neighbors, chunks, bytes and rows recomputed; StoreError names the
+    chunk, or the row, and what is wrong, or says that the points are not those of the graph. SpecError for rows < 0.
+    """
+    if rows < 0:
+        raise SpecError(f"rows={rows}: the number of rows to recompute cannot be below 0")
+    graph.check_result(location, facts)
+    n, k = facts["n"], facts["n_neighbors"]
+    metric = metric_of(facts)
+    seed = seed_of(facts["spec"]["random_state"], VERIFY)
+    sample = no_sample(n, k, 0 if source is None else rows, seed)
+    blocks = 0
+    for first, ids, distances in graph.result_blocks(location):
+        fault = broken_promise(ids, distances, first, n, metric)
+        if fault is not None:
+            raise StoreError(f"{location}: {fault}; restore it from a copy, or build the graph again")
+        keep(sample, first, ids, distances)
+        blocks += 1
+    if source is not None:
+        with same_points(location, facts, source) as points:
+            recompute(location, points, metric, sample)
+    return {"n": n, "n_neighbors": k, "chunks": 2 * blocks, "bytes": 12 * n * k, "recomputed": len(sample.rows)}
+
+
+def broken_promise(ids: np.ndarray, distances: np.ndarray, first: int, n: int, metric: Metric) -> str | None:
+    """What is wrong with the rows from `first` on, told of the first row it is wrong with; None if nothing is.
+
+    ids: int64[m, k]; distances: float32[m, k]; n: rows of the graph.
+    """
+    ordered = np.sort(ids, axis=1)
+    nearer, farther = distances[:, :-1], distances[:, 1:]
+    faults = {
+        "an id that is no row": (ids < 0) | (ids >= n),
+        "itself among its neighbours": ids == np.arange(first, first + len(ids))[:, None],
+        "a neighbour twice": ordered[:, 1:] == ordered[:, :-1],
+        "a distance that is not finite": ~np.isfinite(distances),
+        "a distance below 0": (distances < 0) & metric.euclidean,
+        "neighbours out of order": (nearer > farther) | ((nearer == farther) & (ids[:, :-1] > ids[:, 1:])),
+    }
+    for fault, places in faults.items():
+        rows = np.flatnonzero(places.any(axis=1))
+        if rows.size:
+            row = int(rows[0])
+            return f"row {first + row} has {fault}: ids {ids[row].tolist()} at {distances[row].tolist()}"
+    return None
+
+
+def no_sample(n: int, k: int, count: int, seed: int) -> Sample:
+    """`count` random rows of `n`, or all of them if there are fewer, whose neighbours are still to be read."""
+    count = min(count, n)
+    rows = np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
+    return Sample(rows, np.empty((count, k), np.int64), np.empty((count, k), np.float32))
+
+
+def keep(sample: Sample, first: int, ids: np.ndarray, distances: np.ndarray) -> None:
+    """Put what a block from row `first` on holds of the sampled rows into the sample."""
+    mine = slice(*np.searchsorted(sample.rows, (first, first + len(ids))))
+    sample.ids[mine] = ids[sample.rows[mine] - first]
+    sample.distances[mine] = distances[sample.rows[mine] - first]
+
+
+def recompute(location: str, points: Source, metric: Metric, sample: Sample) -> None:
+    """StoreError unless the metric gives the distances of the sample again, up to how float32 rounds a sum."""
+    wanted = np.unique(np.concatenate([sample.rows, sample.ids.ravel()]))
+    others = prepared(points_at(points, wanted), metric)
+    rows = others[np.searchsorted(wanted, sample.rows)]
+    form = form_of(metric, others.shape[1])
+    again = empty(*sample.ids.shape)
+    again.ids[:] = np.searchsorted(wanted, sample.ids)
+    rescore(rows, others, form, again, 0, len(rows))
+    distances = finish(again.distances, metric)
+    # Twice the error bound of a sum of so many terms: the graph may come from a machine that adds in another order.
+    scale = np.abs(distances)
+    if not form.euclidean:
+        norms = np.linalg.norm(others[:, : form.columns].astype(np.float32), axis=1)
+        scale = norms[np.searchsorted(wanted, sample.rows)][:, None] * norms[again.ids]
+    far = np.abs(distances - sample.distances) > (form.columns + 4) * np.finfo(np.float32).eps * scale + 1e-20
+    if far.any():
+        row, slot = (int(place) for place in np.argwhere(far)[0])
+        raise StoreError(
+            f"{location}: row {sample.rows[row]} has neighbour {sample.ids[row, slot]} at "
+            f"{sample.distances[row, slot]}, but the points say {distances[row, slot]}; build the graph again"
+        )
+
+
+# --- how good is it? -------------------------------------------------------------------------------------
+
+
+def measure_recall(location: str, facts: dict[str, Any], source: Any, probes: int, random_state: int) -> Recall:
+    """The recall of the graph on `probes` random rows, drawn afresh and solved exactly against all points of `source`.
+
+    A neighbour counts if it is a true one, or as near as the k-th true one. Reads the points twice and the graph once,
+    block by block. SpecError for probes < 1 or random_state < 0, StoreError if the points are not those of the graph.
+    """
+    if probes < 1 or random_state < 0:
+        raise SpecError(f"probes={probes} must be at least 1, random_state={random_state} at least 0")
+    k, metric = facts["n_neighbors"], metric_of(facts)
+    sample = no_sample(facts["n"], k, probes, seed_of(random_state, MEASURE))
+    with same_points(location, facts, source) as points:
+        true = nearest(points, metric, k, sample.rows)
+    for first, ids, distances in graph.result_blocks(location):
+        keep(sample, first, ids, distances)
+    hit = sample.distances <= finish(true.distances[:, -1:], metric)
+    hit |= (sample.ids[:, :, None] == true.ids[:, None, :]).any(axis=2)
+    shares = hit.mean(axis=1)
+    return estimate_recall(len(shares), float(shares.sum()), float((shares * shares).sum()), k)
+
+
+def nearest(points: Source, metric: Metric, k: int, rows: np.ndarray) -> Lists:
+    """The k nearest of all points to each of the given rows but itself: ids int64[p, k], surrogates float32[p, k]."""
+    probes = prepared(points_at(points, rows), metric)
+    everyone = np.arange(len(rows))
+    lists = empty(len(rows), k, np.int64)
+    for first, last in blocks_of(points):
+        block = prepared(points.read(first, last), metric)
+        found = nearest_in_block(probes, block, metric, k)
+        ids = np.where(found.ids >= 0, found.ids + np.int64(first), -1)
+        found.distances[ids == rows[:, None]] = np.inf
+        ids[found.distances == np.inf] = -1
+        sort_rows(Lists(ids, found.distances, found.state), 0, len(rows))
+        fold(lists, everyone, ids, found.distances)
+    return lists
+
+
+def nearest_in_block(probes: np.ndarray, block: np.ndarray, metric: Metric, k: int) -> Lists:
+    """The nearest rows of a block to each probe row, k and some to spare: positions int32, surrogates float32."""
+    form = form_of(metric, probes.shape[1])
+    # The product that selects is rounded: keep some more than k, and let the canonical distances decide.
+    lists = empty(len(probes), min(k + 1 + SPARE, len(block)))
+    one, other = np.arange(len(probes), dtype=np.int32), np.arange(len(block), dtype=np.int32)
+    queries, base = Groups(one, np.array([0, len(probes)])), Groups(other, np.array([0, len(block)]))
+    with one_blas_thread():
+        join(probes, queries, block, base, other, form, lists, False, 0, 1)
+    rescore(probes, block, form, lists, 0, len(probes))
+    return lists
+
+
+# --- the points behind a graph ---------------------------------------------------------------------------
+
+
+def metric_of(facts: dict[str, Any]) -> Metric:
+    """The metric of a graph, from its facts."""
+    return find_metric(facts["metric"], facts["spec"]["metric_params"])
+
+
+@contextmanager
+def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[Source]:
+    """The points of the graph at `location`, opened; StoreError unless `source` are the very same."""
+    points = open_source(source)
+    try:
+        if points.fingerprint() != facts["source"]["fingerprint"]:
+            raise StoreError(
+                f"the points at {points.location} changed since the graph at {location} was built of them, "
+                "or it was built of others; build it again"
+            )
+        yield points
+    finally:
+        if points is not source:
+            points.release()
+
+
+def prepared(points: np.ndarray, metric: Metric) -> np.ndarray:
+    """Rows [m, d] as the kernels compare them, whatever the rest of the data: with a column for rows of zeros."""
+    # The radius only serves routing; distances do not see it.
+    return prepare(points, metric, prepared_width(metric, points.shape[1], zero_rows=True), radius=0.0)
+
+
+def blocks_of(points: Source) -> Iterator[tuple[int, int]]:
+    """First row and end of each block to read in turn: whole chunks of the source, several if they are small."""
+    chunk = points.chunk_rows
+    return strips(0, points.n, -(-strip_rows(points.d) // chunk) * chunk)
+
+
+def points_at(points: Source, rows: np.ndarray) -> np.ndarray:
+    """The points of the given ascending row ids, [p, d], gathered in one pass over the source."""
+    chosen = np.empty((len(rows), points.d), points.dtype)
+    for first, last in blocks_of(points):
+        mine = slice(*np.searchsorted(rows, (first, last)))
+        if mine.start < mine.stop:
+            chosen[mine] = points.read(first, last)[rows[mine] - first]
+    return chosen

@@ -1,22 +1,28 @@
 """Zarr arrays as this project writes them: whole row chunks, uncompressed, each chunk with its crc32c.
 
-Vectors and distances hardly compress, and a checksum turns a flipped bit into an error. Fill values are impossible
-values (-1 for ids, NaN for distances), since Zarr reads a missing chunk as fill value without an error.
+Vectors and distances hardly compress, and a checksum turns a flipped bit into an error. Zarr reads a missing chunk as
+its fill value without an error: every read looks for the chunks it has touched, and fill values are impossible values
+(-1 for ids, NaN for distances), so that other readers can tell too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.storage import LocalStore
 
 from ..values.errors import StoreError
+
+REMEDY = "restore it from a copy, or delete the graph store and build it again"
 
 
 def fill_of(dtype: np.dtype[Any]) -> Any:
@@ -26,9 +32,7 @@ def fill_of(dtype: np.dtype[Any]) -> Any:
     return -1 if dtype.kind == "i" and dtype.itemsize > 1 else 0
 
 
-def create(
-    location: str, name: str, shape: tuple[int, ...], dtype: Any, chunk_rows: int, dims: tuple[str, ...]
-) -> Any:
+def create(location: str, name: str, shape: tuple[int, ...], dtype: Any, chunk_rows: int, dims: tuple[str, ...]) -> Any:
     """A new array at location/name, cut along its first axis only; what a dead attempt left there is replaced."""
     kind = np.dtype(dtype)
     return zarr.create_array(
@@ -45,26 +49,71 @@ def create(
     )
 
 
-@lru_cache(maxsize=4096)
 def opened(location: str, name: str) -> Any:
-    """The array at location/name for reading, opened once a process: scratch names are never used twice."""
+    """The array at location/name as it is now, for reading; StoreError if there is none or its metadata are damaged."""
     try:
         return zarr.open_array(store=location, path=name, mode="r")
     except Exception as error:
-        raise StoreError(f"{location}/{name} cannot be opened: {error}") from error
+        raise StoreError(f"{location}/{name} cannot be opened ({error}); {REMEDY}") from error
 
 
-def read(location: str, name: str, first: int, last: int) -> np.ndarray:
-    """Rows first .. last of an array of ours; StoreError names it if a chunk is damaged."""
+@lru_cache(maxsize=4096)
+def opened_once(location: str, name: str) -> Any:
+    """The same, opened once a process: for scratch alone, where a name bears the build's uuid and never changes."""
+    return opened(location, name)
+
+
+def read(array: Any, first: int, last: int) -> np.ndarray:
+    """Rows first .. last of an open array of ours; StoreError names the chunk that is missing, truncated or altered."""
     try:
-        return np.asarray(opened(location, name)[first:last])
-    except StoreError:
+        values = np.asarray(array[first:last])
+    except MemoryError:
         raise
     except Exception as error:
-        raise StoreError(
-            f"{location}/{name} is damaged within rows {first}:{last} ({error}); "
-            "delete the graph store and build it again, or restore it from a copy"
-        ) from error
+        _raise_damage(array, first, last, error)
+    # After the read, so that a chunk deleted meanwhile is noticed.
+    _check_present(array, first, last)
+    return values
+
+
+def _keys(array: Any, first: int, last: int) -> dict[str, int]:
+    """The key of each chunk that holds some of rows first .. last, with the first row of that chunk."""
+    rows, rest = array.chunks[0], (0,) * (array.ndim - 1)
+    touched = range(first // rows, -(-last // rows)) if first < last else ()
+    return {array.metadata.encode_chunk_key((chunk, *rest)): chunk * rows for chunk in touched}
+
+
+def _place(array: Any, key: str) -> str:
+    """Where a chunk lies, for messages."""
+    return str(array.store_path / key).removeprefix("file://")
+
+
+def _check_present(array: Any, first: int, last: int) -> None:
+    """Raise StoreError if a chunk that holds some of rows first .. last is not there."""
+    keys = list(_keys(array, first, last))
+    if isinstance(array.store, LocalStore):
+        # Without a trip to Zarr's event loop, which would cost a third of a small read.
+        folder = os.path.join(array.store.root, array.path)
+        there = [os.path.isfile(os.path.join(folder, key)) for key in keys]
+    else:
+        there = sync(_exist([array.store_path / key for key in keys]))
+    for key, found in zip(keys, there, strict=True):
+        if not found:
+            raise StoreError(f"{_place(array, key)} is missing and would read as {array.fill_value}; {REMEDY}")
+
+
+async def _exist(paths: list[Any]) -> list[bool]:
+    return list(await asyncio.gather(*(path.exists() for path in paths)))
+
+
+def _raise_damage(array: Any, first: int, last: int, error: Exception) -> NoReturn:
+    """Raise StoreError for a read that failed, naming the first chunk that cannot be read by itself."""
+    for key, row in _keys(array, first, last).items():
+        try:
+            array[row]
+        except Exception as cause:
+            raise StoreError(f"{_place(array, key)} is truncated or altered ({cause}); {REMEDY}") from cause
+    raise StoreError(f"{array.store_path}: rows {first}:{last} cannot be read ({error}); {REMEDY}") from error
 
 
 def _key(group: Any, name: str) -> str:

@@ -279,9 +279,7 @@ class MappedSource(Source):
                 pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             rows: NDArray[Any] = np.ndarray((stop - start, self.d), self.stored, pages, first, self.strides)
             if self.prefixed:
-                lengths: NDArray[Any] = np.ndarray(
-                    (stop - start,), "<i4", pages, first - 4, (self.strides[0],)
-                )
+                lengths: NDArray[Any] = np.ndarray((stop - start,), "<i4", pages, first - 4, (self.strides[0],))
                 self._check_lengths(lengths, start)
         except (OSError, TypeError, ValueError) as error:
             raise StoreError(

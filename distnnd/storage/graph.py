@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,24 +19,28 @@ from zarr.errors import ContainsArrayError, ContainsGroupError
 
 from ..values.errors import SpecError, StoreError
 from . import arrays
+from .formats import absolute
 
 FORMAT_VERSION = "1.0"
 ATTRIBUTE = "distnnd"
 
 
 def facts_of(location: str) -> dict[str, Any] | None:
-    """The facts of the graph store at `location`; None if nothing is there; SpecError or StoreError if something else is."""
+    """The facts of the graph store at `location`; None if nothing is there.
+
+    Raises SpecError if something else is there, StoreError if it is damaged or of another format version.
+    """
     try:
         group = zarr.open_group(store=location, mode="r")
-    except (FileNotFoundError, KeyError) as error:
+    except (FileNotFoundError, ContainsArrayError) as error:
         if "://" not in location and os.path.exists(location):
-            raise SpecError(f"{location} exists and is no graph of distnnd; choose another output") from error
+            raise SpecError(f"{location} exists and is no graph of distnnd; name another place") from error
         return None
     except Exception as error:
-        raise StoreError(f"{location} is there but is no Zarr group ({error})") from error
+        raise StoreError(f"{location}: the metadata cannot be read ({error}); restore it from a copy") from error
     facts = group.attrs.get(ATTRIBUTE)
     if not isinstance(facts, dict) or "format_version" not in facts:
-        raise StoreError(f"{location} is a Zarr group, but no graph of distnnd")
+        raise SpecError(f"{location} is a Zarr group, but no graph of distnnd; name another place")
     if str(facts["format_version"]).split(".")[0] != FORMAT_VERSION.split(".")[0]:
         raise StoreError(
             f"{location} has format version {facts['format_version']}, this distnnd reads {FORMAT_VERSION}; "
@@ -73,22 +78,16 @@ def write_lists(location: str, number: int, first: int, ids: np.ndarray, distanc
 
 
 def read_lists(location: str, number: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """The lists of the rows first .. last as round `number` left them; StoreError where a chunk is missing."""
-    ids = arrays.read(location, f"rounds/{number}/ids", first, last)
-    distances = arrays.read(location, f"rounds/{number}/distances", first, last)
-    lost = np.flatnonzero(np.isnan(distances).any(axis=1))
-    if lost.size:
-        raise StoreError(
-            f"{location}/rounds/{number}: the chunk of row {first + int(lost[0])} is missing; "
-            "delete the graph store and build it again"
-        )
+    """The lists of the rows first .. last as round `number` left them; StoreError names a chunk that is damaged."""
+    # Opened anew: after a rebuild in its place, another graph has its rounds under the same names.
+    places = (f"rounds/{number}/ids", f"rounds/{number}/distances")
+    ids, distances = (arrays.read(arrays.opened(location, place), first, last) for place in places)
     return ids, distances
 
 
 def drop_round(location: str, number: int) -> None:
     """Delete the lists of a round that a later commit made useless."""
     arrays.remove(location, f"rounds/{number}")
-    arrays.opened.cache_clear()
 
 
 def create_result(location: str, n: int, k: int, block_rows: int) -> None:
@@ -104,43 +103,51 @@ def write_result(location: str, first: int, ids: np.ndarray, distances: np.ndarr
         target[first : first + len(values)] = values
 
 
-def read_result(location: str, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Finished rows first .. last; StoreError names the chunk that is missing or damaged."""
-    ids = arrays.read(location, "indices", first, last)
-    distances = arrays.read(location, "distances", first, last)
-    lost = np.flatnonzero((ids < 0).any(axis=1) | np.isnan(distances).any(axis=1))
-    if lost.size:
-        row = first + int(lost[0])
-        name = "indices" if (ids[lost[0]] < 0).any() else "distances"
-        chunk = row // arrays.opened(location, name).chunks[0]
-        raise StoreError(
-            f"{location}/{name}/c/{chunk}/0, which holds row {row}, is missing or empty; "
-            "restore it from a copy, or build the graph again"
-        )
-    return ids, distances
-
-
 def result_arrays(location: str) -> tuple[Any, Any]:
-    """The Zarr arrays of a finished graph: indices and distances."""
+    """The Zarr arrays of a finished graph as they are now: indices and distances."""
     return arrays.opened(location, "indices"), arrays.opened(location, "distances")
+
+
+def result_blocks(location: str) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """The finished graph chunk by chunk: first row, ids int64[m, k], distances float32[m, k].
+
+    StoreError names the chunk that is missing, truncated or altered.
+    """
+    indices, distances = result_arrays(location)
+    n, rows = indices.shape[0], indices.chunks[0]
+    for first in range(0, n, rows):
+        last = min(n, first + rows)
+        yield first, arrays.read(indices, first, last), arrays.read(distances, first, last)
+
+
+def check_result(location: str, facts: dict[str, Any]) -> None:
+    """StoreError unless the arrays of a finished graph have the shape, dtype, chunks and checksums that they should."""
+    shape, found = (facts["n"], facts["n_neighbors"]), result_arrays(location)
+    for array, dtype in zip(found, (np.int64, np.float32), strict=True):
+        where = f"{location}/{array.path}"
+        if array.shape != shape:
+            raise StoreError(f"{where} has shape {array.shape}, but the facts of the graph say {shape}")
+        if array.dtype != dtype:
+            raise StoreError(f"{where} has dtype {array.dtype} instead of {np.dtype(dtype)}")
+        if array.chunks != found[0].chunks or array.chunks[1] != shape[1]:
+            raise StoreError(f"{where} has chunks of {array.chunks}, not of whole rows that both arrays share")
+        codecs = [codec["name"] for codec in array.metadata.to_dict().get("codecs", ())]
+        if "crc32c" not in codecs:
+            raise StoreError(f"{where} has no crc32c in its chunks, so that what was altered could not be seen")
 
 
 def place_of(location: Any) -> str:
     """A path made absolute, or a URL as it is; SpecError for anything else."""
-    if isinstance(location, os.PathLike):
-        location = os.fspath(location)
-    if not isinstance(location, str) or not location:
+    if not isinstance(location, str | os.PathLike) or not os.fspath(location):
         raise SpecError(f"a graph is named by a path or a URL, not {location!r}")
-    return location if "://" in location else os.path.abspath(os.path.expanduser(location))
+    return absolute(location)
 
 
 def check_apart(out: str, source: str) -> None:
     """SpecError if one of the two lies inside the other."""
     one, other = out.rstrip("/") + "/", source.rstrip("/") + "/"
     if one.startswith(other) or other.startswith(one):
-        raise SpecError(
-            f"the output {out} and the input {source} lie inside each other; choose another output"
-        )
+        raise SpecError(f"the output {out} and the input {source} lie inside each other; choose another output")
 
 
 def free_bytes(location: str) -> int | None:

@@ -269,9 +269,7 @@ def _objects(array: zarr.Array) -> list[tuple[str, int, str]]:
     else:
         found = sync(_hashed_objects(store, f"{array.path}/" if array.path else ""))
     return [
-        (name.lstrip("/"), size, mark)
-        for name, size, mark in found
-        if name.rpartition("/")[2] not in METADATA_NAMES
+        (name.lstrip("/"), size, mark) for name, size, mark in found if name.rpartition("/")[2] not in METADATA_NAMES
     ]
 
 

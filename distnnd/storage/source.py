@@ -183,11 +183,7 @@ def _open_node(store: Store, path: str, where: str) -> zarr.Array | zarr.Group:
 
 def _choice(group: zarr.Group, where: str) -> str:
     """Which arrays of a group `component` could name."""
-    arrays = [
-        f"{name!r} {child.shape} {child.dtype}"
-        for name, child in _members(group, where, 3)
-        if child.ndim == 2
-    ]
+    arrays = [f"{name!r} {child.shape} {child.dtype}" for name, child in _members(group, where, 3) if child.ndim == 2]
     if not arrays:
         return "it holds no array of two dimensions"
     more = f" and {len(arrays) - NAMES_LISTED} more" if len(arrays) > NAMES_LISTED else ""

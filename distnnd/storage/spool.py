@@ -23,9 +23,7 @@ class Spool:
 
     def __init__(self, out: Any, scratch: Any) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="distnnd-") if out is None else None
-        self.out = (
-            graph.place_of(out) if self.folder is None else os.path.join(self.folder.name, "graph.zarr")
-        )
+        self.out = graph.place_of(out) if self.folder is None else os.path.join(self.folder.name, "graph.zarr")
         self.scratch = f"{self.out}/scratch" if scratch is None else graph.place_of(scratch)
         self._points: str | None = None
 

@@ -18,9 +18,9 @@ SLACK = 24 * 2**20
 DESCENT_ROWS = 16384
 DESCENT_RANGE = 2048
 DESCENT_FINDS = 40
-WRITTEN_AT_ONCE = 8 * 2**20
+WRITTEN_AT_ONCE = 4 * 2**20
 # Rows that are read, prepared or written at a time where a whole block or partition need not be copied.
-STRIP_ROWS = 8192
+STRIP_BYTES = 2**21
 
 
 def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
@@ -52,43 +52,60 @@ def local_fixed(d: int, item: int, width: int, candidates: int, threads: int) ->
     tiles = threads * (TILE + 4 * TILE_ROWS * (d + 1))
     drawn = DESCENT_ROWS * (8 * candidates + 8)
     finds = 2 * 12 * DESCENT_ROWS * DESCENT_FINDS
-    strip = 3 * STRIP_ROWS * max(d * item, 20 * width) + STRIP_ROWS * 16 * d
+    strip = strip_rows(d) * (3 * (d * item + 20 * width) + 20 * d)
     return SLACK + tiles + drawn + finds + strip
 
 
-def scan_bytes(layout: Layout) -> int:
-    """A block as read and as checked (Zarr reads in two steps), and its sampled rows."""
+def strip_rows(d: int) -> int:
+    """Rows of d numbers that are read, prepared, routed or written at a time."""
+    return min(max(STRIP_BYTES // (4 * d), 256), 8192)
+
+
+def strip_bytes(layout: Layout) -> int:
+    """A strip of the source as Zarr reads it, whole chunks and twice, and as it is prepared, in float64."""
     item = item_bytes(layout.dtype)
-    return SLACK + layout.block_rows * layout.d * 3 * item + (layout.sample + layout.probes) * layout.d * item
+    chunk = layout.chunk_rows * layout.d * item
+    return 2 * max(chunk, strip_rows(layout.d) * layout.d * item) + strip_rows(layout.d) * layout.d * 20
+
+
+def scan_bytes(layout: Layout) -> int:
+    """A strip as read and as checked, and the sampled rows."""
+    item = item_bytes(layout.dtype)
+    return SLACK + strip_bytes(layout) + 2 * (layout.sample + layout.probes) * (layout.d * item + 8)
+
+
+def collect_bytes(layout: Layout) -> int:
+    """The sampled rows, in parts and together."""
+    return SLACK + 3 * (layout.sample + layout.probes) * layout.d * item_bytes(layout.dtype)
 
 
 def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
-    """A block as read and as prepared (float64 in strips), the probe rows and their lists, one tile."""
-    row = 2 * layout.d * item_bytes(layout.dtype) + prepared_bytes(metric, layout.dtype, layout.d)
-    probes = layout.probes * (2 * prepared_bytes(metric, layout.dtype, layout.d) + 40 * width)
-    return (
-        SLACK
-        + layout.block_rows * row
-        + probes
-        + TILE
-        + 4 * TILE_ROWS * (layout.d + 1)
-        + STRIP_ROWS * 16 * layout.d
-    )
+    """A block as prepared, strip by strip, the probe rows and their lists, one tile."""
+    prepared = prepared_bytes(metric, layout.dtype, layout.d)
+    probes = layout.probes * (3 * prepared + 40 * width)
+    strip = strip_bytes(layout)
+    return SLACK + layout.block_rows * (prepared + 4) + probes + strip + TILE + 4 * TILE_ROWS * (layout.d + 1)
+
+
+def route_row(dtype: str, d: int, width: int, copies: int) -> int:
+    """Bytes per row of a block in the route stage: the row, its list with Zarr's copy, its places and their order."""
+    return d * item_bytes(dtype) + 24 * width + 17 * copies
 
 
 def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
-    """A block as read and prepared, its lists, its places among the pivots, the pivots, and what is written at once."""
-    row = 2 * layout.d * item_bytes(layout.dtype) + prepared_bytes(metric, layout.dtype, layout.d)
-    row += 24 * width + 400 + 24 * layout.fanout
-    pivot = 2 * prepared_bytes(metric, layout.dtype, layout.d)
+    """A block with its lists and places, a strip of it prepared, the pivots, and records as they are written."""
+    item = item_bytes(layout.dtype)
+    record = layout.d * item + 12 * width + 5
+    nearest = max(strip_rows(layout.d), layout.chunk_rows) * 100
     return (
         SLACK
-        + layout.block_rows * row
-        + pivots * pivot
-        + 3 * WRITTEN_AT_ONCE
+        + layout.block_rows * route_row(layout.dtype, layout.d, width, layout.copies)
+        + strip_bytes(layout)
+        + pivots * 2 * prepared_bytes(metric, layout.dtype, layout.d)
+        + 3 * (WRITTEN_AT_ONCE + strip_rows(layout.d) * record)
+        + nearest
         + TILE
         + 4 * TILE_ROWS * (layout.d + 1)
-        + STRIP_ROWS * 16 * layout.d
     )
 
 
@@ -98,9 +115,14 @@ def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
     return SLACK + layout.sample * row + pivots * (2 * prepared_bytes(metric, layout.dtype, layout.d) + 64)
 
 
+def merge_row(width: int) -> int:
+    """Bytes per row of a block in the merge stage: its list, and the one before it or the copy Zarr writes."""
+    return 13 * width + 24 * width + 32
+
+
 def merge_bytes(layout: Layout, width: int) -> int:
     """The lists of a block, the lists one partition found for its rows, and the copies Zarr makes of both."""
-    return SLACK + layout.block_rows * (13 * width + 2 * 24 * width + 64)
+    return SLACK + layout.block_rows * merge_row(width) + 4 * strip_rows(layout.d) * 12 * width
 
 
 def publish_bytes(layout: Layout, width: int, k: int) -> int:

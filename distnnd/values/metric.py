@@ -47,7 +47,5 @@ def find_metric(name: str, params: Mapping[str, Any] | None = None) -> Metric:
         near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5) or known
         raise SpecError(f"unknown metric {name!r}; near names: {', '.join(near)}. All: {', '.join(known)}")
     if params:
-        raise SpecError(
-            f"metric {name!r} takes no parameters, but metric_params has {', '.join(sorted(params))}"
-        )
+        raise SpecError(f"metric {name!r} takes no parameters, but metric_params has {', '.join(sorted(params))}")
     return METRICS[key]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from . import memory
 from .errors import BudgetError
-from .plan import Layout, Plan, StageCost
+from .plan import Extent, Layout, Plan, StageCost
 from .spec import BuildSpec, format_bytes
 
 # Up to here all pairs cost less than a tree would.
@@ -23,6 +24,8 @@ SAMPLES_PER_PIVOT = 24
 # Partitions are drawn from a sample: aim below the cap, so that few exceed it and must be split.
 AIM = 0.7
 LARGEST_BLOCK = 131072
+# From so many rows on, several workers are worth a second copy of the data.
+SPREAD_ROWS = 200_000
 
 
 def first_width(k: int, n: int) -> int:
@@ -31,7 +34,7 @@ def first_width(k: int, n: int) -> int:
 
 
 def widest(k: int, n: int, partitions: int) -> int:
-    """Length that lists may grow to in later rounds: in one partition width finds what fresh partitions find elsewhere."""
+    """Length that lists may grow to later: in one partition, width does what fresh partitions do elsewhere."""
     return min(4 * k if partitions == 1 else 2 * k, n - 1) if k > 4 else min(k + 12, n - 1)
 
 
@@ -65,10 +68,10 @@ def _power_below(value: float, most: int) -> int:
 class _Planner:
     """The arithmetic of one plan: what a task may take, and what each stage would take under a layout."""
 
-    def __init__(self, spec: BuildSpec, n: int, d: int, dtype: str, task_memory: int, threads: int) -> None:
-        self.spec, self.n, self.d, self.dtype = spec, n, d, dtype
-        self.task_memory, self.threads = task_memory, threads
-        self.item = memory.item_bytes(dtype)
+    def __init__(self, spec: BuildSpec, extent: Extent, task_memory: int, threads: int) -> None:
+        self.spec, self.task_memory, self.threads = spec, task_memory, threads
+        self.n, self.d, self.dtype, self.chunk_rows = extent
+        self.item = memory.item_bytes(self.dtype)
         # Where nearness is not mutual a row travels twice: to where it looks, and to where it may be found.
         self.copies = FANOUT if spec.kind.euclidean else 2 * FANOUT
 
@@ -89,6 +92,7 @@ class _Planner:
             cap=self.n,
             probes=0 if self.n <= EXACT_ROWS else probe_count(self.n, self.d),
             exact=self.n <= EXACT_ROWS,
+            chunk_rows=self.chunk_rows,
         )
         largest = max(cost.projected * min(cost.tasks, self.threads) for cost in self.costs(layout))
         return layout if largest <= self.task_memory else None
@@ -98,7 +102,7 @@ class _Planner:
         row, fixed = self.row_cost(2)
         cap = (self.task_memory - fixed) // row
         block_rows = _power_below(min(self._block_limit(1), cap // 2), LARGEST_BLOCK)
-        if cap < max(1024, 16 * widest(self.spec.n_neighbors, self.n, 2)):
+        if cap < max(1024, 16 * widest(self.spec.n_neighbors, self.n, 2)) or block_rows < 256:
             return None
         partitions = max(2, at_least, -(-self.n * self.copies // int(cap * AIM)))
         layout = Layout(
@@ -112,15 +116,21 @@ class _Planner:
             cap=cap,
             probes=probe_count(self.n, self.d),
             sample=min(self.n, SAMPLES_PER_PIVOT * pivot_count(partitions)),
+            chunk_rows=self.chunk_rows,
         )
         return layout if max(c.projected for c in self.costs(layout)) <= self.task_memory else None
 
     def _block_limit(self, side_by_side: int) -> int:
-        width = widest(self.spec.n_neighbors, self.n, 1)
-        row = max(memory.prepared_bytes(self.spec.kind, self.dtype, self.d) + 2 * self.item * self.d, 0)
-        row += 72 * width + 512
-        room = max(self.task_memory // side_by_side - 3 * memory.WRITTEN_AT_ONCE - 2 * memory.SLACK, row)
-        return _power_below(max(0.6 * room // row, 1), LARGEST_BLOCK)
+        """Rows of a block that the stages which hold one can hold, `side_by_side` of them in a worker."""
+        width = widest(self.spec.n_neighbors, self.n, 2)
+        row = max(
+            memory.route_row(self.dtype, self.d, width, self.copies),
+            memory.merge_row(width),
+            memory.prepared_bytes(self.spec.kind, self.dtype, self.d) + 4,
+        )
+        empty = Layout(n=self.n, d=self.d, dtype=self.dtype, block_rows=0, chunk_rows=self.chunk_rows)
+        room = self.task_memory // side_by_side - memory.route_bytes(empty, self.spec.kind, width, 4096)
+        return _power_below(max(room // row, 1), LARGEST_BLOCK)
 
     def costs(self, layout: Layout) -> tuple[StageCost, ...]:
         """The stages of the layout, in their order, with their projected bytes and what they read and write."""
@@ -133,9 +143,7 @@ class _Planner:
         blocks = layout.blocks
         costs = [StageCost("scan", blocks, memory.scan_bytes(layout), data, 0, False)]
         if not layout.exact:
-            costs.append(
-                StageCost("probe", blocks, memory.probe_bytes(layout, metric, k + 8), data, 0, False)
-            )
+            costs.append(StageCost("probe", blocks, memory.probe_bytes(layout, metric, k + 8), data, 0, False))
         if layout.partitions == 1:
             costs.append(StageCost("local", 1, fixed + row * n, data + lists, lists, True))
         else:
@@ -147,13 +155,9 @@ class _Planner:
                 StageCost("draw", 1, draw, layout.sample * d * self.item, pivots * d * 4, True),
                 StageCost("route", blocks, route, data + lists, mail, True),
                 StageCost("local", layout.partitions, fixed + row * layout.cap, mail, copies * lists, True),
-                StageCost(
-                    "merge", blocks, memory.merge_bytes(layout, width), (copies + 1) * lists, lists, True
-                ),
+                StageCost("merge", blocks, memory.merge_bytes(layout, width), (copies + 1) * lists, lists, True),
             ]
-        costs.append(
-            StageCost("publish", blocks, memory.publish_bytes(layout, width, k), lists, result, False)
-        )
+        costs.append(StageCost("publish", blocks, memory.publish_bytes(layout, width, k), lists, result, False))
         return tuple(costs)
 
 
@@ -167,66 +171,70 @@ def make_plan(
     workers: int = 1,
     threads: int = 1,
     reserved: int = RESERVED,
+    chunk_rows: int = 1,
 ) -> Plan:
     """The cheapest cut of n x d points of `dtype` that keeps each worker under `worker_memory` bytes.
 
-    threads: tasks that run at a time in each of the `workers`. BudgetError names what is needed, what there is and
-    the nearest setting that fits; SpecError where rows are too few.
+    threads: tasks that run at a time in each of the `workers`; chunk_rows: rows that the source reads at a time.
+    BudgetError names what is needed, what there is and the nearest setting that fits; SpecError where rows are too few.
     """
     spec.check_rows(n)
-    usable = int(USABLE * worker_memory) - reserved
-    single = _Planner(spec, n, d, dtype, usable, threads)
-    layout = single.whole() if usable > 0 else None
-    spread = workers >= 4 and n >= 200_000
-    task_memory = usable
-    if layout is None or spread:
-        task_memory = usable // threads
-        cut = _Planner(spec, n, d, dtype, task_memory, 1).cut(workers * threads if spread else 2)
-        layout = cut or layout
+    machine = _Machine(threads, reserved)
+    extent = Extent(n, d, dtype, chunk_rows)
+    spread = workers * threads if workers >= 4 and n >= SPREAD_ROWS else 0
+    planner, layout = machine.fit(spec, extent, worker_memory, spread)
     if layout is None:
-        raise _too_small(spec, n, d, dtype, worker_memory, threads, reserved)
-    planner = _Planner(spec, n, d, dtype, task_memory, threads if layout.partitions == 1 else 1)
+        raise _too_small(spec, extent, worker_memory, machine)
     costs = planner.costs(layout)
     lists = 2 * n * 12 * widest(spec.n_neighbors, n, layout.partitions)
     mail = sum(cost.written for cost in costs if cost.name in ("draw", "route", "local"))
-    disk = lists + (mail if layout.partitions > 1 else 0)
     return Plan(
         spec=spec,
         layout=layout,
         costs=costs,
-        task_memory=task_memory,
+        task_memory=planner.task_memory,
         worker_memory=worker_memory,
         reserved=reserved,
         threads=threads,
-        disk=disk,
+        disk=lists + (mail if layout.partitions > 1 else 0),
         graph=n * spec.n_neighbors * 12,
     )
 
 
-def _too_small(
-    spec: BuildSpec, n: int, d: int, dtype: str, worker_memory: int, threads: int, reserved: int
-) -> BudgetError:
+class _Machine(NamedTuple):
+    """Threads of a worker, and the bytes it takes for itself."""
+
+    threads: int
+    reserved: int
+
+    def fit(
+        self, spec: BuildSpec, extent: Extent, worker_memory: int, at_least: int = 0
+    ) -> tuple[_Planner, Layout | None]:
+        """Everything in one task if that fits and no more are wanted, else a cut; the planner that found it."""
+        usable = int(USABLE * worker_memory) - self.reserved
+        single = _Planner(spec, extent, usable, self.threads)
+        whole = single.whole() if usable > 0 else None
+        if whole is not None and not at_least:
+            return single, whole
+        several = _Planner(spec, extent, usable // self.threads, 1)
+        cut = several.cut(max(2, at_least)) if usable > 0 else None
+        return (several, cut) if cut is not None else (single, whole)
+
+
+def _too_small(spec: BuildSpec, extent: Extent, worker_memory: int, machine: _Machine) -> BudgetError:
     """The refusal, with both numbers and the nearest limit that fits, found by doubling and halving."""
-
-    def fits(limit: int) -> bool:
-        room = int(USABLE * limit) - reserved
-        if room <= 0:
-            return False
-        whole = _Planner(spec, n, d, dtype, room, threads).whole()
-        return whole is not None or _Planner(spec, n, d, dtype, room // threads, 1).cut(2) is not None
-
-    low, high = worker_memory, 2 * max(worker_memory, reserved)
-    while not fits(high):
+    low, high = worker_memory, 2 * max(worker_memory, machine.reserved)
+    while machine.fit(spec, extent, high)[1] is None:
         low, high = high, 2 * high
     while high - low > 2**20:
         middle = (low + high) // 2
-        low, high = (low, middle) if fits(middle) else (middle, high)
+        low, high = (middle, high) if machine.fit(spec, extent, middle)[1] is None else (low, middle)
     need = -(-high // 2**20)
-    fewer = f" or fewer threads per worker than {threads}" if threads > 1 else ""
+    fewer = f" or fewer threads per worker than {machine.threads}" if machine.threads > 1 else ""
     return BudgetError(
-        f"{n:,} x {d} {dtype} with n_neighbors={spec.n_neighbors} does not fit a worker of "
-        f"{format_bytes(worker_memory)} ({threads} thread(s), {format_bytes(reserved)} of it the worker's own): "
-        f"at least {format_bytes(need * 2**20)} is needed. Set memory_limit='{need}MiB'{fewer}"
+        f"{extent.n:,} x {extent.d} {extent.dtype} with n_neighbors={spec.n_neighbors} does not fit a worker of "
+        f"{format_bytes(worker_memory)} ({machine.threads} thread(s), {format_bytes(machine.reserved)} of it the "
+        f"worker's own): at least {format_bytes(need * 2**20)} is needed. Set memory_limit='{need}MiB'{fewer}"
     )
 
 

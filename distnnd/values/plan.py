@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .spec import BuildSpec, format_bytes
+
+
+class Extent(NamedTuple):
+    """The size of a source: n rows of d numbers of `dtype`, read `chunk_rows` at a time."""
+
+    n: int
+    d: int
+    dtype: str
+    chunk_rows: int = 1
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,8 @@ class Layout:
     rows need a place of their own); block_rows: consecutive rows of one block of the source and of the graph;
     partitions: how many; fanout: partitions a row looks for its neighbours in; copies: partitions it is written to at
     most; cap: most rows of a unit, which is what one local task holds; probes: rows solved exactly; sample: rows kept
-    aside to draw pivots from; exact: so few rows that all pairs are compared.
+    aside to draw pivots from; exact: so few rows that all pairs are compared; chunk_rows: rows that the source
+    reads at a time.
     """
 
     n: int
@@ -31,6 +41,7 @@ class Layout:
     probes: int = 0
     sample: int = 0
     exact: bool = False
+    chunk_rows: int = 1
 
     @property
     def blocks(self) -> int:
@@ -141,11 +152,7 @@ class Plan:
 
     def __str__(self) -> str:
         layout = self.layout
-        how = (
-            "all pairs, exact"
-            if layout.exact
-            else f"{layout.partitions} partition(s), fanout {layout.fanout}"
-        )
+        how = "all pairs, exact" if layout.exact else f"{layout.partitions} partition(s), fanout {layout.fanout}"
         lines = [
             f"{layout.n:,} x {layout.d} {layout.dtype}, k = {self.spec.n_neighbors}, {self.spec.metric}: {how}",
             f"{'stage':<10}{'tasks':>8}{'memory/task':>14}{'read':>12}{'written':>12}",

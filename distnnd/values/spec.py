@@ -33,9 +33,7 @@ def parse_bytes(value: int | float | str | None) -> int | None:
     else:
         match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
         if match is None:
-            raise SpecError(
-                f"cannot read {value!r} as a size; write for example '2GiB', '700MB' or 2000000000"
-            )
+            raise SpecError(f"cannot read {value!r} as a size; write for example '2GiB', '700MB' or 2000000000")
         size = float(match[1]) * _UNITS[(match[2] or "").lower()]
     if not size > 0:
         raise SpecError(f"a size must be above zero, not {value!r}")

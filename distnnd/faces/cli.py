@@ -1,0 +1,281 @@
+"""The command line, as `distnnd` and as `dask distnnd`: what can be said, and how errors become exit codes.
+
+Commands import what they need when they run, so that --help and a mistyped option answer at once. Each returns an
+Answer, which is printed here: its text for people, or with --json its facts on the last line of stdout.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..values.errors import DistnndError, Interrupted
+from .answer import Answer, say
+from .stopping import Stoppable
+
+Function = Callable[..., Any]
+
+
+# --- the way out: answers and errors ----------------------------------------------------------------------
+
+
+@dataclass
+class Manner:
+    """How a command speaks. stopped: what to say, beside "interrupted", where it is stopped from outside."""
+
+    as_json: bool
+    with_traceback: bool
+    stopped: Callable[[], str] = str
+
+
+class Door(click.Group):
+    """A group through which every answer and every error leaves: printed in one place, with its exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of their use, which is the order they stand in below."""
+        return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Look for --json before anything is understood: a usage error is told as JSON too."""
+        with_traceback = "--traceback" in args or bool(os.environ.get("DISTNND_TRACEBACK"))
+        ctx.obj = Manner("--json" in args, with_traceback)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command that was named; click.exceptions.Exit carries the code of an error."""
+        manner: Manner = ctx.obj
+        farewell = functools.cache(lambda: refuse(Interrupted(f"interrupted{manner.stopped()}"), manner))
+        try:
+            with Stoppable(farewell):
+                answer: Answer = super().invoke(ctx)
+        except (click.exceptions.Exit, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            ctx.exit(farewell())
+        except Exception as error:
+            ctx.exit(refuse(error, manner))
+        if manner.as_json:
+            click.echo(json.dumps(answer.facts))
+        elif answer.text:
+            click.echo(answer.text)
+
+
+def refuse(error: Exception, manner: Manner) -> int:
+    """Say on stderr, and if asked as JSON on stdout, what went wrong; the exit code."""
+    code, message = verdict(error)
+    if manner.with_traceback:
+        say("".join(traceback.format_exception(error)).rstrip())
+    if isinstance(error, click.ClickException):
+        error.show()
+    else:
+        say(f"distnnd: {message}")
+    if manner.as_json:
+        click.echo(json.dumps({"error": {"type": type(error).__name__, "message": message, "exit_code": code}}))
+    return code
+
+
+def verdict(error: Exception) -> tuple[int, str]:
+    """The exit code of an error, and its message on one line."""
+    if isinstance(error, click.ClickException):
+        return error.exit_code, error.format_message()
+    message = " ".join(str(error).split())
+    if isinstance(error, DistnndError):
+        return error.exit_code, message
+    return 1, f"{type(error).__name__}: {message} (--traceback shows where)"
+
+
+# --- options that several commands share ------------------------------------------------------------------
+
+
+def together(*decorators: Function) -> Function:
+    """Several decorators as one; --help lists them in this order."""
+
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def not_beside(other: str) -> Function:
+    """A callback that refuses an option where `other` is given too."""
+
+    def check(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        if value is not None and ctx.params.get(other) is not None:
+            raise click.UsageError("--scheduler and --workers exclude each other: it is one cluster or the other", ctx)
+        return value
+
+    return check
+
+
+component = click.option("--component", metavar="NAME", help="The array to take, where SOURCE is a Zarr group.")
+quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors and a target that was not reached.")
+max_rounds = {"type": int, "help": "Give up after so many rounds, and say so."}
+random_state = click.option("--random-state", default=0, show_default=True, help="Seed: same seed, same bytes.")
+memory_limit = click.option("--memory-limit", metavar="SIZE", help="Of one worker, for example 2GiB.")
+cluster = together(
+    memory_limit,
+    click.option("--scheduler", "client", metavar="ADDRESS", callback=not_beside("n_workers"), help="A Dask cluster."),
+    click.option(
+        "--workers",
+        "n_workers",
+        type=click.IntRange(min=1),
+        callback=not_beside("client"),
+        help="Start so many worker processes on this machine.  [default: threads of this process]",
+    ),
+)
+parameters = together(
+    click.option("-k", "--n-neighbors", default=15, show_default=True, help="Neighbours of each row, itself left out."),
+    click.option("--metric", default="euclidean", show_default=True, help="How far two rows are apart."),
+    click.option("--target-recall", default=0.95, show_default=True, help="Share of true neighbours to be found."),
+    click.option("--max-rounds", default=8, show_default=True, **max_rounds),
+    random_state,
+    component,
+    cluster,
+)
+
+
+def command(function: Function) -> click.Command:
+    """A command of `main`, with the options that all have, which the Door reads."""
+    made = main.command()(function)
+    made.params += [
+        click.Option(["--json"], is_flag=True, expose_value=False, help="One JSON object on the last line of stdout."),
+        click.Option(["--traceback"], is_flag=True, expose_value=False, hidden=True),
+    ]
+    return made
+
+
+# --- the commands -----------------------------------------------------------------------------------------
+
+
+@click.group("distnnd", cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="distnnd")
+def main() -> None:
+    """The k-nearest-neighbour graph of data larger than memory, on Dask, to a recall that you name.
+
+    SOURCE is the path or URL of a Zarr array or group, or of an .npy, .fbin, .u8bin, .i8bin, .fvecs or .bvecs file.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 the store is damaged, 4 it would exceed memory or disk, 130 interrupted and
+    resumable.
+    """
+
+
+@command
+@click.argument("source")
+@parameters
+def plan(**arguments: Any) -> Answer:
+    """Say what a build of SOURCE would do and take; only metadata are read."""
+    from . import commands
+
+    return commands.plan(**arguments)
+
+
+@command
+@click.argument("source")
+@click.argument("out")
+@parameters
+@click.option("--scratch", metavar="DIR", help="Where rows are exchanged, on a disk all workers see.  [default: OUT]")
+@click.option("--resume/--no-resume", default=True, help="Go on with an unfinished build at OUT.  [default: resume]")
+@quiet
+@click.pass_obj
+def build(manner: Manner, **arguments: Any) -> Answer:
+    """Build the graph of SOURCE in the new Zarr store OUT."""
+    from . import commands
+
+    manner.stopped = lambda: commands.how_to_go_on(arguments["out"])
+    return commands.build(**arguments)
+
+
+@command
+@click.argument("out")
+@cluster
+@click.option("--max-rounds", **max_rounds)
+@quiet
+@click.pass_obj
+def resume(manner: Manner, **arguments: Any) -> Answer:
+    """Go on with the unfinished build at OUT, from its last committed round."""
+    from . import commands
+
+    manner.stopped = lambda: commands.how_to_go_on(arguments["out"])
+    return commands.resume(**arguments)
+
+
+@command
+@click.argument("out")
+def status(out: str) -> Answer:
+    """How far the build at OUT is, and what to do next."""
+    from . import commands
+
+    return commands.status(out)
+
+
+@command
+@click.argument("graph")
+def info(graph: str) -> Answer:
+    """What the finished GRAPH holds."""
+    from . import commands
+
+    return commands.info(graph)
+
+
+@command
+@click.argument("graph")
+@click.option("--source", help="The points: recompute distances too.")
+@component
+@click.option("--rows", default=1000, show_default=True, type=click.IntRange(min=1), help="Rows to recompute.")
+def verify(**arguments: Any) -> Answer:
+    """Read every chunk of GRAPH and check each row."""
+    from . import commands
+
+    return commands.verify(**arguments)
+
+
+@command
+@click.argument("graph")
+@click.option("--source", required=True, help="The points that GRAPH was built from.")
+@component
+@click.option("--probes", default=1000, show_default=True, type=click.IntRange(min=1), help="Rows to solve exactly.")
+@random_state
+def recall(**arguments: Any) -> Answer:
+    """Measure the recall of GRAPH anew, on fresh rows that are solved exactly."""
+    from . import commands
+
+    return commands.recall(**arguments)
+
+
+@command
+@click.argument("source")
+@click.argument("out")
+@component
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "uint8", "int8"]),
+    help="Of the new array; a value that does not fit is refused.  [default: as SOURCE is read]",
+)
+@quiet
+def convert(**arguments: Any) -> Answer:
+    """Write the points of SOURCE to the new Zarr array OUT, block by block."""
+    from . import commands
+
+    return commands.convert(**arguments)
+
+
+@command
+@click.option("--out", default="demo", show_default=True, metavar="DIR", help="Folder for the graph and the picture.")
+@quiet
+@click.pass_obj
+def demo(manner: Manner, **arguments: Any) -> Answer:
+    """Build the graph of 10,000 pictures, and draw some of them beside their neighbours."""
+    from .demo import demo
+
+    manner.stopped = lambda: "; run it again, and it begins anew"
+    return demo(**arguments)

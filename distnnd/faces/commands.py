@@ -1,0 +1,262 @@
+"""What the commands of the command line do; each takes plain values and returns its Answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..build import build as build_graph
+from ..build import plan as plan_graph
+from ..graph import Graph, open_graph
+from ..runtime.events import BuildEnd, Event, Listener, StageStart, TaskEnd
+from ..storage import graph as store
+from ..storage.points import write_points
+from ..storage.source import Source, open_source
+from ..values.errors import InputError, SpecError
+from ..values.plan import Report
+from ..values.recall import Recall
+from ..values.spec import format_bytes
+from .answer import Answer, say, table
+from .progress import listening
+
+# Dask sets the levels of these when it is imported; its other loggers follow them.
+LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
+# Worker processes inherit the environment, not the levels of this process.
+LOGGING = "DASK_LOGGING__DISTRIBUTED"
+
+
+# --- plan, build, resume ----------------------------------------------------------------------------------
+
+
+def plan(source: str, **arguments: Any) -> Answer:
+    """What build() would do with these arguments, which are those of distnnd.plan."""
+    hush()
+    planned = plan_graph(source, **arguments)
+    return Answer(planned.to_json(), str(planned))
+
+
+def build(source: str, out: str, quiet: bool, **arguments: Any) -> Answer:
+    """Build a graph; the arguments are those of distnnd.build."""
+    with listening(not quiet) as show:
+        graph, end = build_aloud(source, out, show, **arguments)
+    return built(graph, end, quiet)
+
+
+def resume(out: str, quiet: bool, max_rounds: int | None, memory_limit: str | None, **cluster: Any) -> Answer:
+    """Go on with an unfinished build as it was begun, save for what is given; a finished one is left as it is."""
+    facts = facts_at(out)
+    if facts["state"] == "complete":
+        say(f"{out} is finished already")
+        return info(out)
+    source = source_of(facts, out)
+    asked = facts["spec"] | {
+        "max_rounds": facts["spec"]["max_rounds"] if max_rounds is None else max_rounds,
+        "memory_limit": memory_limit or facts["spec"]["memory_limit"],
+    }
+    with listening(not quiet) as show:
+        graph, end = build_aloud(source, out, show, **asked, **cluster)
+    return built(graph, end, quiet)
+
+
+def source_of(facts: dict[str, Any], out: str) -> str:
+    """Where the points of an unfinished build lie; SpecError if that was the memory of a process that is gone."""
+    location = str(facts["source"]["location"])
+    if "://" in location or os.path.exists(location):
+        return location
+    where = "lay in memory" if location.startswith("<") else f"are not at {location} any more"
+    raise SpecError(
+        f"the points of {out} {where}; call distnnd.build in Python with the same points, output and parameters, "
+        "and it goes on from there"
+    )
+
+
+def build_aloud(source: Any, out: str, listener: Listener, **arguments: Any) -> tuple[Graph, BuildEnd]:
+    """build() as the command line has it: Dask kept quiet, a missed target said."""
+    ends: list[BuildEnd] = []
+
+    def listen(event: Event) -> None:
+        listener(event)
+        if isinstance(event, BuildEnd):
+            ends.append(event)
+
+    hush()
+    with warnings_said():
+        graph = build_graph(source, out, progress=listen, **arguments)
+    return graph, ends[-1]
+
+
+def how_to_go_on(out: str) -> str:
+    """What to do about a build that was interrupted, as the rest of a sentence."""
+    facts = store.facts_of(store.place_of(out))
+    if facts is None:
+        return "; nothing is written yet, run the same command again"
+    done = len(facts["rounds"])
+    return f" with {done} round{'s' * (done != 1)} committed; `{resume_line(out)}` goes on from there"
+
+
+def resume_line(out: str) -> str:
+    """The command that resumes the build at `out`."""
+    return f"distnnd resume {shlex.quote(out)}"
+
+
+def hush() -> None:
+    """Keep Dask's log lines off stderr, here and in worker processes, unless the user chose a level.
+
+    What matters comes as an error or an event.
+    """
+    if LOGGING in os.environ and os.environ[LOGGING] != "critical":
+        return
+    os.environ[LOGGING] = "critical"
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def warnings_said() -> Iterator[None]:
+    """Turn the warning of a missed target into a line on stderr, and leave out all that libraries warn of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", message="target_recall", category=UserWarning)
+        yield
+    for warning in caught:
+        say(f"distnnd: {warning.message}")
+
+
+def built(graph: Graph, end: BuildEnd, quiet: bool) -> Answer:
+    """What a build came to."""
+    asked = graph.facts["spec"]["target_recall"]
+    facts = facts_of_graph(graph)
+    facts |= {"target_recall": asked, "reached": end.reached, "seconds": round(end.seconds, 3), "peak": end.peak}
+    return Answer(facts, "" if quiet else text_of_graph(graph))
+
+
+# --- status, info, verify, recall -------------------------------------------------------------------------
+
+
+def facts_at(location: str) -> dict[str, Any]:
+    """The facts of a graph store, finished or not; SpecError where there is none, StoreError if it is damaged."""
+    place = store.place_of(location)
+    facts = store.facts_of(place)
+    if facts is None:
+        raise SpecError(f"there is no graph at {place}")
+    return facts
+
+
+def graph_at(location: str) -> Graph:
+    """The finished graph at a path or URL; SpecError where there is none, StoreError if it is damaged or unfinished."""
+    facts_at(location)
+    return open_graph(location)
+
+
+def status(out: str) -> Answer:
+    """How far a build is; reads the facts only."""
+    facts = facts_at(out)
+    complete = facts["state"] == "complete"
+    following = f"distnnd info {shlex.quote(out)}" if complete else resume_line(out)
+    rounds = [{name: one[name] for name in ("number", "width", "recall")} for one in facts["rounds"]]
+    asked = {name: facts["spec"][name] for name in ("target_recall", "max_rounds")}
+    told = {name: facts[name] for name in ("state", "n", "d", "n_neighbors", "metric", "recall")}
+    rows = [
+        ("state", facts["state"]),
+        ("points", f"{facts['n']:,} x {facts['d']} from {facts['source']['location']}"),
+        ("asked", f"{neighbours_text(facts)}, recall {asked['target_recall']}, {asked['max_rounds']} rounds at most"),
+        *((f"round {one['number']}", f"recall {Recall(**one['recall'])}, lists of {one['width']}") for one in rounds),
+        ("next", following),
+    ]
+    source = facts["source"]["location"]
+    return Answer({"location": out, **told, **asked, "rounds": rounds, "source": source, "next": following}, table(rows))
+
+
+def info(graph: str) -> Answer:
+    """What a finished graph holds."""
+    opened = graph_at(graph)
+    return Answer(facts_of_graph(opened), text_of_graph(opened))
+
+
+def verify(graph: str, source: str | None, component: str | None, rows: int) -> Answer:
+    """Check every chunk and row of a graph, and the distances of `rows` rows if the points are given."""
+    points = None if source is None else open_source(source, component)
+    checked = graph_at(graph).verify(points, rows)
+    return Answer({"location": graph, **checked}, table([("graph", f"{graph} keeps its promises"), *checked.items()]))
+
+
+def recall(graph: str, source: str, component: str | None, probes: int, random_state: int) -> Answer:
+    """Measure recall on rows drawn afresh, beside what was measured when the graph was built."""
+    opened = graph_at(graph)
+    measured = opened.measure_recall(open_source(source, component), probes, random_state)
+    rows = [("measured", measured), ("stored", opened.recall)]
+    return Answer({"recall": measured.to_json(), "stored": opened.recall.to_json()}, table(rows))
+
+
+def neighbours_text(facts: dict[str, Any]) -> str:
+    """How many neighbours, and by which metric."""
+    return f"{facts['n_neighbors']} neighbours each, {facts['metric']}"
+
+
+def facts_of_graph(graph: Graph) -> dict[str, Any]:
+    """The facts of a finished graph as --json gives them: `rounds` is their number."""
+    return graph.info() | {"rounds": len(graph.facts["rounds"]), "recall": graph.recall.to_json()}
+
+
+def text_of_graph(graph: Graph) -> str:
+    """The facts of a finished graph for people."""
+    facts = facts_of_graph(graph)
+    return table(
+        [
+            ("graph", graph.location),
+            ("points", f"{graph.n:,} x {facts['d']} from {graph.facts['source']['location']}"),
+            ("holds", f"{neighbours_text(facts)}, {format_bytes(facts['bytes'])}, format {facts['format_version']}"),
+            ("recall", f"{graph.recall}, after {facts['rounds']} round{'s' * (facts['rounds'] != 1)}"),
+        ]
+    )
+
+
+# --- convert ----------------------------------------------------------------------------------------------
+
+
+def convert(source: str, out: str, component: str | None, dtype: str | None, quiet: bool) -> Answer:
+    """Write points to a new Zarr array, as `dtype` or as they are read."""
+    opened = open_source(source, component)
+    store.check_apart(store.place_of(out), opened.location)
+    kind = np.dtype(dtype or opened.dtype)
+    with listening(not quiet) as show:
+        write_points(out, blocks_of(opened, kind, show), n=opened.n, d=opened.d, dtype=kind)
+    size = opened.n * opened.d * kind.itemsize
+    facts = {"location": out, "n": opened.n, "d": opened.d, "dtype": kind.name, "bytes": size}
+    return Answer(facts, "" if quiet else f"{out}: {opened.n:,} x {opened.d} {kind}, {format_bytes(size)}")
+
+
+def blocks_of(source: Source, dtype: np.dtype[Any], listener: Listener) -> Iterator[np.ndarray]:
+    """The rows of a source as `dtype`, block by block; `listener` is told of each as of a task."""
+    firsts = range(0, source.n, source.chunk_rows)
+    listener(StageStart("convert", 0, len(firsts)))
+    for index, first in enumerate(firsts):
+        block = source.read(first, min(source.n, first + source.chunk_rows))
+        yield as_dtype(block, dtype, first)
+        listener(TaskEnd("convert", 0, index, Report(read=block.nbytes)))
+
+
+def as_dtype(block: np.ndarray, dtype: np.dtype[Any], first: int) -> np.ndarray:
+    """The block as `dtype`; InputError names the first value that does not fit. first: row id of block[0].
+
+    Floats may be rounded to float16; integers must come out as they went in.
+    """
+    if block.dtype == dtype:
+        return block
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = block.astype(dtype)
+    lost = np.isinf(cast) & np.isfinite(block) if dtype.kind == "f" else cast != block
+    if lost.any():
+        row, column = np.argwhere(lost)[0].tolist()
+        raise InputError(
+            f"row {first + row}, column {column} holds {block[row, column]}, which {dtype} cannot hold; "
+            "choose another --dtype"
+        )
+    return cast

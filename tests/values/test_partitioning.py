@@ -1,0 +1,292 @@
+"""A plan keeps every task within its memory, a refusal names what would do, and units cover the mail exactly once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from distnnd.values.errors import BudgetError, SpecError
+from distnnd.values.metric import METRICS
+from distnnd.values.partitioning import (
+    EXACT_ROWS,
+    RESERVED,
+    USABLE,
+    candidate_cap,
+    first_width,
+    make_plan,
+    make_units,
+    next_width,
+    pieces_of,
+    probe_count,
+    widest,
+)
+from distnnd.values.plan import Plan
+from distnnd.values.spec import BuildSpec
+
+MIB = 2**20
+
+
+# --- plans -----------------------------------------------------------------------------------------------
+
+Case = dict[str, Any]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Arguments of make_plan but for the memory, over all orders of magnitude."""
+    n = int(2 ** draw(st.floats(1, 36)))
+    return {
+        "spec": BuildSpec(min(draw(st.integers(1, 100)), n - 1), draw(st.sampled_from(sorted(METRICS)))),
+        "n": n,
+        "d": int(2 ** draw(st.floats(0, 12))),
+        "dtype": draw(st.sampled_from(["float32", "float16", "uint8", "int8"])),
+        "workers": draw(st.integers(1, 64)),
+        "threads": draw(st.integers(1, 32)),
+    }
+
+
+MEMORY = st.floats(20, 42).map(lambda power: int(2**power))
+
+
+def plan_or_none(case: Case, memory: int) -> Plan | None:
+    try:
+        return make_plan(**case, worker_memory=memory)
+    except BudgetError:
+        return None
+
+
+@settings(max_examples=300, deadline=None)
+@given(case=cases(), memory=MEMORY)
+def test_every_task_of_an_accepted_plan_keeps_within_its_memory(case: Case, memory: int) -> None:
+    plan = plan_or_none(case, memory)
+    assume(plan is not None)
+    assert plan is not None
+    assert plan.peak <= RESERVED + USABLE * (memory + 1)
+    for cost in plan.costs:
+        at_once = min(cost.tasks, plan.threads) if plan.layout.partitions == 1 else 1
+        assert 0 < cost.projected * at_once <= plan.task_memory
+
+
+@settings(max_examples=300, deadline=None)
+@given(case=cases(), memory=MEMORY)
+def test_a_plan_covers_the_data(case: Case, memory: int) -> None:
+    plan = plan_or_none(case, memory)
+    assume(plan is not None)
+    assert plan is not None
+    layout = plan.layout
+    # A block is worth a task: a thousand rows, or a mebibyte of wide ones.
+    row_bytes = case["d"] * np.dtype(case["dtype"]).itemsize
+    assert layout.block_rows >= min(layout.n, 1024, max(1, MIB // row_bytes))
+    bounds = [layout.block(index) for index in (*range(min(3, layout.blocks)), layout.blocks - 1)]
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == layout.n == case["n"]
+    assert all(0 < last - first <= layout.block_rows for first, last in bounds)
+    assert layout.exact == (layout.partitions == 1 and layout.n <= EXACT_ROWS)
+    assert 0 <= layout.probes <= layout.n
+    assert layout.exact or layout.probes > 0
+    assert 0 <= layout.sample <= layout.n
+    if layout.partitions > 1:
+        # Room for all copies: make_units cuts what is above the cap, but there must be no need to, on the whole.
+        assert layout.partitions * layout.cap >= layout.n * layout.copies
+        assert layout.block_rows <= layout.cap
+
+
+@settings(max_examples=200, deadline=None)
+@given(case=cases(), memory=MEMORY, more=st.floats(1, 16))
+def test_what_fits_fits_more_memory_too(case: Case, memory: int, more: float) -> None:
+    plan = plan_or_none(case, memory)
+    assume(plan is not None)
+    assert plan is not None
+    roomier = plan_or_none(case, int(memory * more))
+    assert roomier is not None
+    if roomier.layout.partitions > max(2, case["workers"] * case["threads"]):
+        assert roomier.layout.partitions <= plan.layout.partitions
+    assert roomier.layout.cap >= min(plan.layout.cap, roomier.layout.n)
+
+
+@settings(max_examples=200, deadline=None)
+@given(case=cases(), memory=MEMORY)
+def test_a_refusal_names_a_limit_that_does_fit(case: Case, memory: int) -> None:
+    try:
+        make_plan(**case, worker_memory=memory)
+    except BudgetError as error:
+        named = re.search(r"memory_limit='(\d+)MiB'", str(error))
+    else:
+        assume(False)
+    assert named is not None
+    need = int(named[1])
+    assert need * MIB > memory
+    make_plan(**case, worker_memory=need * MIB)
+    # The nearest such limit, within the step of its search.
+    assert plan_or_none(case, (need - 2) * MIB) is None
+
+
+def test_a_refusal_says_what_is_needed_and_what_there_is() -> None:
+    with pytest.raises(BudgetError, match=r"1,000,000 x 128 float32 .* 400 MiB \(8 thread\(s\).*at least .* is needed"):
+        make_plan(BuildSpec(), 1_000_000, 128, "float32", worker_memory=400 * MIB, threads=8)
+    with pytest.raises(BudgetError, match="or fewer threads per worker than 8"):
+        make_plan(BuildSpec(), 1_000_000, 128, "float32", worker_memory=400 * MIB, threads=8)
+    with pytest.raises(BudgetError) as caught:
+        make_plan(BuildSpec(), 1_000_000, 128, "float32", worker_memory=400 * MIB)
+    assert "fewer threads" not in str(caught.value)
+
+
+def test_too_few_rows_are_refused_before_memory_is_thought_of() -> None:
+    with pytest.raises(SpecError, match="n_neighbors=15 needs at least 16 rows"):
+        make_plan(BuildSpec(15), 15, 4, "float32", worker_memory=1)
+
+
+def test_little_data_is_compared_exhaustively_and_in_one_piece() -> None:
+    plan = make_plan(BuildSpec(), EXACT_ROWS, 64, "float32", worker_memory=2**31)
+    assert plan.layout.exact
+    assert plan.layout.partitions == 1
+    assert [cost.name for cost in plan.costs] == ["scan", "local", "publish"]
+    assert not make_plan(BuildSpec(), EXACT_ROWS + 1, 64, "float32", worker_memory=2**31).layout.exact
+
+
+def test_data_larger_than_memory_is_cut() -> None:
+    plan = make_plan(BuildSpec(), 10_000_000, 128, "float32", worker_memory=2**31)
+    assert plan.layout.partitions > 2
+    assert [cost.name for cost in plan.costs if cost.each_round] == ["draw", "route", "local", "merge"]
+    assert plan.disk > 10_000_000 * 128 * 4
+    assert plan.graph == 10_000_000 * 15 * 12
+
+
+def test_many_workers_share_data_that_one_of_them_could_hold() -> None:
+    alone = make_plan(BuildSpec(), 1_000_000, 32, "float32", worker_memory=2**36, workers=1, threads=2)
+    shared = make_plan(BuildSpec(), 1_000_000, 32, "float32", worker_memory=2**36, workers=8, threads=2)
+    assert (alone.layout.partitions, shared.layout.partitions) == (1, 16)
+
+
+def test_a_row_that_looks_and_is_found_in_other_places_has_more_copies() -> None:
+    layouts = {
+        metric: make_plan(BuildSpec(metric=metric), 10_000_000, 64, "float32", worker_memory=2**31).layout
+        for metric in ("euclidean", "inner_product")
+    }
+    assert layouts["inner_product"].copies == 2 * layouts["euclidean"].copies
+
+
+def test_a_plan_says_itself_as_json_and_as_a_table() -> None:
+    plan = make_plan(BuildSpec(), 10_000_000, 128, "float32", worker_memory=2**31)
+    told = plan.to_json()
+    assert told["layout"]["partitions"] == plan.layout.partitions
+    assert [stage["name"] for stage in told["stages"]] == [cost.name for cost in plan.costs]
+    assert BuildSpec(**told["spec"]) == plan.spec
+    lines = str(plan).splitlines()
+    assert lines[0].startswith("10,000,000 x 128 float32, k = 15, euclidean")
+    assert [line.split()[0] for line in lines[2 : 2 + len(plan.costs)]] == [cost.name for cost in plan.costs]
+    assert str(replace(plan, layout=replace(plan.layout, exact=True))) != str(plan)
+
+
+# --- lengths of lists ------------------------------------------------------------------------------------
+
+
+@given(k=st.integers(1, 200), more=st.integers(1, 10_000), partitions=st.integers(1, 50))
+def test_lists_hold_what_is_asked_for_and_grow_to_an_end(k: int, more: int, partitions: int) -> None:
+    n = k + more
+    width = first_width(k, n)
+    assert k <= width <= n - 1
+    for _ in range(20):
+        following = next_width(width, k, n, partitions)
+        assert width <= following <= n - 1
+        width = following
+    assert width == next_width(width, k, n, partitions) == max(first_width(k, n), widest(k, n, partitions))
+    assert width <= 60 or candidate_cap(width) == 60
+
+
+@given(n=st.integers(1, 10**9), d=st.integers(1, 10**5))
+def test_probe_rows_are_rows(n: int, d: int) -> None:
+    assert min(n, 256) <= probe_count(n, d) <= min(n, 512)
+
+
+# --- units -----------------------------------------------------------------------------------------------
+
+Offsets = NDArray[np.int64]
+
+
+@st.composite
+def mail(draw: st.DrawFn) -> Offsets:
+    """Where each partition's mail begins in each block's: int64[blocks, partitions + 1]; many are empty or crowded."""
+    blocks, partitions = draw(st.integers(1, 8)), draw(st.integers(1, 9))
+    count = st.integers(0, 12) | st.just(0) | st.integers(30, 60)
+    counts = draw(st.lists(count, min_size=blocks * partitions, max_size=blocks * partitions))
+    assume(any(counts))
+    ends = np.cumsum(np.reshape(counts, (blocks, partitions)), axis=1)
+    return np.concatenate([np.zeros((blocks, 1), np.int64), ends], axis=1)
+
+
+def rows_of(block: int, first: int, last: int) -> Iterator[tuple[int, int]]:
+    return ((block, row) for row in range(first, last))
+
+
+@given(offsets=mail(), cap=st.integers(1, 300), least=st.integers(1, 60))
+def test_units_hold_all_mail_exactly_once(offsets: Offsets, cap: int, least: int) -> None:
+    units = make_units(offsets, cap, least)
+    held = [row for unit in units for piece in unit.slices for row in rows_of(*piece)]
+    sent = [row for block, last in enumerate(offsets[:, -1]) for row in rows_of(block, 0, int(last))]
+    assert sorted(held) == sent
+    for unit in units:
+        assert unit.size == sum(last - first for _, first, last in unit.slices) > 0
+        blocks = [block for block, _, _ in unit.slices]
+        assert blocks == sorted(set(blocks))
+
+
+@given(offsets=mail(), cap=st.integers(121, 400), least=st.integers(1, 30))
+def test_units_keep_to_the_cap(offsets: Offsets, cap: int, least: int) -> None:
+    # A block brings less to a partition than half the cap, by the plan's choice of block_rows.
+    assume(2 * np.diff(offsets, axis=1).max() <= cap)
+    for unit in make_units(offsets, cap, least):
+        assert unit.size <= cap
+
+
+@example(offsets=np.array([[0, count] for count in (49, 50, 50, 49, 50, 50, 2)]), cap=150, least=20)
+@given(offsets=mail(), cap=st.integers(121, 400), least=st.integers(1, 30))
+def test_no_unit_is_left_with_a_few_rows(offsets: Offsets, cap: int, least: int) -> None:
+    assume(offsets[:, -1].sum() >= least)
+    assume(2 * np.diff(offsets, axis=1).max() <= cap)
+    for unit in make_units(offsets, cap, least):
+        assert unit.size >= least
+
+
+def test_partitions_that_fit_stay_as_they_are() -> None:
+    offsets = np.array([[0, 10, 30, 35], [0, 20, 25, 50]])
+    units = make_units(offsets, cap=40, least=5)
+    assert [unit.slices for unit in units] == [
+        ((0, 0, 10), (1, 0, 20)),
+        ((0, 10, 30), (1, 20, 25)),
+        ((0, 30, 35), (1, 25, 50)),
+    ]
+
+
+def test_small_neighbours_are_held_together_and_large_ones_cut() -> None:
+    small = make_units(np.array([[0, 2, 4, 6, 50]]), cap=100, least=6)
+    assert [unit.size for unit in small] == [6, 44]
+    large = make_units(np.array([[0, 40], [0, 40], [0, 40], [0, 40]]), cap=100, least=5)
+    assert [unit.size for unit in large] == [80, 80]
+
+
+def test_no_mail_makes_no_units() -> None:
+    assert make_units(np.zeros((3, 4), np.int64), cap=10, least=2) == []
+
+
+@given(offsets=mail(), cap=st.integers(20, 300), least=st.integers(1, 60))
+def test_pieces_lead_every_row_of_a_block_to_its_place_in_a_unit(offsets: Offsets, cap: int, least: int) -> None:
+    units = make_units(offsets, cap, least)
+    order = [[row for piece in unit.slices for row in rows_of(*piece)] for unit in units]
+    pieces = pieces_of(units, len(offsets))
+    assert len(pieces) == len(offsets)
+    for block, mine in enumerate(pieces):
+        found = []
+        for number, start, first, last in mine:
+            there = order[number][start : start + last - first]
+            assert there == list(rows_of(block, first, last))
+            found += there
+        assert sorted(found) == list(rows_of(block, 0, int(offsets[block, -1])))
