@@ -7,6 +7,7 @@ the twin says what is true of every good answer, in the `assert_` functions at t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -121,29 +122,40 @@ def allowed_by_join(shape: tuple[int, int], queries: list[list[int]], base: list
 # --- trees ----------------------------------------------------------------------------------------
 
 
-def descend(
-    points: Array, roles: Sequence[tuple[bool, int, Array]], fanout: int, levels: Iterable[tuple[Array, Array]]
-) -> list[list[list[int]]]:
-    """The leaves of each row for each role, nearest first, from the pivots that were drawn at each level.
+class Level(NamedTuple):
+    """One level of a tree as it was drawn.
 
-    roles: (euclidean, leading columns that count, present rows); levels: (pivots per node, pivots in order of nodes).
-    A node without pivots stays one node; the children of the others are numbered in order of nodes and pivots.
+    children, carved: of each node, how many children it has, and how many of them stand for a pivot; pivots: rows, by
+    node; dealt: for each role the child that chance gave to (row, node).
     """
-    stand = [
-        [[(0.0, 0)] if present[row] else [] for row in range(len(points))] for _, _, present in roles
-    ]
-    for counts, pivots in levels:
-        first_child = np.concatenate([[0], np.cumsum(np.maximum(counts, 1))])
-        first_pivot = np.concatenate([[0], np.cumsum(counts)])
-        for (euclidean, columns, _), places in zip(roles, stand, strict=True):
-            gaps = surrogates(points[:, :columns], points[pivots, :columns], euclidean)
+
+    children: Array
+    carved: Array
+    pivots: Array
+    dealt: list[dict[tuple[int, int], int]]
+
+
+def descend(
+    points: Array, roles: Sequence[tuple[bool, int, Array]], fanout: int, levels: Iterable[Level]
+) -> list[list[list[int]]]:
+    """The leaves of each row for each role, nearest first, in a tree whose pivots are known.
+
+    roles: (euclidean, leading columns that count, present rows). Children are numbered in order of nodes and pivots.
+    """
+    stand = [[[(0.0, 0)] if there else [] for there in present] for _, _, present in roles]
+    for level in levels:
+        first_child = np.concatenate([[0], np.cumsum(level.children)])
+        first_pivot = np.concatenate([[0], np.cumsum(level.carved)])
+        for role, ((euclidean, columns, _), places) in enumerate(zip(roles, stand, strict=True)):
+            gaps = surrogates(points[:, :columns], points[level.pivots, :columns], euclidean)
             for row, nodes in enumerate(places):
                 found = []
                 for gap, node in nodes:
-                    if counts[node] == 0:
-                        found.append((gap, int(first_child[node])))
-                    for i in range(counts[node]):
-                        found.append((float(gaps[row, first_pivot[node] + i]), int(first_child[node] + i)))
+                    child = int(first_child[node])
+                    if level.carved[node] == 0:
+                        found.append((gap, level.dealt[role].get((row, node), child)))
+                    for i in range(level.carved[node]):
+                        found.append((float(gaps[row, first_pivot[node] + i]), child + i))
                 places[row] = sorted(found)[:fanout]
     return [[[node for _, node in nodes] for nodes in places] for places in stand]
 

@@ -49,6 +49,16 @@ def create(location: str, name: str, shape: tuple[int, ...], dtype: Any, chunk_r
     )
 
 
+def ensure(location: str, name: str, shape: tuple[int, ...], dtype: Any, chunk_rows: int, dims: tuple[str, ...]) -> Any:
+    """The array as create() would make it, with the chunks that an interrupted run of the same build has written."""
+    try:
+        array = zarr.open_array(store=location, path=name, mode="r+")
+    except (FileNotFoundError, KeyError):
+        return create(location, name, shape, dtype, chunk_rows, dims)
+    same = array.shape == shape and array.dtype == np.dtype(dtype) and array.chunks[0] == min(chunk_rows, shape[0])
+    return array if same else create(location, name, shape, dtype, chunk_rows, dims)
+
+
 def opened(location: str, name: str) -> Any:
     """The array at location/name as it is now, for reading; StoreError if there is none or its metadata are damaged."""
     try:

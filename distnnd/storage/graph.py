@@ -66,8 +66,8 @@ def commit(location: str, facts: dict[str, Any]) -> None:
 def create_round(location: str, number: int, n: int, width: int, block_rows: int) -> None:
     """Empty lists of a round, one chunk a block."""
     place = f"rounds/{number}"
-    arrays.create(location, f"{place}/ids", (n, width), np.int64, block_rows, ("row", "neighbour"))
-    arrays.create(location, f"{place}/distances", (n, width), np.float32, block_rows, ("row", "neighbour"))
+    arrays.ensure(location, f"{place}/ids", (n, width), np.int64, block_rows, ("row", "neighbour"))
+    arrays.ensure(location, f"{place}/distances", (n, width), np.float32, block_rows, ("row", "neighbour"))
 
 
 def write_lists(location: str, number: int, first: int, ids: np.ndarray, distances: np.ndarray) -> None:
@@ -92,8 +92,8 @@ def drop_round(location: str, number: int) -> None:
 
 def create_result(location: str, n: int, k: int, block_rows: int) -> None:
     """The arrays of the finished graph, still empty."""
-    arrays.create(location, "indices", (n, k), np.int64, block_rows, ("row", "neighbour"))
-    arrays.create(location, "distances", (n, k), np.float32, block_rows, ("row", "neighbour"))
+    arrays.ensure(location, "indices", (n, k), np.int64, block_rows, ("row", "neighbour"))
+    arrays.ensure(location, "distances", (n, k), np.float32, block_rows, ("row", "neighbour"))
 
 
 def write_result(location: str, first: int, ids: np.ndarray, distances: np.ndarray) -> None:

@@ -106,7 +106,7 @@ def test_an_unknown_metric_is_told_the_near_names() -> None:
 
 
 def test_parameters_that_a_metric_does_not_take_are_named() -> None:
-    with pytest.raises(SpecError, match="cosine.*takes no parameters.* has p, w"):
+    with pytest.raises(SpecError, match=r"cosine.*takes no parameters.* has p, w"):
         BuildSpec(metric="cosine", metric_params={"w": 1, "p": 2})
     assert BuildSpec(metric="cosine", metric_params={}).kind == METRICS["cosine"]
 

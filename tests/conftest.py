@@ -1,0 +1,94 @@
+"""Data and small plans that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import distnnd.build  # noqa: F401  the module, not the function that bears its name
+from distnnd.runtime.serial import SerialExecutor
+from distnnd.values.partitioning import make_plan
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def clustered(n: int, d: int = 16, seed: int = 0) -> np.ndarray:
+    """Rows around 40 centres of unequal weight: float32[n, d]."""
+    rng = np.random.default_rng(seed)
+    weights = rng.pareto(1.5, 40) + 0.1
+    centres = rng.normal(size=(40, d)) * 2
+    labels = rng.choice(40, n, p=weights / weights.sum())
+    return (centres[labels] + rng.normal(size=(n, d))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def points() -> np.ndarray:
+    """6,000 clustered rows of 16 numbers."""
+    return clustered(6000)
+
+
+@pytest.fixture
+def serial() -> SerialExecutor:
+    """One task after the other, one thread."""
+    return SerialExecutor()
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """cut(partitions, block_rows): plans of this test cut even small data, as a lack of memory would."""
+
+    def cut_into(partitions: int, block_rows: int, cap: int | None = None) -> None:
+        def small_plan(spec: Any, n: int, d: int, dtype: str, **machine: Any) -> Any:
+            plan = make_plan(spec, n, d, dtype, **machine)
+            copies = 2 if spec.kind.euclidean else 4
+            layout = replace(
+                plan.layout,
+                partitions=partitions,
+                block_rows=block_rows,
+                fanout=2,
+                copies=copies,
+                cap=cap or max(n, 1),
+                probes=min(n, 300),
+                sample=min(n, 200 * partitions),
+                exact=False,
+            )
+            return replace(plan, layout=layout)
+
+        import sys
+
+        monkeypatch.setattr(sys.modules["distnnd.build"], "make_plan", small_plan)
+
+    return cut_into
+
+
+def graph_bytes(graph: Any) -> bytes:
+    """Every byte of the two arrays of a graph."""
+    return graph.indices[:].tobytes() + graph.distances[:].tobytes()
+
+
+def all_distances(points: np.ndarray, metric: str) -> np.ndarray:
+    """Distances of all pairs of float64 rows: float64[n, n]; a zero row is at cosine distance 1 from all but its like."""
+    if metric == "inner_product":
+        return -(points @ points.T)
+    if metric == "cosine":
+        norms = np.linalg.norm(points, axis=1)
+        unit = points / np.where(norms > 0, norms, 1)[:, None]
+        return np.where((norms[:, None] == 0) & (norms == 0), 0.0, 1 - unit @ unit.T)
+    squares = (points * points).sum(axis=1)
+    squared = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
+    return np.sqrt(squared) if metric == "euclidean" else squared
+
+
+def true_recall(points: np.ndarray, graph: Any, metric: str = "euclidean") -> float:
+    """Share of neighbours at most as far as the k-th true one, by float64 brute force."""
+    distances = all_distances(points.astype(np.float64), metric)
+    np.fill_diagonal(distances, np.inf)
+    k = graph.n_neighbors
+    kth = np.sort(distances, axis=1)[:, k - 1 : k]
+    found = np.take_along_axis(distances, graph.indices[:], axis=1)
+    return float(np.mean(found <= kth + 1e-5 * np.abs(kth) + 1e-9))
