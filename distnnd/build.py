@@ -279,6 +279,7 @@ def prepare(build: Build) -> None:
     zero_rows = any(report.counters["zero_rows"] for report in scanned)
     radius = max(report.counters["radius"] for report in scanned)
     build.job = replace(build.job, zero_rows=zero_rows, radius=radius)
+    build.commit(scan={"zero_rows": zero_rows, "radius": radius})
     if build.job.layout.probes:
         build.run(plan_collect(build.job))
         build.run(plan_probe(build.job))
@@ -292,7 +293,7 @@ def rounds(build: Build) -> Recall:
     while True:
         if done and finished(build, done):
             return Recall(**done[-1]["recall"])
-        width = next_width(done[-1]["width"], k, n, layout.partitions) if done else first_width(k, n)
+        width = width_after(build, done[-1]) if done else first_width(k, n)
         number = len(done) + 1
         store.create_round(build.out, number, n, width, layout.block_rows)
         one_round = whole_round if layout.partitions == 1 else exchange_round
@@ -313,6 +314,13 @@ def rounds(build: Build) -> Recall:
             store.drop_round(build.out, number - 1)
 
 
+def width_after(build: Build, last: dict[str, Any]) -> int:
+    """Length of the lists in the round after `last`."""
+    missed, allowed = 1 - last["recall"]["estimate"], 1 - build.spec.target_recall
+    shortfall = missed / max(allowed, LEAST_GAIN)
+    return next_width(last["width"], build.spec.n_neighbors, build.source.n, build.job.layout.partitions, shortfall)
+
+
 def finished(build: Build, done: list[dict[str, Any]]) -> bool:
     """Whether the committed rounds are enough, or further ones would not help."""
     last = done[-1]["recall"]
@@ -322,7 +330,7 @@ def finished(build: Build, done: list[dict[str, Any]]) -> bool:
         return True
     if len(done) >= build.spec.max_rounds:
         return True
-    widest = next_width(done[-1]["width"], build.spec.n_neighbors, build.source.n, build.job.layout.partitions)
+    widest = width_after(build, done[-1])
     grew = [one["recall"]["estimate"] for one in done[-3:]]
     return len(grew) == 3 and widest == done[-1]["width"] and max(grew) - grew[0] < LEAST_GAIN
 

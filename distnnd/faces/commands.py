@@ -158,20 +158,24 @@ def graph_at(location: str) -> Graph:
 def status(out: str) -> Answer:
     """How far a build is; reads the facts only."""
     facts = facts_at(out)
-    complete = facts["state"] == "complete"
-    following = f"distnnd info {shlex.quote(out)}" if complete else resume_line(out)
-    rounds = [{name: one[name] for name in ("number", "width", "recall")} for one in facts["rounds"]]
-    asked = {name: facts["spec"][name] for name in ("target_recall", "max_rounds")}
     told = {name: facts[name] for name in ("state", "n", "d", "n_neighbors", "metric", "recall")}
-    rows = [
-        ("state", facts["state"]),
-        ("points", f"{facts['n']:,} x {facts['d']} from {facts['source']['location']}"),
-        ("asked", f"{neighbours_text(facts)}, recall {asked['target_recall']}, {asked['max_rounds']} rounds at most"),
-        *((f"round {one['number']}", f"recall {Recall(**one['recall'])}, lists of {one['width']}") for one in rounds),
-        ("next", following),
+    told |= {name: facts["spec"][name] for name in ("target_recall", "max_rounds")}
+    told["rounds"] = [{name: one[name] for name in ("number", "width", "recall")} for one in facts["rounds"]]
+    told["source"] = facts["source"]["location"]
+    told["next"] = f"distnnd info {shlex.quote(out)}" if told["state"] == "complete" else resume_line(out)
+    asked = f"{neighbours_text(facts)}, recall {told['target_recall']} in at most {told['max_rounds']} rounds"
+    rounds = [
+        (f"round {one['number']}", f"recall {Recall(**one['recall'])}, lists of {one['width']}")
+        for one in told["rounds"]
     ]
-    source = facts["source"]["location"]
-    return Answer({"location": out, **told, **asked, "rounds": rounds, "source": source, "next": following}, table(rows))
+    lines = [
+        ("state", told["state"]),
+        ("points", points_text(facts)),
+        ("asked", asked),
+        *rounds,
+        ("next", told["next"]),
+    ]
+    return Answer({"location": out, **told}, table(lines))
 
 
 def info(graph: str) -> Answer:
@@ -200,6 +204,11 @@ def neighbours_text(facts: dict[str, Any]) -> str:
     return f"{facts['n_neighbors']} neighbours each, {facts['metric']}"
 
 
+def points_text(facts: dict[str, Any]) -> str:
+    """How many points, and from where."""
+    return f"{facts['n']:,} x {facts['d']} from {facts['source']['location']}"
+
+
 def facts_of_graph(graph: Graph) -> dict[str, Any]:
     """The facts of a finished graph as --json gives them: `rounds` is their number."""
     return graph.info() | {"rounds": len(graph.facts["rounds"]), "recall": graph.recall.to_json()}
@@ -211,7 +220,7 @@ def text_of_graph(graph: Graph) -> str:
     return table(
         [
             ("graph", graph.location),
-            ("points", f"{graph.n:,} x {facts['d']} from {graph.facts['source']['location']}"),
+            ("points", points_text(graph.facts)),
             ("holds", f"{neighbours_text(facts)}, {format_bytes(facts['bytes'])}, format {facts['format_version']}"),
             ("recall", f"{graph.recall}, after {facts['rounds']} round{'s' * (facts['rounds'] != 1)}"),
         ]

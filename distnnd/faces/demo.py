@@ -18,7 +18,7 @@ from .commands import build_aloud, facts_of_graph
 from .progress import listening
 
 DATA = Path("examples", "fashion_10k_u8.npz")
-CLASSES = "T-shirt trouser pullover dress coat sandal shirt sneaker bag boot".split()
+CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
 SIDE = 28
 N_NEIGHBORS = 15
 # Of the picture: how many images are asked about, how many neighbours of each are shown, and who draws the lots.
@@ -111,7 +111,7 @@ def draw(path: Path, images: np.ndarray, labels: np.ndarray, graph: Graph) -> No
             f"the graph is at {graph.location}, but its picture needs matplotlib: pip install 'distnnd[plots]'"
         ) from error
     rows = choose(labels)
-    figure = Figure(figsize=(14, 7), dpi=120, layout="constrained")
+    figure = Figure(figsize=(14, 6), dpi=120, layout="constrained")
     for axes, part in zip(figure.subplots(1, 2), np.array_split(rows, 2), strict=True):
         draw_rows(axes, part, images, labels, graph)
     figure.suptitle(f"Images and their {SHOWN} nearest neighbours of {graph.n:,}; recall {graph.recall}")

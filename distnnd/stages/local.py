@@ -18,6 +18,7 @@ from ..values.memory import (
     DESCENT_FINDS,
     DESCENT_RANGE,
     DESCENT_ROWS,
+    drawn_at_once,
     item_bytes,
     local_fixed,
     local_row,
@@ -213,7 +214,7 @@ def descend(work: Work, points: np.ndarray, form: Form, lists: Lists) -> dict[st
     compared, passes = 0, 0
     for number in range(PASSES):
         cap = candidate_cap(lists.ids.shape[1])
-        for first, last in mailbox.strips(0, m, DESCENT_ROWS):
+        for first, last in mailbox.strips(0, m, drawn_at_once(m)):
             compared += descend_block(work, points, form, lists, cap, first, last, seed_of(work.seed, number))
         passes += 1
         if descent.settle(lists, 0, m) <= enough:
@@ -226,22 +227,39 @@ def descend_block(
 ) -> int:
     """One pass over the rows first .. last: draw companions, compare them, put what was found into the lists."""
     candidates = descent.no_candidates(last - first, cap)
-    cuts = trees.even_ranges(np.ones(last - first), work.parts)
+    # Drawing reads all lists once for each range: one range a thread.
+    cuts = trees.even_ranges(np.ones(last - first), work.job.threads)
     work.each(lambda a, b: descent.draw(lists, candidates, first, first + a, first + b, seed), cuts)
-    todo = list(mailbox.strips(first, last, DESCENT_RANGE))
-    everyone = trees.even_ranges(np.ones(len(points)), max(1, work.job.threads))
+    return sum(
+        compare_companions(work, points, form, lists, candidates, first, (start, stop))
+        for start, stop in mailbox.strips(first, last, DESCENT_ROWS)
+    )
+
+
+def compare_companions(
+    work: Work,
+    points: np.ndarray,
+    form: Form,
+    lists: Lists,
+    candidates: descent.Candidates,
+    origin: int,
+    rows: tuple[int, int],
+) -> int:
+    """Compare the drawn companions of a range of rows against the lists as they stand, then change the lists."""
+    todo = list(mailbox.strips(*rows, DESCENT_RANGE))
+    targets_of = trees.even_ranges(np.ones(len(points)), work.job.threads)
     compared = 0
     while todo:
 
-        def run(a: int, b: int):
-            return descent.join(points, candidates, first, form, lists, a, b, DESCENT_RANGE * DESCENT_FINDS)
+        def run(a: int, b: int) -> tuple:
+            return descent.join(points, candidates, origin, form, lists, a, b, DESCENT_RANGE * DESCENT_FINDS)
 
         found = work.each(run, todo)
         # A range whose finds filled the room stops early and goes on once they are in the lists.
         todo = [(stop, b) for (_, b), (*_, stop, _) in zip(todo, found, strict=True) if stop < b]
         compared += sum(part[-1] for part in found)
         targets, labels, distances = (np.concatenate([part[i] for part in found]) for i in range(3))
-        work.each(lambda a, b, t=targets, n=labels, d=distances: descent.apply(t, n, d, lists, a, b), everyone)
+        work.each(lambda a, b, t=targets, n=labels, d=distances: descent.apply(t, n, d, lists, a, b), targets_of)
     return compared
 
 

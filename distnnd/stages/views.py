@@ -121,22 +121,27 @@ def verify(location: str, facts: dict[str, Any], source: Any, rows: int) -> dict
     """
     if rows < 0:
         raise SpecError(f"rows={rows}: the number of rows to recompute cannot be below 0")
-    graph.check_result(location, facts)
     n, k = facts["n"], facts["n_neighbors"]
-    metric = metric_of(facts)
     seed = seed_of(facts["spec"]["random_state"], VERIFY)
     sample = no_sample(n, k, 0 if source is None else rows, seed)
     blocks = 0
-    for first, ids, distances in graph.result_blocks(location):
-        fault = broken_promise(ids, distances, first, n, metric)
-        if fault is not None:
-            raise StoreError(f"{location}: {fault}; restore it from a copy, or build the graph again")
+    for first, ids, distances in sound_blocks(location, facts):
         keep(sample, first, ids, distances)
         blocks += 1
     if source is not None:
         with same_points(location, facts, source) as points:
-            recompute(location, points, metric, sample)
+            compare(location, points, metric_of(facts), sample)
     return {"n": n, "n_neighbors": k, "chunks": 2 * blocks, "bytes": 12 * n * k, "recomputed": len(sample.rows)}
+
+
+def sound_blocks(location: str, facts: dict[str, Any]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """The finished graph block by block (see storage.graph.result_blocks); StoreError where it breaks a promise."""
+    graph.check_result(location, facts)
+    for first, ids, distances in graph.result_blocks(location):
+        fault = broken_promise(ids, distances, first, facts["n"], metric_of(facts))
+        if fault is not None:
+            raise StoreError(f"{location}: {fault}; restore it from a copy, or build the graph again")
+        yield first, ids, distances
 
 
 def broken_promise(ids: np.ndarray, distances: np.ndarray, first: int, n: int, metric: Metric) -> str | None:
@@ -176,22 +181,10 @@ def keep(sample: Sample, first: int, ids: np.ndarray, distances: np.ndarray) -> 
     sample.distances[mine] = distances[sample.rows[mine] - first]
 
 
-def recompute(location: str, points: Source, metric: Metric, sample: Sample) -> None:
-    """StoreError unless the metric gives the distances of the sample again, up to how float32 rounds a sum."""
-    wanted = np.unique(np.concatenate([sample.rows, sample.ids.ravel()]))
-    others = prepared(points_at(points, wanted), metric)
-    rows = others[np.searchsorted(wanted, sample.rows)]
-    form = form_of(metric, others.shape[1])
-    again = empty(*sample.ids.shape)
-    again.ids[:] = np.searchsorted(wanted, sample.ids)
-    rescore(rows, others, form, again, 0, len(rows))
-    distances = finish(again.distances, metric)
-    # Twice the error bound of a sum of so many terms: the graph may come from a machine that adds in another order.
-    scale = np.abs(distances)
-    if not form.euclidean:
-        norms = np.linalg.norm(others[:, : form.columns].astype(np.float32), axis=1)
-        scale = norms[np.searchsorted(wanted, sample.rows)][:, None] * norms[again.ids]
-    far = np.abs(distances - sample.distances) > (form.columns + 4) * np.finfo(np.float32).eps * scale + 1e-20
+def compare(location: str, points: Source, metric: Metric, sample: Sample) -> None:
+    """StoreError unless the points give the distances of the sample again, up to how float32 rounds a sum."""
+    distances, slack = recompute(points, metric, sample)
+    far = np.abs(distances - sample.distances) > slack
     if far.any():
         row, slot = (int(place) for place in np.argwhere(far)[0])
         raise StoreError(
@@ -200,26 +193,47 @@ def recompute(location: str, points: Source, metric: Metric, sample: Sample) -> 
         )
 
 
+def recompute(points: Source, metric: Metric, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """The distances of the sample as this machine reckons them, and how far apart another may be: float32[p, k] each.
+
+    The same terms may be added in another order there: twice the error bound of such a sum.
+    """
+    wanted = np.unique(np.concatenate([sample.rows, sample.ids.ravel()]))
+    others = prepared(points_at(points, wanted), metric)
+    own = np.searchsorted(wanted, sample.rows)
+    form = form_of(metric, others.shape[1])
+    lists = empty(*sample.ids.shape)
+    lists.ids[:] = np.searchsorted(wanted, sample.ids)
+    rescore(others[own], others, form, lists, 0, len(own))
+    distances = finish(lists.distances, metric)
+    scale = np.abs(distances)
+    if not form.euclidean:
+        norms = np.linalg.norm(others[:, : form.columns], axis=1)
+        scale = norms[own, None] * norms[lists.ids]
+    return distances, scale * np.float32((form.columns + 4) * np.finfo(np.float32).eps) + np.float32(1e-20)
+
+
 # --- how good is it? -------------------------------------------------------------------------------------
 
 
 def measure_recall(location: str, facts: dict[str, Any], source: Any, probes: int, random_state: int) -> Recall:
     """The recall of the graph on `probes` random rows, drawn afresh and solved exactly against all points of `source`.
 
-    A neighbour counts if it is a true one, or as near as the k-th true one. Reads the points twice and the graph once,
-    block by block. SpecError for probes < 1 or random_state < 0, StoreError if the points are not those of the graph.
+    A neighbour counts if it is as near as the k-th true one. Reads the graph once and the points twice, block by block,
+    and holds the probe rows and their neighbours. SpecError for probes < 1 or random_state < 0, StoreError if the graph
+    is damaged or the points are not those it was built of.
     """
     if probes < 1 or random_state < 0:
         raise SpecError(f"probes={probes} must be at least 1, random_state={random_state} at least 0")
     k, metric = facts["n_neighbors"], metric_of(facts)
     sample = no_sample(facts["n"], k, probes, seed_of(random_state, MEASURE))
     with same_points(location, facts, source) as points:
-        true = nearest(points, metric, k, sample.rows)
-    for first, ids, distances in graph.result_blocks(location):
-        keep(sample, first, ids, distances)
-    hit = sample.distances <= finish(true.distances[:, -1:], metric)
-    hit |= (sample.ids[:, :, None] == true.ids[:, None, :]).any(axis=2)
-    shares = hit.mean(axis=1)
+        for first, ids, distances in sound_blocks(location, facts):
+            keep(sample, first, ids, distances)
+        # Not the distances of the graph: with numbers of one machine alone, ties are ties.
+        distances, _ = recompute(points, metric, sample)
+        true = finish(nearest(points, metric, k, sample.rows).distances[:, -1:], metric)
+    shares = (distances <= true).mean(axis=1)
     return estimate_recall(len(shares), float(shares.sum()), float((shares * shares).sum()), k)
 
 

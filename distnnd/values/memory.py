@@ -13,8 +13,8 @@ from .plan import Layout
 TILE_ROWS = 640
 TILE = 512 * 1024
 SLACK = 24 * 2**20
-# NN-descent draws companions for this many rows at a time, and writes at most so many finds per row before it
-# puts them into the lists.
+# NN-descent compares the companions of this many rows, in ranges of so many, and writes down at most so many finds per
+# row, before it puts them into the lists.
 DESCENT_ROWS = 16384
 DESCENT_RANGE = 2048
 DESCENT_FINDS = 40
@@ -35,13 +35,18 @@ def item_bytes(dtype: str) -> int:
     return {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}[dtype]
 
 
+def drawn_at_once(rows: int) -> int:
+    """Rows of a partition whose companions are drawn together: each such block reads the lists of all rows once."""
+    return max(DESCENT_ROWS, -(-rows // 8))
+
+
 def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int) -> int:
-    """Bytes per row of a partition in the local stage.
+    """Bytes per row of a partition in the local stage; drawn companions take an eighth of theirs (drawn_at_once).
 
     The prepared row; its list (9 a place) and the int64 ids it came with (8); slots, gaps and groups of the tree with
     the next level's; row ids, their table, the order. Rows are put into leaf order in place.
     """
-    return prepared_bytes(metric, dtype, d) + 17 * width + 32 * fanout + 64
+    return prepared_bytes(metric, dtype, d) + 19 * width + 32 * fanout + 64
 
 
 def local_fixed(d: int, item: int, width: int, candidates: int, threads: int) -> int:

@@ -38,9 +38,14 @@ def widest(k: int, n: int, partitions: int) -> int:
     return min(4 * k if partitions == 1 else 2 * k, n - 1) if k > 4 else min(k + 12, n - 1)
 
 
-def next_width(width: int, k: int, n: int, partitions: int) -> int:
-    """Length of the lists in the round after one of `width` that fell short."""
-    return min(width + (width + 1) // 2, max(widest(k, n, partitions), width))
+def next_width(width: int, k: int, n: int, partitions: int, shortfall: float) -> int:
+    """Length of the lists in the round after one of `width` that missed `shortfall` times as much as it may.
+
+    Longer lists cost in proportion to their square: far from the target a large step saves a round, near it a fresh
+    drawing does most of the work.
+    """
+    step = 2.25 if shortfall > 2.5 else 1.5 if shortfall > 1.3 else 1.2
+    return min(int(width * step), max(widest(k, n, partitions), width))
 
 
 def candidate_cap(width: int) -> int:

@@ -267,8 +267,8 @@ def test_settle_ends_a_pass() -> None:
     lists = some_lists(whole_points(40, 3, 8), 6, 8)
     before = copied(lists)
     births = settle(lists, 10, 30)
-    turned = np.array([OLD, FRESH, OLD, FRESH])
-    assert (turned[[OLD, FRESH, DRAWN, BORN]] == [OLD, FRESH, OLD, FRESH]).all()
+    turned = np.zeros(4, np.uint8)
+    turned[[OLD, FRESH, DRAWN, BORN]] = [OLD, FRESH, OLD, FRESH]
     np.testing.assert_array_equal(lists.state[10:30], turned[before.state[10:30]])
     same((lists.state[:10], lists.state[30:]), (before.state[:10], before.state[30:]))
     same(lists[:2], before[:2])

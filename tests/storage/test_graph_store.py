@@ -17,6 +17,7 @@ from distnnd.storage import graph as store
 from distnnd.values.errors import SpecError, StoreError
 
 Lists = tuple[NDArray[np.int64], NDArray[np.float32]]
+Blocks = list[int] | None
 FACTS: dict[str, Any] = {"state": "building", "n": 20, "n_neighbors": 3, "rounds": []}
 
 
@@ -30,11 +31,13 @@ def lists(n: int = 20, k: int = 3, seed: int = 0) -> Lists:
     return rng.integers(0, n, (n, k)), np.sort(rng.random((n, k), np.float32), axis=1)
 
 
-def write_result(place: str, ids: NDArray[np.int64], distances: NDArray[np.float32], block_rows: int = 8) -> None:
-    n, k = ids.shape
-    store.create_result(place, n, k, block_rows)
-    for first in range(0, n, block_rows):
-        store.write_result(place, first, ids[first : first + block_rows], distances[first : first + block_rows])
+def write_result(
+    place: str, ids: NDArray[np.int64], distances: NDArray[np.float32], rows: int = 8, blocks: Blocks = None
+) -> None:
+    store.create_result(place, *ids.shape, rows)
+    for first in range(0, len(ids), rows):
+        if blocks is None or first // rows in blocks:
+            store.write_result(place, first, ids[first : first + rows], distances[first : first + rows])
 
 
 def read_result(place: str) -> Lists:
@@ -133,10 +136,13 @@ def test_damaged_metadata_are_named(place: str) -> None:
 # --- lists of a round ----------------------------------------------------------------------------------------
 
 
-def write_round(place: str, number: int, ids: NDArray[np.int64], distances: NDArray[np.float32]) -> None:
+def write_round(
+    place: str, number: int, ids: NDArray[np.int64], distances: NDArray[np.float32], blocks: Blocks = None
+) -> None:
     store.create_round(place, number, *ids.shape, 8)
     for first in range(0, len(ids), 8):
-        store.write_lists(place, number, first, ids[first : first + 8], distances[first : first + 8])
+        if blocks is None or first // 8 in blocks:
+            store.write_lists(place, number, first, ids[first : first + 8], distances[first : first + 8])
 
 
 def test_lists_of_a_round_come_back(place: str) -> None:
@@ -173,21 +179,23 @@ def test_a_round_that_is_dropped_is_gone(place: str) -> None:
     np.testing.assert_array_equal(store.read_lists(place, 2, 0, 20)[0], lists(seed=2)[0])
 
 
-def test_blocks_that_an_interrupted_run_has_written_stay(place: str) -> None:
+def test_an_interrupted_run_goes_on_with_the_blocks_that_are_there(place: str) -> None:
     store.create(place, FACTS)
     ids, distances = lists()
-    for begin, write, read in (
-        (lambda: store.create_round(place, 1, 20, 3, 8), lambda *new: store.write_lists(place, 1, *new), "lists"),
-        (lambda: store.create_result(place, 20, 3, 8), lambda *new: store.write_result(place, *new), "result"),
-    ):
-        begin()
-        write(8, ids[8:16], distances[8:16])
-        begin()
-        write(0, ids[:8], distances[:8])
-        write(16, ids[16:], distances[16:])
-        found = store.read_lists(place, 1, 0, 20) if read == "lists" else read_result(place)
+    for blocks in ([1], [0, 2]):
+        write_round(place, 1, ids, distances, blocks)
+        write_result(place, ids, distances, blocks=blocks)
+    for found in (store.read_lists(place, 1, 0, 20), read_result(place)):
         np.testing.assert_array_equal(found[0], ids)
         np.testing.assert_array_equal(found[1], distances)
+
+
+def test_lists_of_another_length_do_not_stay(place: str) -> None:
+    store.create(place, FACTS)
+    write_round(place, 1, *lists(k=3))
+    write_round(place, 1, *lists(k=5), blocks=[0])
+    with pytest.raises(StoreError, match="is missing"):
+        store.read_lists(place, 1, 0, 20)
 
 
 def test_a_rebuild_in_the_same_place_is_read_afresh(place: str) -> None:

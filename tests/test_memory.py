@@ -1,0 +1,70 @@
+"""The promise about memory: no task takes more than its stage was projected to take."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import distnnd
+from distnnd.runtime.serial import SerialExecutor
+from distnnd.storage.points import write_points
+from distnnd.values.plan import Job, Report, Stage
+from tests.conftest import clustered
+
+STATUS = Path("/proc/self/status")
+
+
+def memory(field: str) -> int:
+    """VmRSS or VmHWM of this process, in bytes."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+class Measuring(SerialExecutor):
+    """Runs tasks one by one and keeps, for each stage, how far memory rose above where it stood."""
+
+    def __init__(self, threads: int = 1) -> None:
+        super().__init__(threads)
+        self.grown: dict[str, tuple[int, int]] = {}
+
+    def run(self, stage: Stage, job: Job, listen) -> list[Report]:
+        """Run all tasks; Linux lets a process reset its own high-water mark."""
+        reports = []
+        for task in stage.tasks:
+            gc.collect()
+            # What earlier tasks freed and the allocator kept would hide what this one takes.
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
+            before = memory("VmRSS")
+            reports.append(stage.run(job, task))
+            grown = max(memory("VmHWM") - before, self.grown.get(stage.name, (0, 0))[0])
+            self.grown[stage.name] = (grown, stage.projected)
+        return reports
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="reads /proc, which only Linux has")
+@pytest.mark.parametrize(
+    ("partitions", "metric", "dtype"),
+    [(1, "euclidean", "float32"), (4, "euclidean", "float32"), (4, "cosine", "float16"), (1, "euclidean", "uint8")],
+)
+def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dtype):
+    if partitions > 1:
+        cut(partitions, 8192, cap=30_000)
+    points = clustered(40_000, 64) * (1 if dtype != "uint8" else 10)
+    points = (np.clip(points, 0, 255) if dtype == "uint8" else points).astype(dtype)
+    wanted = {"metric": metric, "target_recall": 0.999, "max_rounds": 2}
+    write_points(tmp_path / "p.zarr", [points], n=len(points), d=64, dtype=dtype, chunk_rows=4096)
+    distnnd.build(points[:5000], client=SerialExecutor(2), **(wanted | {"max_rounds": 1, "target_recall": 0.1}))
+    del points
+    executor = Measuring(threads=2 if partitions == 1 else 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        distnnd.build(tmp_path / "p.zarr", tmp_path / "g", client=executor, **wanted)
+    assert {"scan", "probe", "local", "publish"} <= set(executor.grown)
+    assert executor.grown["local"][0] > 5 * 2**20, "nothing was measured"
+    assert not {name: pair for name, pair in executor.grown.items() if pair[0] > pair[1]}
