@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 _HOMES = {
-    "build": "build",
+    "build": "faces.api",
     "plan": "build",
     "open_graph": "graph",
     "Graph": "graph",

@@ -119,11 +119,9 @@ def not_beside(other: str) -> Function:
 
 component = click.option("--component", metavar="NAME", help="The array to take, where SOURCE is a Zarr group.")
 quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors and a target that was not reached.")
-max_rounds = {"type": int, "help": "Give up after so many rounds, and say so."}
 random_state = click.option("--random-state", default=0, show_default=True, help="Seed: same seed, same bytes.")
-memory_limit = click.option("--memory-limit", metavar="SIZE", help="Of one worker, for example 2GiB.")
 cluster = together(
-    memory_limit,
+    click.option("--memory-limit", metavar="SIZE", help="Of one worker, for example 2GiB."),
     click.option("--scheduler", "client", metavar="ADDRESS", callback=not_beside("n_workers"), help="A Dask cluster."),
     click.option(
         "--workers",
@@ -137,7 +135,7 @@ parameters = together(
     click.option("-k", "--n-neighbors", default=15, show_default=True, help="Neighbours of each row, itself left out."),
     click.option("--metric", default="euclidean", show_default=True, help="How far two rows are apart."),
     click.option("--target-recall", default=0.95, show_default=True, help="Share of true neighbours to be found."),
-    click.option("--max-rounds", default=8, show_default=True, **max_rounds),
+    click.option("--max-rounds", default=8, show_default=True, help="Give up after so many rounds, and say so."),
     random_state,
     component,
     cluster,
@@ -187,7 +185,7 @@ def plan(**arguments: Any) -> Answer:
 @click.option("--resume/--no-resume", default=True, help="Go on with an unfinished build at OUT.  [default: resume]")
 @quiet
 @click.pass_obj
-def build(manner: Manner, **arguments: Any) -> Answer:
+def build(manner: Manner, /, **arguments: Any) -> Answer:
     """Build the graph of SOURCE in the new Zarr store OUT."""
     from . import commands
 
@@ -198,10 +196,10 @@ def build(manner: Manner, **arguments: Any) -> Answer:
 @command
 @click.argument("out")
 @cluster
-@click.option("--max-rounds", **max_rounds)
+@click.option("--max-rounds", type=int, help="Give up after so many rounds.  [default: as the build began]")
 @quiet
 @click.pass_obj
-def resume(manner: Manner, **arguments: Any) -> Answer:
+def resume(manner: Manner, /, **arguments: Any) -> Answer:
     """Go on with the unfinished build at OUT, from its last committed round."""
     from . import commands
 
@@ -273,7 +271,7 @@ def convert(**arguments: Any) -> Answer:
 @click.option("--out", default="demo", show_default=True, metavar="DIR", help="Folder for the graph and the picture.")
 @quiet
 @click.pass_obj
-def demo(manner: Manner, **arguments: Any) -> Answer:
+def demo(manner: Manner, /, **arguments: Any) -> Answer:
     """Build the graph of 10,000 pictures, and draw some of them beside their neighbours."""
     from .demo import demo
 

@@ -19,7 +19,7 @@ from ..runtime.events import BuildEnd, Event, Listener, StageStart, TaskEnd
 from ..storage import graph as store
 from ..storage.points import write_points
 from ..storage.source import Source, open_source
-from ..values.errors import InputError, SpecError
+from ..values.errors import DistnndError, InputError, SpecError
 from ..values.plan import Report
 from ..values.recall import Recall
 from ..values.spec import format_bytes
@@ -94,7 +94,11 @@ def build_aloud(source: Any, out: str, listener: Listener, **arguments: Any) -> 
 
 def how_to_go_on(out: str) -> str:
     """What to do about a build that was interrupted, as the rest of a sentence."""
-    facts = store.facts_of(store.place_of(out))
+    try:
+        facts = store.facts_of(store.place_of(out))
+    except DistnndError:
+        # Stopped before it was found out that `out` is not for us.
+        return ""
     if facts is None:
         return "; nothing is written yet, run the same command again"
     done = len(facts["rounds"])

@@ -61,13 +61,42 @@ def centre_of(points, rows, first, last, centre):
 
 
 @kernel(inline=True)
-def select(product, half, count, norm, scale, row, labels, offset, lists, itself):
+def first_bound(product, half, count, wanted, minima):
+    """A score that at least `wanted` of the `count` candidates do not exceed; inf where they are too few to tell.
+
+    The candidates are dealt into groups of a few; the `wanted` smallest of the groups' minima are as many candidates.
+    minima: float32[groups], scratch; a multiple of sixteen.
+    """
+    groups = minima.size
+    if groups < wanted or count < 2 * groups:
+        return np.float32(np.inf)
+    minima[:] = np.float32(np.inf)
+    whole = count - count % groups
+    for start in range(0, whole, groups):
+        for group in range(groups):
+            minima[group] = min(minima[group], half[start + group] - product[start + group])
+    best = np.float32(np.inf)
+    for i in range(groups):
+        upto = 0
+        for j in range(groups):
+            upto += minima[j] <= minima[i]
+        if upto >= wanted:
+            best = min(best, minima[i])
+    return best
+
+
+@kernel(inline=True)
+def select(product, half, count, norm, scale, row, labels, offset, lists, itself, minima):
     """Offer list `row` every label whose surrogate beats the list's worst; sixteen candidates a test.
 
     product, half: float32[>= count]; labels[offset + j] names candidate j; itself: skip the row's own label.
+    minima: scratch of first_bound, which spares a list that knows nothing yet most of its insertions.
     """
     last = lists.ids.shape[1] - 1
     bound = (lists.distances[row, last] - norm) / scale
+    if lists.distances[row, last] == np.inf:
+        # One more than the list holds: the row itself may be among the candidates.
+        bound = np.nextafter(first_bound(product, half, count, last + 2, minima), np.float32(np.inf))
     for start in range(0, count, LANES):
         mask = below(half, product, start, count, bound)
         while mask != 0:
@@ -80,7 +109,7 @@ def select(product, half, count, norm, scale, row, labels, offset, lists, itself
             if scale == np.float32(2):
                 distance = max(distance, np.float32(0))
             if insert(lists, row, label, distance, np.uint8(FRESH)):
-                bound = (lists.distances[row, last] - norm) / scale
+                bound = min(bound, (lists.distances[row, last] - norm) / scale)
 
 
 @kernel
@@ -98,6 +127,7 @@ def join(points, queries, others, base, labels, form, lists, itself, first, last
     half = np.zeros(BASE, np.float32)
     norms = np.zeros(QUERIES, np.float32)
     centre = np.zeros(width, np.float32)
+    minima = np.empty((lists.ids.shape[1] * 3 // 2 + 16) // 16 * 16, np.float32)
     compared = 0
     for group in range(first, last):
         query_first, query_last = queries.starts[group], queries.starts[group + 1]
@@ -122,5 +152,5 @@ def join(points, queries, others, base, labels, form, lists, itself, first, last
                 compared += q_count * b_count
                 for i in range(q_count):
                     row = queries.rows[q + i]
-                    select(product[i], half, b_count, norms[i], form.scale, row, labels, b, lists, itself)
+                    select(product[i], half, b_count, norms[i], form.scale, row, labels, b, lists, itself, minima)
     return compared
