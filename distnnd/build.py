@@ -7,12 +7,12 @@ import uuid
 import warnings
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .graph import Graph, open_graph
-from .runtime.cluster import executor_for, machine_memory, store_lazily
+from .runtime.cluster import executor_for, machine_for, machine_memory, store_lazily
 from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
-from .runtime.serial import Executor
+from .runtime.serial import Executor, Machine
 from .stages.draw import plan_draw
 from .stages.local import plan_local
 from .stages.merge import plan_merge
@@ -56,11 +56,15 @@ def plan(
     """
     limit = parse_bytes(memory_limit)
     spec = BuildSpec(n_neighbors, metric, metric_params, target_recall, max_rounds, limit, random_state)
-    with executor_for(client, limit, n_workers) as executor:
-        if is_dask_array(source):
-            return _plan_for(spec, executor, Extent(*_shape_of_lazy(source)))
+    if is_dask_array(source):
+        extent = Extent(*_shape_of_lazy(source))
+    else:
         opened = open_source(source, component)
-        return _plan_for(spec, executor, _extent_of(opened))
+        extent = _extent_of(opened)
+        if opened is not source:
+            opened.release()
+    with machine_for(client, limit, n_workers) as machine:
+        return _plan_for(spec, machine, extent)
 
 
 def build(
@@ -110,10 +114,15 @@ def build(
             store.check_apart(place, opened.location)
         check_output(place, resume)
         executor = stack.enter_context(executor_for(client, limit, n_workers))
-        reachable = _within_reach(opened if opened is not None else source, executor, spool)
-        _run(Build(spec, reachable, place, spool.scratch, executor, listen))
+        if opened is None:
+            points = _spool_lazily(source, executor, spool)
+        else:
+            if opened is not source:
+                stack.callback(opened.release)
+            points = _within_reach(opened, executor, spool)
+        _run(Build(spec, points, place, spool.scratch, executor, listen))
         graph = open_graph(place)
-        graph.folder = spool.folder
+        spool.keep_for(graph)
         return graph
 
 
@@ -139,7 +148,7 @@ def _extent_of(source: Source) -> Extent:
     return Extent(source.n, source.d, source.dtype.name, source.chunk_rows)
 
 
-def _plan_for(spec: BuildSpec, executor: Executor, extent: Extent) -> Plan:
+def _plan_for(spec: BuildSpec, executor: Machine, extent: Extent) -> Plan:
     limits = [limit for limit in (spec.memory_limit, executor.memory) if limit]
     memory = min(limits, default=machine_memory())
     *shape, chunk_rows = extent
@@ -153,39 +162,48 @@ def _plan_for(spec: BuildSpec, executor: Executor, extent: Extent) -> Plan:
     )
 
 
-def _within_reach(source: Any, executor: Executor, spool: Spool) -> Source:
-    """The source where every worker can read it: arrays that live in this process are spooled to disk if need be."""
-    if is_dask_array(source):
-        n, d, dtype = _shape_of_lazy(source)
-        target = spool.target(n, d, dtype)
-        store_lazily(executor, source.astype(dtype), target)
-        return spool.spooled()
-    if source.resident and not executor.in_process:
-        return spool.copy(source)
-    return source
+class Points(NamedTuple):
+    """What is built from: the source where workers can read it; place and fingerprint of what the user named."""
+
+    source: Source
+    location: str
+    fingerprint: dict[str, Any]
+
+
+def _within_reach(source: Source, executor: Executor, spool: Spool) -> Points:
+    """The points where every worker can read them: an array in this process is copied to disk if need be."""
+    reachable = spool.copy(source) if source.resident and not executor.in_process else source
+    return Points(reachable, source.location, source.fingerprint())
+
+
+def _spool_lazily(source: Any, executor: Executor, spool: Spool) -> Points:
+    """The points of a dask array, written to disk; its name is a digest of what it is made of."""
+    n, d, dtype = _shape_of_lazy(source)
+    store_lazily(executor, source.astype(dtype), spool.target(n, d, dtype))
+    return Points(spool.spooled(), "<dask array>", {"kind": "dask", "name": source.name, "shape": [n, d]})
 
 
 class Build:
     """One build under way: what was asked, where, by whom it is run, and the facts as they stand in the store."""
 
     def __init__(
-        self, spec: BuildSpec, source: Source, out: str, scratch: str, executor: Executor, listen: Listener
+        self, spec: BuildSpec, points: Points, out: str, scratch: str, executor: Executor, listen: Listener
     ) -> None:
-        self.spec, self.source, self.out = spec, source, out
+        self.spec, self.source, self.out = spec, points.source, out
         self.executor, self.listen = executor, listen
         self.peak = 0
         found = store.facts_of(out)
         if found is None:
-            self.plan = _plan_for(spec, executor, _extent_of(source))
-            self.facts = self._first_facts(scratch)
+            self.plan = _plan_for(spec, executor, _extent_of(self.source))
+            self.facts = self._first_facts(points, scratch)
             self._check_disk()
         else:
-            self.facts = check_same(found, spec, source, out)
+            self.facts = check_same(found, spec, points, out)
             self.plan = self._plan_of(found)
         layout = self.plan.layout
         threads = executor.threads if layout.partitions == 1 else 1
         place = f"{self.facts['scratch']}/{self.facts['uuid']}"
-        self.job = Job(self.facts["uuid"], spec, layout, source.spec, out, place, threads)
+        self.job = Job(self.facts["uuid"], spec, layout, self.source.spec, out, place, threads)
 
     def run(self, stage: Stage) -> list[Report]:
         """Run a stage and keep the largest peak that a worker reported."""
@@ -210,7 +228,7 @@ class Build:
             )
         return today if was.layout == today.layout else was
 
-    def _first_facts(self, scratch: str) -> dict[str, Any]:
+    def _first_facts(self, points: Points, scratch: str) -> dict[str, Any]:
         return {
             "uuid": uuid.uuid4().hex,
             "state": "building",
@@ -220,7 +238,7 @@ class Build:
             "metric": self.spec.metric,
             "spec": self.spec.to_json(),
             "layout": asdict(self.plan.layout),
-            "source": {"location": self.source.location, "fingerprint": self.source.fingerprint()},
+            "source": {"location": points.location, "fingerprint": points.fingerprint},
             "scratch": scratch,
             "rounds": [],
             "recall": None,
@@ -236,15 +254,15 @@ class Build:
                 )
 
 
-def check_same(found: dict[str, Any], spec: BuildSpec, source: Source, out: str) -> dict[str, Any]:
+def check_same(found: dict[str, Any], spec: BuildSpec, points: Points, out: str) -> dict[str, Any]:
     """The facts of an unfinished build, if it is of the same points with the same parameters; else SpecError."""
     now = spec.to_json()
     differ = [name for name in now if name not in FREE and found["spec"].get(name) != now[name]]
     if differ:
         said = ", ".join(f"{name}={found['spec'].get(name)!r} (now {now[name]!r})" for name in differ)
         raise SpecError(f"{out} holds an unfinished build with {said}; use the same, or another output")
-    if found["source"]["fingerprint"] != source.fingerprint():
-        raise StoreError(f"the points at {source.location} changed since the build at {out} began; build anew")
+    if found["source"]["fingerprint"] != points.fingerprint:
+        raise StoreError(f"the points at {points.location} changed since the build at {out} began; build anew")
     return found
 
 
@@ -274,6 +292,7 @@ def prepare(build: Build) -> None:
     except Exception:
         # Nothing was computed yet that would be worth keeping: leave no trace of a build that cannot be.
         if not build.facts["rounds"]:
+            mailbox.discard(build.job.scratch)
             store.drop(build.out)
         raise
     zero_rows = any(report.counters["zero_rows"] for report in scanned)
@@ -370,5 +389,5 @@ def publish(build: Build, recall: Recall) -> None:
     store.create_result(build.out, build.source.n, build.spec.n_neighbors, layout.block_rows)
     build.run(plan_publish(build.job, last["number"], last["width"]))
     build.commit(state="complete", recall=recall.to_json())
-    mailbox.drop(build.job.scratch, "")
-    store.drop_round(build.out, last["number"])
+    mailbox.discard(build.job.scratch)
+    store.tidy(build.out)

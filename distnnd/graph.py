@@ -23,7 +23,6 @@ class Graph:
         self.location = location
         self.facts = facts
         self.indices, self.distances = store.result_arrays(location)
-        self.folder: Any = None  # of a temporary graph: deleted with this object
 
     @property
     def n(self) -> int:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import distnnd
 from distnnd.graph import Graph
+from distnnd.runtime.serial import SerialExecutor
 from distnnd.stages import views
 from distnnd.storage import formats
 from distnnd.storage.points import write_points
@@ -188,6 +190,13 @@ def test_points_in_a_file_that_was_written_again_are_others(tmp_path: Path, poin
     np.save(path, points)
     with pytest.raises(StoreError, match=f"the points at {path} changed since"):
         graph.verify(path)
+
+
+def test_points_that_were_copied_for_other_processes_are_the_same_points(tmp_path: Path, points: Array) -> None:
+    elsewhere = SerialExecutor()
+    elsewhere.in_process = False
+    graph = distnnd.build(points, tmp_path / "graph.zarr", n_neighbors=K, client=elsewhere)
+    assert graph.verify(points)["recomputed"] == N
 
 
 def test_points_given_for_a_look_are_not_kept(graph: Graph, points: Array) -> None:

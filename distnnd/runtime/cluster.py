@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import dask
@@ -15,8 +16,9 @@ from distributed.system import MEMORY_LIMIT
 from ..values.errors import DistnndError, SpecError, StageError
 from ..values.plan import Job, Report, Stage, Task
 from ..values.spec import format_bytes
+from . import worker_process
 from .events import Listener, StageStart, TaskEnd
-from .serial import Executor
+from .serial import Executor, Machine
 
 # Tasks in flight per thread: one that runs and one that waits, so that no thread idles between two.
 WINDOW = 2
@@ -131,22 +133,43 @@ def _current_client() -> Any:
         return None
 
 
-def _local_cluster(n_workers: int | None, memory_limit: int | None) -> Any:
-    # The dashboard of a LocalCluster listens on all interfaces unless told otherwise.
-    common = (
-        {"dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"} if n_workers else {"dashboard_address": "127.0.0.1:0"}
-    )
+@dataclass
+class LocalMachine:
+    """The temporary cluster that executor_for would start, described without starting it."""
+
+    workers: int
+    threads: int
+    memory: int | None
+
+
+def local_machine(memory_limit: int | None, n_workers: int | None) -> LocalMachine:
+    """One worker in this process with a thread a core, or `n_workers` processes of one thread each."""
     if n_workers is None:
-        # In this process a limit would count the user's own arrays too; the plan keeps the bound.
-        return distributed.LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=CPU_COUNT, memory_limit=0, **common
-        )
+        return LocalMachine(1, CPU_COUNT, None)
+    return LocalMachine(n_workers, 1, memory_limit or MEMORY_LIMIT // n_workers)
+
+
+@contextmanager
+def machine_for(client: Any = None, memory_limit: int | None = None, n_workers: int | None = None) -> Iterator[Machine]:
+    """What executor_for would run on; nothing is started for it."""
+    if client is None and (n_workers is not None or _current_client() is None):
+        yield local_machine(memory_limit, n_workers)
+    else:
+        with executor_for(client, memory_limit, n_workers) as executor:
+            yield executor
+
+
+def _local_cluster(n_workers: int | None, memory_limit: int | None) -> Any:
+    machine = local_machine(memory_limit, n_workers)
     return distributed.LocalCluster(
-        processes=True,
-        n_workers=n_workers,
-        threads_per_worker=1,
-        memory_limit=memory_limit or "auto",
-        **common,
+        n_workers=machine.workers,
+        threads_per_worker=machine.threads,
+        processes=n_workers is not None,
+        # In this process a limit would count the user's own arrays too; the plan keeps the bound.
+        memory_limit=machine.memory or 0,
+        # The dashboard of a LocalCluster listens on all interfaces unless told otherwise.
+        dashboard_address="127.0.0.1:0",
+        **({} if n_workers is None else {"host": "127.0.0.1", "preload": [worker_process.__name__]}),
     )
 
 

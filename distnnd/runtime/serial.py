@@ -8,13 +8,17 @@ from ..values.plan import Job, Report, Stage
 from .events import Listener, StageStart, TaskEnd
 
 
-class Executor(Protocol):
-    """Who runs stages. workers, threads (of each) and memory (bytes of each, None if unknown) are for the plan;
-    in_process: whether tasks see this process's memory."""
+class Machine(Protocol):
+    """What a plan must know of who runs it: workers, threads of each, bytes of memory of each (None if unknown)."""
 
     workers: int
     threads: int
     memory: int | None
+
+
+class Executor(Machine, Protocol):
+    """Who runs stages. in_process: whether tasks see this process's memory."""
+
     in_process: bool
 
     def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:

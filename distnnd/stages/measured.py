@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import wraps
 from typing import Any
 
-from threadpoolctl import ThreadpoolController
+import threadpoolctl
 
 from ..kernels.trees import Each, serial
 from ..storage import arrays
@@ -54,6 +54,13 @@ def measured(run: Run) -> Callable[[Job, Task], Report]:
     return task_of_stage
 
 
+def _take_control() -> None:
+    """Let this thread set OpenBLAS's limits: from 3.7 on threadpoolctl heeds only the thread that set them first."""
+    openblas = getattr(threadpoolctl, "OpenBLASController", None)
+    if hasattr(openblas, "clear_controlling_thread"):
+        openblas.clear_controlling_thread(force=True)
+
+
 class _BlasPin:
     """BLAS limited to one thread while any task of this process runs: the first in sets it, the last out frees it."""
 
@@ -66,7 +73,8 @@ class _BlasPin:
     def __call__(self) -> Iterator[None]:
         with self._lock:
             if self._inside == 0:
-                self._limit = ThreadpoolController().limit(limits=1, user_api="blas")
+                _take_control()
+                self._limit = threadpoolctl.ThreadpoolController().limit(limits=1, user_api="blas")
             self._inside += 1
         try:
             yield
@@ -74,6 +82,7 @@ class _BlasPin:
             with self._lock:
                 self._inside -= 1
                 if self._inside == 0:
+                    _take_control()
                     self._limit.restore_original_limits()
 
 

@@ -85,6 +85,12 @@ def read_lists(location: str, number: int, first: int, last: int) -> tuple[np.nd
     return ids, distances
 
 
+def tidy(location: str) -> None:
+    """Delete what only a build needs, once the graph is published."""
+    for name in ("rounds", "scratch"):
+        arrays.remove(location, name)
+
+
 def drop_round(location: str, number: int) -> None:
     """Delete the lists of a round that a later commit made useless."""
     arrays.remove(location, f"rounds/{number}")

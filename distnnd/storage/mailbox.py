@@ -13,6 +13,7 @@ block, and each slice should cost one call, not one for each column.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,9 +33,16 @@ def create(scratch: str) -> None:
 
 
 def drop(scratch: str, place: str) -> None:
-    """Delete everything below `place`: a round's mail once the round is committed, or all of it ("")."""
+    """Delete everything below `place`, a round's mail once the round is committed."""
     arrays.remove(scratch, place)
     arrays.opened_once.cache_clear()
+
+
+def discard(scratch: str) -> None:
+    """Delete the whole scratch of a build."""
+    drop(scratch, "")
+    if "://" not in scratch:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def strips(first: int, last: int, rows: int) -> Iterator[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from typing import Any
 
 import zarr
@@ -17,20 +18,28 @@ from .source import Source, open_source
 class Spool:
     """Output and scratch of a build, and what must be taken away at its end.
 
-    out: where the graph goes; in `folder`, a temporary one that lives as long as this object is held, if the user named
-    none. scratch: where mailboxes go.
+    out: where the graph goes; if the user named no place, a temporary folder that goes with the graph (see keep_for).
+    scratch: where mailboxes go.
     """
 
     def __init__(self, out: Any, scratch: Any) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="distnnd-") if out is None else None
-        self.out = graph.place_of(out) if self.folder is None else os.path.join(self.folder.name, "graph.zarr")
+        self._folder = tempfile.mkdtemp(prefix="distnnd-") if out is None else None
+        self.out = graph.place_of(out) if self._folder is None else os.path.join(self._folder, "graph.zarr")
         self.scratch = f"{self.out}/scratch" if scratch is None else graph.place_of(scratch)
         self._points: str | None = None
 
     def __enter__(self) -> Spool:
         return self
 
+    def keep_for(self, holder: object) -> None:
+        """Let a temporary folder live as long as `holder` does."""
+        if self._folder is not None:
+            weakref.finalize(holder, shutil.rmtree, self._folder, ignore_errors=True)
+            self._folder = None
+
     def __exit__(self, *exception: object) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
         if self._points is not None and "://" not in self._points:
             shutil.rmtree(self._points, ignore_errors=True)
 

@@ -7,84 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import zarr
-from click.testing import CliRunner
 
 import distnnd
-from distnnd.faces import commands
-from distnnd.faces.cli import main
 from distnnd.runtime.events import RoundEnd
-from distnnd.storage.points import write_points
+from tests.faces.command_line import MANY, Said, normal, run, run_apart, save, start, tree, with_value
 from tests.test_floors import ROOT, slow_modules_after
 
 COMMANDS = ["plan", "build", "resume", "status", "info", "verify", "recall", "convert", "demo"]
 INFO = {"n", "d", "n_neighbors", "metric", "state", "rounds", "recall", "format_version", "bytes"}
-# More rows than are compared pair by pair, so that there are rounds and probe rows.
-MANY = 5000
-
-
-class Said(NamedTuple):
-    """What a command came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The object on the last line of stdout."""
-        return json.loads(self.out.splitlines()[-1])
-
-
-def run(*args: object) -> Said:
-    done = CliRunner().invoke(main, [str(arg) for arg in args])
-    return Said(done.exit_code, done.stdout, done.stderr)
-
-
-def command_line(*args: object) -> list[str]:
-    return [sys.executable, "-c", "from distnnd.faces.cli import main; main(prog_name='distnnd')", *map(str, args)]
-
-
-def start(*args: object) -> subprocess.Popen[str]:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command_line(*args), cwd=ROOT, start_new_session=True, **pipes)
-
-
-def run_apart(*args: object) -> Said:
-    process = start(*args)
-    out, err = process.communicate(timeout=120)
-    return Said(process.returncode, out, err)
-
-
-def tree(folder: Path) -> dict[str, bytes | None]:
-    """Everything below a folder, with its bytes."""
-    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
-def normal(n: int, d: int = 8) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def dask_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(commands.LOGGING, raising=False)
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with points and the graph built from them; tests leave it as it is."""
-    folder = tmp_path_factory.mktemp("shelf")
-    np.save(folder / "points.npy", normal(300))
-    np.save(folder / "many.npy", normal(MANY, 30))
-    for points in ("points", "many"):
-        assert run("build", folder / f"{points}.npy", folder / f"{points}.zarr", "-k", 5).code == 0
-    return folder
 
 
 @pytest.fixture
@@ -335,7 +270,7 @@ def test_damaged_facts(shelf: Path, tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [None, "float32", "float16", "uint8", "int8"])
-def test_convert_writes_points_that_a_build_reads(tmp_path: Path, dtype: str | None) -> None:
+def test_convert_writes_points_that_a_plan_reads(tmp_path: Path, dtype: str | None) -> None:
     points = np.random.default_rng(0).integers(0, 100, (300, 8)).astype(np.float32)
     np.save(tmp_path / "p.npy", points)
     options = [] if dtype is None else ["--dtype", dtype]
@@ -346,7 +281,7 @@ def test_convert_writes_points_that_a_build_reads(tmp_path: Path, dtype: str | N
     assert written.dtype == np.dtype(dtype or "float32")
     np.testing.assert_array_equal(written[:], points)
     assert "convert: " in said.err
-    assert run("build", tmp_path / "p.zarr", tmp_path / "g.zarr", "-k", 3).code == 0
+    assert run("plan", tmp_path / "p.zarr", "-k", 3).code == 0
 
 
 @pytest.mark.parametrize(
@@ -369,156 +304,6 @@ def test_convert_overwrites_nothing(shelf: Path) -> None:
     assert tree(shelf) == before
 
 
-# --- bad input: a clear error, its code, and nothing written ----------------------------------------------
-
-
-def with_value(value: float) -> np.ndarray:
-    points = normal(300)
-    points[17, 3] = points[200, 0] = value
-    return points
-
-
-def save(array: np.ndarray) -> Callable[[Path], Path]:
-    def put(folder: Path) -> Path:
-        np.save(folder / "in.npy", array, allow_pickle=True)
-        return folder / "in.npy"
-
-    return put
-
-
-def in_zarr(harm: Callable[[Path], object]) -> Callable[[Path], Path]:
-    def put(folder: Path) -> Path:
-        write_points(folder / "in.zarr", [normal(300)], n=300, d=8, dtype="float32", chunk_rows=100)
-        harm(folder / "in.zarr" / "c" / "1" / "0")
-        return folder / "in.zarr"
-
-    return put
-
-
-def cut(chunk: Path) -> None:
-    chunk.write_bytes(chunk.read_bytes()[:-9])
-
-
-BAD_POINTS = {
-    "nan": (save(with_value(np.nan)), 1, "row 17, column 3 holds nan"),
-    "inf": (save(with_value(-np.inf)), 1, "row 17, column 3 holds -inf"),
-    "huge": (save(with_value(1e30)), 1, "row 17, column 3"),
-    "empty": (save(np.empty((0, 8), np.float32)), 1, "(0, 8)"),
-    "no columns": (save(np.empty((8, 0), np.float32)), 1, "(8, 0)"),
-    "1-d": (save(normal(300)[:, 0]), 1, "(300,)"),
-    "3-d": (save(normal(300)[:, :, None]), 1, "(300, 8, 1)"),
-    "object": (save(normal(300).astype(object)), 1, "object"),
-    "complex": (save(normal(300).astype(complex)), 1, "complex128"),
-    "text": (save(normal(300).astype("U8")), 1, "<U8"),
-    "missing chunk": (in_zarr(Path.unlink), 3, "c/1/0 is missing"),
-    "truncated chunk": (in_zarr(cut), 3, "c/1/0 is truncated"),
-    "no such path": (lambda folder: folder / "none.npy", 2, "none.npy does not exist"),
-    "no known format": (lambda folder: ROOT / "pyproject.toml", 2, "format"),
-}
-
-
-@pytest.mark.parametrize(("make", "code", "words"), BAD_POINTS.values(), ids=BAD_POINTS)
-def test_bad_points_are_refused(tmp_path: Path, make: Callable[[Path], Path], code: int, words: str) -> None:
-    source = make(tmp_path)
-    before = tree(tmp_path)
-    said = run("build", source, tmp_path / "g.zarr", "--quiet", "--json")
-    assert said.code == code
-    assert words in said.err
-    assert said.json["error"]["exit_code"] == code
-    assert said.json["error"]["message"] in said.err
-    assert len(said.err.splitlines()) == 1
-    assert tree(tmp_path) == before
-
-
-BAD_ARGUMENTS = {
-    "k of 0": (["-k", 0], 2, "n_neighbors"),
-    "k below 0": (["-k", -3], 2, "n_neighbors"),
-    "k of n": (["-k", 300], 2, "at most 299"),
-    "metric": (["--metric", "euclidian"], 2, "euclidean"),
-    "recall": (["--target-recall", 1.5], 2, "target_recall"),
-    "rounds": (["--max-rounds", 0], 2, "max_rounds"),
-    "size": (["--memory-limit", "lots"], 2, "lots"),
-    "memory": (["--memory-limit", "1MB"], 4, "memory_limit="),
-    "component": (["--component", "X"], 2, "component"),
-}
-
-
-@pytest.mark.parametrize("command", ["plan", "build"])
-@pytest.mark.parametrize(("options", "code", "words"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
-def test_bad_arguments_are_refused(
-    shelf: Path, tmp_path: Path, command: str, options: list[object], code: int, words: str
-) -> None:
-    out = [tmp_path / "g.zarr"] if command == "build" else []
-    said = run(command, shelf / "points.npy", *out, *options, "--json")
-    assert said.code == code
-    assert words in said.json["error"]["message"]
-    assert tree(tmp_path) == {}
-
-
-def outputs(shelf: Path) -> dict[str, tuple[Path, Path]]:
-    return {
-        "a graph": (shelf / "points.npy", shelf / "points.zarr"),
-        "the points": (shelf / "points.npy", shelf / "points.npy"),
-        "a file": (shelf / "points.npy", shelf / "many.npy"),
-        "a folder": (shelf / "points.npy", shelf),
-        "inside the points": (shelf / "in.zarr", shelf / "in.zarr" / "g.zarr"),
-    }
-
-
-@pytest.mark.parametrize("name", ["a graph", "the points", "a file", "a folder", "inside the points"])
-def test_an_output_that_is_taken_is_left_alone(shelf: Path, name: str) -> None:
-    if not (shelf / "in.zarr").exists():
-        write_points(shelf / "in.zarr", [normal(300)], n=300, d=8, dtype="float32")
-    before = tree(shelf)
-    said = run("build", *outputs(shelf)[name], "-k", 5)
-    assert said.code == 2
-    assert "another" in said.err
-    assert tree(shelf) == before
-
-
-def test_a_refused_build_leaves_nothing_in_a_scratch_of_its_own(tmp_path: Path) -> None:
-    source = save(with_value(np.nan))(tmp_path)
-    (tmp_path / "scratch").mkdir()
-    assert run("build", source, tmp_path / "g.zarr", "--scratch", tmp_path / "scratch").code == 1
-    assert list((tmp_path / "scratch").iterdir()) == []
-
-
-# --- how errors are told ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(graph: str) -> None:
-        raise RuntimeError("the sky\nfell")
-
-    monkeypatch.setattr(commands, "info", fail)
-
-
-@pytest.mark.usefixtures("broken")
-def test_what_nobody_foresaw_is_told_in_a_line() -> None:
-    said = run("info", "g.zarr", "--json")
-    assert said.code == 1
-    assert said.err == "distnnd: RuntimeError: the sky fell (--traceback shows where)\n"
-    assert said.json["error"]["type"] == "RuntimeError"
-
-
-@pytest.mark.usefixtures("broken")
-def test_a_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Traceback" in run("info", "g.zarr", "--traceback").err
-    monkeypatch.setenv("DISTNND_TRACEBACK", "1")
-    assert "Traceback" in run("info", "g.zarr").err
-
-
-def test_an_interrupt_anywhere_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(graph: str) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(commands, "info", stop)
-    said = run("info", "g.zarr", "--json")
-    assert said.code == 130
-    assert said.json["error"] == {"type": "Interrupted", "message": "interrupted", "exit_code": 130}
-
-
 # --- true processes ---------------------------------------------------------------------------------------
 
 
@@ -537,8 +322,9 @@ def test_dask_finds_the_command(tmp_path: Path, shelf: Path) -> None:
 def test_worker_processes_and_a_bad_row_make_no_noise(tmp_path: Path, shelf: Path) -> None:
     good = run_apart("build", shelf / "points.npy", tmp_path / "g.zarr", "-k", 5, "--workers", 1, "--quiet")
     assert good == (0, "", "")
-    np.save(tmp_path / "bad.npy", with_value(np.nan))
-    bad = run_apart("build", tmp_path / "bad.npy", tmp_path / "bad.zarr", "-k", 5, "--workers", 1, "--quiet")
+    bad = run_apart(
+        "build", save(tmp_path, with_value(np.nan)), tmp_path / "bad.zarr", "-k", 5, "--workers", 1, "--quiet"
+    )
     assert bad.code == 1
     assert len(bad.err.splitlines()) == 1
 

@@ -251,7 +251,10 @@ def test_apply_puts_finds_into_the_lists_whoever_takes_which_rows() -> None:
     parts = copied(lists)
     apply(targets, labels, distances, lists, 0, n)
     for first, last in ((30, n), (0, 13), (13, 30)):
+        others = np.delete(np.arange(n), np.arange(first, last))
+        untouched = parts.ids[others]
         apply(targets, labels, distances, parts, first, last)
+        np.testing.assert_array_equal(parts.ids[others], untouched)
     same(lists, parts)
     naive.assert_ordered(lists.ids, lists.distances)
     for row in range(n):

@@ -59,6 +59,7 @@ def test_equal_is_not_below() -> None:
     assert masks[0] == 1 << 3
     assert masks[10] == 1 << 9
     assert masks[4] == 1 << 15
+    assert masks_of(bias, product, 5, np.float32(0)).tolist() == [8, 4, 2, 1, 0]
 
 
 def test_infinity_takes_all_and_nan_nothing() -> None:

@@ -62,7 +62,7 @@ def test_group_rows(group_of: list[int]) -> None:
 
 
 @few(60)
-@given(rows=points(dtypes=tuple(DTYPES)), k=st.integers(1, 12))
+@given(rows=points(dtypes=tuple(DTYPES), rows=(2, 120)), k=st.integers(1, 12))
 def test_all_pairs_of_a_leaf(rows: np.ndarray, k: int) -> None:
     lists = dense(rows, k, euclidean(rows.shape[1]))
     others = ~np.eye(len(rows), dtype=bool)
@@ -173,6 +173,20 @@ def test_lists_and_their_thresholds_carry_on() -> None:
     for half in (np.arange(n // 2), np.arange(n // 2, n)):
         base = Groups(half.astype(np.int32), np.array([0, len(half)]))
         join(rows, everyone(n), rows, base, base.rows, euclidean(d), lists, True, 0, 1)
+    others = ~np.eye(n, dtype=bool)
+    naive.assert_nearest(lists.ids, lists.distances, naive.squared(rows, rows), others, tolerance_of(rows))
+
+
+@pytest.mark.parametrize("known", [1, 5, 9])
+def test_a_list_that_is_partly_filled_is_filled_from_a_base_that_holds_the_same(known: int) -> None:
+    """What is known already must not count twice towards the bound that an unfilled list starts from."""
+    n, d, k = 150, 4, 10
+    rows = make_points("plain", np.float32, n, d, seed=11)
+    first = np.argsort(naive.squared(rows[:1], rows)[0])[1 : known + 1].astype(np.int32)
+    lists = empty(n, k)
+    join(rows, everyone(n), rows, Groups(first, np.array([0, known])), first, euclidean(d), lists, True, 0, 1)
+    assert (lists.ids[0] >= 0).sum() == known
+    join(rows, everyone(n), rows, everyone(n), everyone(n).rows, euclidean(d), lists, True, 0, 1)
     others = ~np.eye(n, dtype=bool)
     naive.assert_nearest(lists.ids, lists.distances, naive.squared(rows, rows), others, tolerance_of(rows))
 

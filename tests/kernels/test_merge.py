@@ -78,6 +78,12 @@ def test_fold_serves_many_rows_and_rows_may_repeat() -> None:
         assert naive.entries(lists.ids, lists.distances, row) == naive.merged(mine, 5)
 
 
+def test_a_smaller_id_may_follow_where_distances_tie() -> None:
+    """Partitions order ties by their own labels: the first that does not enter is not the last that could."""
+    assert folded([[(1.0, 5)], [(1.0, 9), (1.0, 3), (1.0, 7)]], 1) == [(1.0, 3)]
+    assert folded([[(0.0, 4), (1.0, 5)], [(0.0, 4), (1.0, 2)]], 2) == [(0.0, 4), (1.0, 2)]
+
+
 def test_what_is_behind_a_free_place_is_not_read() -> None:
     lists = empty(1, 3, np.int64)
     fold(lists, np.array([0]), np.array([[7, -1, 9]]), np.array([[1, np.nan, 2]], np.float32))
@@ -112,6 +118,18 @@ def test_ids_come_back_as_they_went(data: st.DataObject) -> None:
             assert (label, state) == (-1 if wanted < 0 else -2 - slot, OLD)
     some = np.random.default_rng(0).permutation(len(rows))[: 1 + len(rows) // 2]
     np.testing.assert_array_equal(globalise(lists, rows, ids, some), ids[some])
+
+
+def test_ids_that_share_their_low_bits_stay_apart() -> None:
+    """Crowded tables, so that the search for a stranger often passes its like."""
+    for first in range(0, 2000, 8):
+        rows = np.concatenate([np.arange(first, first + 8), np.arange(first, first + 8) + 2**33])
+        table, first_time = table_of(rows)
+        assert first_time.all()
+        lists = empty(16, 2)
+        localise(np.stack([rows + 2**32, rows], axis=1), table, rows, 0, FRESH, lists)
+        assert lists.ids[:, 0].tolist() == [-2] * 16
+        assert lists.ids[:, 1].tolist() == list(range(16))
 
 
 def test_foreign_ids_are_found_again_after_the_list_has_moved_on() -> None:

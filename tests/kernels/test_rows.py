@@ -81,7 +81,7 @@ def test_the_surrogate_is_symmetric_exact_and_zero_for_equal_rows(euclidean: boo
 @pytest.mark.parametrize("euclidean", [True, False], ids=["euclidean", "inner"])
 def test_the_surrogate_is_the_same_number_wherever_the_rows_lie(dtype: type, euclidean: bool) -> None:
     """Two partitions find the same pair: merging relies on equal bits, whatever lies before the rows in memory."""
-    for d in (1, 3, 16, 33, 130):
+    for d in (1, 3, 16, 33, 130)[: sized(5, 3)]:
         rows = make_points("plain", dtype, sized(20, 5), d, seed=d)
         moved = np.zeros((27 + len(rows), d), dtype)
         moved[27:] = rows

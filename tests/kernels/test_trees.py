@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distnnd.kernels import trees
 from distnnd.kernels.rows import form_of, prepare, routing_form
-from distnnd.kernels.trees import Leaves, Role, Shape, descend, even_ranges
+from distnnd.kernels.trees import Leaves, Role, Shape, all_members, descend, even_ranges, slot_groups
 from distnnd.values.metric import METRICS
 from tests import naive
 from tests.strategies import few, make_points, points, sized
@@ -93,6 +93,13 @@ def test_nobody_lands_where_nobody_is_present() -> None:
     rows = make_points("plain", np.float32, 100, 3, seed=1)
     (leaves,) = descend(rows, [Role(routing_form(3), np.zeros(100, bool))], SHAPES[0], SEED)
     assert (leaves.slots == -1).all()
+
+
+def test_members_of_leaves_by_place_and_altogether() -> None:
+    slots = np.array([[2, 0, -1], [0, 2, 1], [-1, -1, -1], [1, -1, -1], [0, 1, 2]], np.int32)
+    places = [[[1, 4], [3], [0]], [[0], [4], [1]], [[], [1], [4]]]
+    assert [naive.members(groups) for groups in slot_groups(slots, 3)] == places
+    assert naive.members(all_members(slots, 3)) == [[0, 1, 4], [1, 3, 4], [0, 1, 4]]
 
 
 # --- the same tree whoever grows it ---------------------------------------------------------------
