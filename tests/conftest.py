@@ -72,7 +72,7 @@ def graph_bytes(graph: Any) -> bytes:
 
 
 def all_distances(points: np.ndarray, metric: str) -> np.ndarray:
-    """Distances of all pairs of float64 rows: float64[n, n]; a zero row is at cosine distance 1 from all but its like."""
+    """Distances of all pairs of float64 rows: float64[n, n]; zero rows are at cosine distance 1 but from each other."""
     if metric == "inner_product":
         return -(points @ points.T)
     if metric == "cosine":

@@ -1,4 +1,4 @@
-"""The whole stream: right neighbours, honest recall, the same bytes whoever runs it and however often it was stopped."""
+"""The whole stream: right neighbours, honest recall, the same bytes whoever runs it and however often it stopped."""
 
 from __future__ import annotations
 

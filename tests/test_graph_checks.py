@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
 
@@ -197,6 +198,17 @@ def test_points_that_were_copied_for_other_processes_are_the_same_points(tmp_pat
     elsewhere.in_process = False
     graph = distnnd.build(points, tmp_path / "graph.zarr", n_neighbors=K, client=elsewhere)
     assert graph.verify(points)["recomputed"] == N
+
+
+def test_points_that_came_lazily_are_known_by_their_shape(tmp_path: Path, points: Array) -> None:
+    lazy = dask.array.from_array(points, chunks=(20, D))
+    graph = distnnd.build(lazy, tmp_path / "graph.zarr", n_neighbors=K, client=SerialExecutor())
+    assert graph.verify(points)["recomputed"] == N
+    assert graph.measure_recall(points).estimate == 1
+    with pytest.raises(StoreError, match="changed since the graph"):
+        graph.verify(points[:-1])
+    with pytest.raises(StoreError, match="but the points say"):
+        graph.verify(points[::-1])
 
 
 def test_points_given_for_a_look_are_not_kept(graph: Graph, points: Array) -> None:

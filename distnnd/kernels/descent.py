@@ -16,6 +16,7 @@ from .jit import kernel
 from .lanes import LANES, below, lowest_bit, without_lowest
 from .neighbours import BORN, DRAWN, FRESH, OLD, holds, insert
 from .random import below as random_below
+from .random import mix
 from .rows import gather, squares
 
 
@@ -39,20 +40,20 @@ def no_candidates(rows: int, cap: int) -> Candidates:
 
 
 @kernel(inline=True)
-def offer(drawn, seen, row, label, seed):
-    """Reservoir sampling without repeats among what the reservoir holds: each offer is kept with equal chance."""
+def offer(drawn, seen, at, row, label, seed):
+    """Offer `label` to the reservoir of `row`, which stands at `at`: each is kept with equal chance, none twice."""
     cap = drawn.shape[1]
-    count = seen[row]
+    count = seen[at]
     for slot in range(min(count, cap)):
-        if drawn[row, slot] == label:
+        if drawn[at, slot] == label:
             return
     if count < cap:
-        drawn[row, count] = label
+        drawn[at, count] = label
     else:
-        slot = random_below(seed + count, label, count + 1)
+        slot = random_below(mix(seed, (np.uint64(row) << np.uint64(32)) | np.uint64(count)), label, count + 1)
         if slot < cap:
-            drawn[row, slot] = label
-    seen[row] = count + 1
+            drawn[at, slot] = label
+    seen[at] = count + 1
 
 
 @kernel
@@ -73,14 +74,14 @@ def draw(lists, candidates, origin, first, last, seed):
             theirs = first <= label < last
             if what == OLD:
                 if mine:
-                    offer(old, old_count, row - origin, label, seed)
+                    offer(old, old_count, row - origin, row, label, seed)
                 if theirs:
-                    offer(old, old_count, label - origin, row, seed)
+                    offer(old, old_count, label - origin, label, row, seed)
             else:
                 if mine:
-                    offer(fresh, fresh_count, row - origin, label, seed)
+                    offer(fresh, fresh_count, row - origin, row, label, seed)
                 if theirs:
-                    offer(fresh, fresh_count, label - origin, row, seed)
+                    offer(fresh, fresh_count, label - origin, label, row, seed)
     cap = fresh.shape[1]
     for row in range(first, last):
         at = row - origin

@@ -11,6 +11,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,21 +34,35 @@ def source_digest() -> str:
 
 
 @lru_cache(maxsize=1)
-def cache_dir() -> Path:
-    """Directory of the compiled kernels: under NUMBA_CACHE_DIR, else the user's cache, else the temporary one."""
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    bases = [Path(cache_home) / "distnnd", Path(tempfile.gettempdir()) / f"distnnd-{os.getuid()}"]
-    if config.CACHE_DIR:
-        bases.insert(0, Path(config.CACHE_DIR))
-    for base in bases:
+def cache_dir() -> Path | None:
+    """Directory of the compiled kernels: under NUMBA_CACHE_DIR, else the user's cache, else the temporary one.
+
+    None where none of them can be written: kernels are then compiled anew in every process.
+    """
+    for base in _bases():
         path = base / f"kernels-{source_digest()}"
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            ours = path.stat().st_uid == os.getuid()
         except OSError:
             continue
-        if os.access(path, os.W_OK):
+        # Compiled kernels are run when they are loaded: never from a place that somebody else could fill.
+        if ours and os.access(path, os.W_OK):
             return path
-    return bases[-1]
+    return None
+
+
+def _bases() -> list[Path]:
+    """Where the cache may lie, the user's own choice first."""
+    bases = [Path(config.CACHE_DIR)] if config.CACHE_DIR else []
+    if "XDG_CACHE_HOME" in os.environ:
+        bases.append(Path(os.environ["XDG_CACHE_HOME"]) / "distnnd")
+    else:
+        with suppress(RuntimeError):  # no home directory, as in some containers
+            bases.append(Path.home() / ".cache" / "distnnd")
+    with suppress(FileNotFoundError):  # nowhere to write at all
+        bases.append(Path(tempfile.gettempdir()) / f"distnnd-{os.getuid()}")
+    return bases
 
 
 def kernel(function: Callable[..., Any] | None = None, *, inline: bool = False) -> Callable[..., Any]:
@@ -58,8 +73,10 @@ def kernel(function: Callable[..., Any] | None = None, *, inline: bool = False) 
         if inline:
             return numba.njit(**flags, forceinline=True)(body)
         # Numba fixes a function's cache directory at decoration: lend it ours, then give back the user's.
-        before = config.CACHE_DIR
-        config.CACHE_DIR = str(cache_dir())
+        place, before = cache_dir(), config.CACHE_DIR
+        if place is None:
+            return numba.njit(**flags)(body)
+        config.CACHE_DIR = str(place)
         try:
             return numba.njit(cache=True, **flags)(body)
         finally:

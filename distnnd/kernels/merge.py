@@ -27,6 +27,16 @@ def fold(lists, rows, ids, distances):
                     break
 
 
+@kernel(inline=True)
+def _find(table, rows, wanted):
+    """Slot of the table that holds the position of row id `wanted`, or the free slot where it would go."""
+    mask = table.size - 1
+    at = np.int64(mix(0, wanted) & np.uint64(mask))
+    while table[at] >= 0 and rows[table[at]] != wanted:
+        at = (at + 1) & mask
+    return at
+
+
 @kernel
 def table_of(rows):
     """Hash table of the rows of a partition: int32 positions, -1 free; a repeated row keeps its first position.
@@ -39,14 +49,19 @@ def table_of(rows):
     table = np.full(size, -1, np.int32)
     first_time = np.ones(rows.size, np.bool_)
     for i in range(rows.size):
-        at = np.int64(mix(0, rows[i]) & np.uint64(size - 1))
-        while table[at] >= 0 and rows[table[at]] != rows[i]:
-            at = (at + 1) & (size - 1)
+        at = _find(table, rows, rows[i])
         if table[at] >= 0:
             first_time[i] = False
         else:
             table[at] = i
     return table, first_time
+
+
+@kernel
+def share_roles(table, rows, roles):
+    """Give the first copy of each row the roles of all its copies. roles: uint8[m]."""
+    for i in range(rows.size):
+        roles[table[_find(table, rows, rows[i])]] |= roles[i]
 
 
 @kernel
@@ -56,19 +71,13 @@ def localise(ids, table, rows, first, state, lists):
     ids: int64[m, w]. A neighbour that is in the partition becomes its position there and takes `state`; one that is
     elsewhere becomes -2 - slot, by which its id is found again.
     """
-    size = table.size
     for i in range(ids.shape[0]):
         for slot in range(ids.shape[1]):
-            wanted = ids[i, slot]
-            label, what = np.int32(-2 - slot), np.uint8(OLD)
-            if wanted < 0:
-                label = np.int32(-1)
-            else:
-                at = np.int64(mix(0, wanted) & np.uint64(size - 1))
-                while table[at] >= 0 and rows[table[at]] != wanted:
-                    at = (at + 1) & (size - 1)
-                if table[at] >= 0:
-                    label, what = table[at], np.uint8(state)
+            label, what = np.int32(-1), np.uint8(OLD)
+            if ids[i, slot] >= 0:
+                position = table[_find(table, rows, ids[i, slot])]
+                label = position if position >= 0 else np.int32(-2 - slot)
+                what = np.uint8(state) if position >= 0 else np.uint8(OLD)
             lists.ids[first + i, slot] = label
             lists.state[first + i, slot] = what
 
@@ -124,14 +133,18 @@ def fill(points, form, lists, present, seed, first, last):
 
 
 @kernel
-def count_hits(lists, rows, thresholds, k):
-    """For each probe row the share of its k neighbours that are as near as the k-th true one: float64[p]."""
-    hits = np.zeros(rows.size, np.float64)
+def _hits(lists, rows, thresholds, k):
+    hits = np.zeros(rows.size, np.int64)
     for i in range(rows.size):
         for slot in range(k):
-            if lists.ids[rows[i], slot] >= 0 and lists.distances[rows[i], slot] <= thresholds[i]:
-                hits[i] += 1.0 / k
+            hits[i] += lists.ids[rows[i], slot] >= 0 and lists.distances[rows[i], slot] <= thresholds[i]
     return hits
+
+
+def count_hits(lists: Lists, rows: np.ndarray, thresholds: np.ndarray, k: int) -> np.ndarray:
+    """For each probe row the share of its k neighbours that are as near as the k-th true one: float64[p]."""
+    # Not divided by the kernel: its fastmath may multiply by 1 / k, and then all of k is not exactly one.
+    return _hits(lists, rows, thresholds, k) / k
 
 
 def widened(ids: np.ndarray, distances: np.ndarray, width: int) -> Lists:

@@ -41,7 +41,7 @@ def insert(lists, row, label, distance, state):
     ids, distances, states = lists
     last = ids.shape[1] - 1
     worst = distances[row, last]
-    if distance > worst or (distance == worst and label >= ids[row, last]) or holds(ids, row, label):
+    if not distance <= worst or (distance == worst and label >= ids[row, last]) or holds(ids, row, label):
         return False
     slot = last
     while slot > 0:

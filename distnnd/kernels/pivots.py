@@ -48,9 +48,10 @@ def share_out(pivots: np.ndarray, loads: np.ndarray, parts: int, form: Form, see
             continue
         order = np.argsort(_lean(pivots, members, seed_of(seed, first, count), form), kind="stable")
         members, half = members[order], count // 2
-        total = np.cumsum(loads[members], dtype=np.float64)
-        cut = int(np.searchsorted(total, total[-1] * half / count))
-        cut = min(max(cut, 1), len(members) - 1)
+        total = np.concatenate([[0], np.cumsum(loads[members], dtype=np.float64)])
+        cut = int(np.abs(total - total[-1] * half / count).argmin())
+        # Enough pivots for each partition on either side, even where one pivot stands for most rows.
+        cut = min(max(cut, min(half, len(members) - 1)), max(len(members) - (count - half), 1))
         todo += [(members[:cut], first, half), (members[cut:], first + half, count - half)]
     return partition
 

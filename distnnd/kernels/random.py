@@ -26,12 +26,3 @@ def seed_of(*numbers: int) -> int:
     """One 63-bit seed from several whole numbers, for example (random_state, round, partition)."""
     words = np.random.SeedSequence(list(numbers)).generate_state(2, np.uint32).astype(np.uint64)
     return int((words[0] << np.uint64(31)) ^ words[1])
-
-
-@kernel
-def hashes(seed, first, count):
-    """Random bits of the rows first .. first + count: uint64[count]."""
-    bits = np.empty(count, np.uint64)
-    for row in range(count):
-        bits[row] = mix(seed, first + row)
-    return bits

@@ -23,6 +23,8 @@ from .rows import Form
 
 Each = Callable[[Callable[..., Any], Iterable[tuple[int, int]]], list[Any]]
 DEEPEST = 40
+# A node has not shrunk if it keeps more than this share of its parent's rows; after so many times it is dealt out.
+SHRUNK, FAILURES = 0.9, 3
 
 
 class Shape(NamedTuple):
@@ -104,7 +106,8 @@ def carry(slots, gaps, children, child_starts, stuck, seed, lists):
 
 def count_children(sizes: np.ndarray, shape: Shape, home: np.ndarray) -> np.ndarray:
     """Children of each node: none for a leaf (written 1: itself), else as many as its rows ask for. int64[nodes]."""
-    wanted = np.clip(np.round(sizes / shape.leaf).astype(np.int64), 2, shape.pivots)
+    # With as many children as fanout every row would go to all of them, and the node would not shrink.
+    wanted = np.clip(np.round(sizes / shape.leaf).astype(np.int64), 2 * shape.fanout, shape.pivots)
     return np.where(sizes > shape.largest, np.minimum(wanted, np.maximum(home, 2)), 1)
 
 
@@ -128,7 +131,7 @@ def descend(
     slots = [np.where(role.present, 0, -1).astype(np.int32)[:, None] for role in roles]
     gaps = [np.zeros((m, 1), np.float32) for _ in roles]
     count, compared = 1, 0
-    before = np.array([2 * m])
+    before, failures = np.array([2 * m]), np.zeros(1, np.int64)
     for level in range(DEEPEST):
         places = [slot_groups(part, count) for part in slots]
         sizes = sum(np.diff(groups.starts) for groups in places[-1])
@@ -136,7 +139,9 @@ def descend(
         children = count_children(sizes, shape, home)
         if children.max(initial=1) == 1:
             break
-        stuck = (children > 1) & ((sizes > 0.9 * before) | (home < 2) | (level == DEEPEST - 1))
+        # Other pivots may carve what these did not: chance comes after some failures in a row.
+        failures = np.where(sizes > SHRUNK * before, failures + 1, 0)
+        stuck = (children > 1) & ((failures >= FAILURES) | (home < 2) | (level >= DEEPEST - 5))
         child_starts = np.concatenate([[0], np.cumsum(children)])
         carved = np.where(stuck | (children == 1), 0, children)
         pivot_starts = np.concatenate([[0], np.cumsum(carved)])
@@ -148,7 +153,8 @@ def descend(
             carry(slots[i], gaps[i], children, child_starts, stuck, level_seed, lists)
             compared += _route(points, places[i], base, labels.astype(np.int32), role.form, lists, each, parts)
             slots[i], gaps[i] = lists.ids, lists.distances
-        before, count = np.repeat(sizes, children), int(child_starts[-1])
+        before, failures = np.repeat(sizes, children), np.repeat(failures, children)
+        count = int(child_starts[-1])
     return [Leaves(part, count, compared) for part in slots]
 
 

@@ -126,11 +126,14 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
     """
     points, m = partition.points, len(partition.rows)
     seed = seed_of(job.spec.random_state, LOCAL, task.round, task.index)
-    present = merge.table_of(partition.rows)[1]
+    table, present = merge.table_of(partition.rows)
+    if partition.roles is not None:
+        merge.share_roles(table, partition.rows, partition.roles)
     with side_by_side(job.threads) as each:
         work = Work(job, seed, each, PARTS * job.threads if job.threads > 1 else 1)
         looking, standing = grow(work, points, partition.roles, present)
-        order = np.argsort(standing.slots[:, 0], kind="stable").astype(np.int64)
+        # Rows in no leaf come last, so that of two copies of a row the one that is in leaves stays the first.
+        order = np.argsort(standing.slots[:, 0].astype(np.uint32), kind="stable").astype(np.int64)
         for block in (points, partition.known, partition.distances, standing.slots):
             merge.permute(block, order)
         if looking is not standing:
@@ -140,6 +143,7 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         lists = incoming(
             partition,
             rows,
+            present,
             min(task.arguments["width"], job.layout.n - 1),
             FRESH if task.arguments["slices"] else OLD,
         )
@@ -182,13 +186,15 @@ def grow(
     return leaves[0], leaves[-1]
 
 
-def incoming(partition: Partition, rows: np.ndarray, width: int, state: int) -> Lists:
+def incoming(partition: Partition, rows: np.ndarray, present: np.ndarray, width: int, state: int) -> Lists:
     """The lists that the rows came with, as positions in the partition where the neighbour is here."""
     lists = empty(len(rows), width)
     if partition.known.shape[1]:
         table, _ = merge.table_of(rows)
         merge.localise(partition.known, table, rows, 0, state, lists)
         lists.distances[:, : partition.known.shape[1]] = partition.distances
+        # A second copy of a row is nobody's neighbour and draws nobody: its first copy works for both.
+        lists.ids[~present], lists.distances[~present] = -1, np.inf
     return lists
 
 

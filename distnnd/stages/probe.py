@@ -6,13 +6,14 @@ import numpy as np
 
 from ..kernels.leaves import Groups, join
 from ..kernels.merge import fold
-from ..kernels.neighbours import empty, sort_rows
+from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.rows import form_of, rescore
 from ..storage import mailbox
 from ..values.memory import probe_bytes
+from ..values.metric import Metric
 from ..values.plan import Job, Stage, Task
 from .measured import measured
-from .points import PROBES, chosen_rows, read_chosen, read_prepared, width_of
+from .points import PROBES, chosen_rows, read_chosen, read_prepared
 
 # The product that selects is rounded: keep some more than k, and let the canonical distances decide.
 SPARE = 8
@@ -34,14 +35,7 @@ def run_probe(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write the nearest rows of block `task.index` to each probe row: ids int64[p, k + 8], surrogates float32."""
     first, last = job.layout.block(task.index)
     probes, rows = read_chosen(job, "probes"), read_prepared(job, first, last)
-    width = min(job.spec.n_neighbors + SPARE + 1, last - first)
-    lists = empty(len(probes), width)
-    everyone = np.arange(last - first, dtype=np.int32)
-    queries = Groups(np.arange(len(probes), dtype=np.int32), np.array([0, len(probes)]))
-    base = Groups(everyone, np.array([0, last - first]))
-    form = form_of(job.spec.kind, width_of(job))
-    compared = join(probes, queries, rows, base, everyone, form, lists, False, 0, 1)
-    rescore(probes, rows, form, lists, 0, len(probes))
+    lists, compared = nearest_in_block(probes, rows, job.spec.kind, job.spec.n_neighbors)
     itself = lists.ids + first == chosen_rows(job, PROBES)[:, None]
     lists.distances[itself] = np.inf
     sort_rows(lists, 0, len(probes))
@@ -51,6 +45,20 @@ def run_probe(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     }
     mailbox.write(job.scratch, f"truth/{task.index}", found)
     return {"compared": compared}, rows.nbytes, sum(values.nbytes for values in found.values())
+
+
+def nearest_in_block(probes: np.ndarray, block: np.ndarray, metric: Metric, k: int) -> tuple[Lists, int]:
+    """The nearest rows of a block to each probe row, k and some to spare, in no order, and the pairs compared.
+
+    probes, block: prepared rows; the lists hold positions in the block, int32, and canonical surrogates, float32.
+    """
+    form = form_of(metric, block.shape[1])
+    lists = empty(len(probes), min(k + SPARE + 1, len(block)))
+    one, other = np.arange(len(probes), dtype=np.int32), np.arange(len(block), dtype=np.int32)
+    queries, base = Groups(one, np.array([0, len(probes)])), Groups(other, np.array([0, len(block)]))
+    compared = join(probes, queries, block, base, other, form, lists, False, 0, 1)
+    rescore(probes, block, form, lists, 0, len(probes))
+    return lists, compared
 
 
 @measured

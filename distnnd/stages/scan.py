@@ -11,8 +11,8 @@ from ..values.plan import Job, Stage, Task
 from .measured import measured
 from .points import PROBES, SAMPLE, chosen_rows, read_strips
 
-# Squares of larger numbers, summed over a row, overflow float32.
-LARGEST = 1e18
+# Squared distances between rows of larger numbers, divided by the root of d, overflow float32.
+LARGEST = 4e18
 PLACES = {"sample": SAMPLE, "probes": PROBES}
 
 
@@ -64,7 +64,8 @@ def check_finite(strip: np.ndarray, first: int) -> None:
     """InputError names the first row, column and value that cannot be compared; `first`: row id of strip[0]."""
     if strip.dtype.kind != "f":
         return
-    bad = ~(np.abs(strip) <= strip.dtype.type(min(LARGEST, float(np.finfo(strip.dtype).max))))
+    largest = min(LARGEST / strip.shape[1] ** 0.5, float(np.finfo(strip.dtype).max))
+    bad = ~(np.abs(strip) <= strip.dtype.type(largest))
     if not bad.any():
         return
     row = int(np.flatnonzero(bad.any(axis=1))[0])

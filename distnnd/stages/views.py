@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from ..kernels.leaves import Groups, join
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.random import seed_of
@@ -22,7 +21,7 @@ from ..values.memory import strip_rows
 from ..values.metric import Metric, find_metric
 from ..values.recall import Recall, estimate_recall
 from .measured import one_blas_thread
-from .probe import SPARE
+from .probe import nearest_in_block
 
 VERIFY, MEASURE = 5, 6  # what random rows are drawn for: a part of their seed, after those of a build
 MODES = ("distance", "connectivity")
@@ -244,25 +243,13 @@ def nearest(points: Source, metric: Metric, k: int, rows: np.ndarray) -> Lists:
     lists = empty(len(rows), k, np.int64)
     for first, last in blocks_of(points):
         block = prepared(points.read(first, last), metric)
-        found = nearest_in_block(probes, block, metric, k)
+        with one_blas_thread():
+            found, _ = nearest_in_block(probes, block, metric, k)
         ids = np.where(found.ids >= 0, found.ids + np.int64(first), -1)
         found.distances[ids == rows[:, None]] = np.inf
         ids[found.distances == np.inf] = -1
         sort_rows(Lists(ids, found.distances, found.state), 0, len(rows))
         fold(lists, everyone, ids, found.distances)
-    return lists
-
-
-def nearest_in_block(probes: np.ndarray, block: np.ndarray, metric: Metric, k: int) -> Lists:
-    """The nearest rows of a block to each probe row, k and some to spare: positions int32, surrogates float32."""
-    form = form_of(metric, probes.shape[1])
-    # The product that selects is rounded: keep some more than k, and let the canonical distances decide.
-    lists = empty(len(probes), min(k + 1 + SPARE, len(block)))
-    one, other = np.arange(len(probes), dtype=np.int32), np.arange(len(block), dtype=np.int32)
-    queries, base = Groups(one, np.array([0, len(probes)])), Groups(other, np.array([0, len(block)]))
-    with one_blas_thread():
-        join(probes, queries, block, base, other, form, lists, False, 0, 1)
-    rescore(probes, block, form, lists, 0, len(probes))
     return lists
 
 
@@ -276,10 +263,14 @@ def metric_of(facts: dict[str, Any]) -> Metric:
 
 @contextmanager
 def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[Source]:
-    """The points of the graph at `location`, opened; StoreError unless `source` are the very same."""
+    """The points of the graph at `location`, opened; StoreError unless `source` are the very same.
+
+    A graph that was built of a lazy array knows no more of its points than their shape.
+    """
     points = open_source(source)
     try:
-        if points.fingerprint() != facts["source"]["fingerprint"]:
+        now, then = points.fingerprint(), facts["source"]["fingerprint"]
+        if now["shape"] != then["shape"] or (now != then and then["kind"] != "dask"):
             raise StoreError(
                 f"the points at {points.location} changed since the graph at {location} was built of them, "
                 "or it was built of others; build it again"

@@ -256,6 +256,7 @@ class MappedSource(Source):
 
     @property
     def spec(self) -> dict[str, Any]:
+        """As in Source."""
         return {
             "kind": "mapped",
             "path": self.location,

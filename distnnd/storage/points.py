@@ -84,6 +84,7 @@ class ZarrSource(Source):
 
     @property
     def spec(self) -> dict[str, Any]:
+        """As in Source."""
         return super().spec if self.resident else self.origin
 
     def _stored_rows(self, start: int, stop: int) -> NDArray[Any]:

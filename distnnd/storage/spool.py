@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 import weakref
 from typing import Any
 
@@ -44,8 +45,9 @@ class Spool:
             shutil.rmtree(self._points, ignore_errors=True)
 
     def _place(self) -> str:
+        # Never a name that somebody may have used for something else.
         base = self.out if self.scratch.startswith(self.out + "/") else f"{self.scratch}/spool"
-        self._points = f"{base.rstrip('/')}-points.zarr"
+        self._points = f"{base.rstrip('/')}-points-{uuid.uuid4().hex}.zarr"
         return self._points
 
     def target(self, n: int, d: int, dtype: str) -> Any:

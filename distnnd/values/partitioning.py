@@ -24,6 +24,8 @@ SAMPLES_PER_PIVOT = 24
 # Partitions are drawn from a sample: aim below the cap, so that few exceed it and must be split.
 AIM = 0.7
 LARGEST_BLOCK = 131072
+# A block of fewer rows, or of fewer bytes where rows are wide, costs more to send out as a task than to do.
+LEAST_BLOCK, LEAST_BLOCK_BYTES = 1024, 2**20
 # From so many rows on, several workers are worth a second copy of the data.
 SPREAD_ROWS = 200_000
 
@@ -100,14 +102,14 @@ class _Planner:
             chunk_rows=self.chunk_rows,
         )
         largest = max(cost.projected * min(cost.tasks, self.threads) for cost in self.costs(layout))
-        return layout if largest <= self.task_memory else None
+        return layout if largest <= self.task_memory and self._worth_tasks(layout) else None
 
     def cut(self, at_least: int) -> Layout | None:
         """As few partitions as keep every task within its memory, but at least so many; None where none does."""
         row, fixed = self.row_cost(2)
         cap = (self.task_memory - fixed) // row
         block_rows = _power_below(min(self._block_limit(1), cap // 2), LARGEST_BLOCK)
-        if cap < max(1024, 16 * widest(self.spec.n_neighbors, self.n, 2)) or block_rows < 256:
+        if cap < max(1024, 16 * widest(self.spec.n_neighbors, self.n, 2)):
             return None
         partitions = max(2, at_least, -(-self.n * self.copies // int(cap * AIM)))
         layout = Layout(
@@ -123,7 +125,12 @@ class _Planner:
             sample=min(self.n, SAMPLES_PER_PIVOT * pivot_count(partitions)),
             chunk_rows=self.chunk_rows,
         )
-        return layout if max(c.projected for c in self.costs(layout)) <= self.task_memory else None
+        largest = max(cost.projected for cost in self.costs(layout))
+        return layout if largest <= self.task_memory and self._worth_tasks(layout) else None
+
+    def _worth_tasks(self, layout: Layout) -> bool:
+        """Whether blocks are large enough that the tasks of a stage are not countless."""
+        return layout.block_rows >= min(self.n, LEAST_BLOCK, max(1, LEAST_BLOCK_BYTES // (self.d * self.item)))
 
     def _block_limit(self, side_by_side: int) -> int:
         """Rows of a block that the stages which hold one can hold, `side_by_side` of them in a worker."""
@@ -223,6 +230,9 @@ class _Machine(NamedTuple):
             return single, whole
         several = _Planner(spec, extent, usable // self.threads, 1)
         cut = several.cut(max(2, at_least)) if usable > 0 else None
+        if cut is None and whole is None and usable > 0:
+            # More partitions take more pivots, and a larger sample of the data to draw them from.
+            cut = several.cut(2)
         return (several, cut) if cut is not None else (single, whole)
 
 
@@ -274,21 +284,19 @@ def make_units(offsets: np.ndarray, cap: int, least: int) -> list[Unit]:
 
 def _cut_by_blocks(firsts: np.ndarray, lasts: np.ndarray, cap: int) -> list[Unit]:
     counts = lasts - firsts
-    total = int(counts.sum())
-    if total == 0:
-        return []
+    rest = int(counts.sum())
     room = max(cap - int(counts.max()), 1)
-    target = total if total <= cap else -(-total // -(-total // room))
-    units, slices, size = [], [], 0
+    units: list[Unit] = []
+    slices: list[tuple[int, int, int]] = []
+    size = 0
     for block, count in enumerate(counts.tolist()):
         if count:
             slices.append((block, int(firsts[block]), int(lasts[block])))
             size += count
-        if size >= target:
+        # An even share of what is left, reckoned anew for each unit, so that the last is not left with a few rows.
+        if size and size >= (rest if rest <= cap else rest / -(-rest // room)):
             units.append(Unit(tuple(slices), size))
-            slices, size = [], 0
-    if slices:
-        units.append(Unit(tuple(slices), size))
+            rest, slices, size = rest - size, [], 0
     return units
 
 

@@ -45,4 +45,5 @@ def estimate_recall(probes: float, hits: float, squares: float, k: int) -> Recal
     trials = min(max(binomial / variance if variance > 0 else 0.0, count), float(count * k))
     centre = (mean + Z95**2 / (2 * trials)) / (1 + Z95**2 / trials)
     half = Z95 / (1 + Z95**2 / trials) * math.sqrt(binomial / trials + (Z95 / (2 * trials)) ** 2)
-    return Recall(mean, max(0.0, centre - half), min(1.0, centre + half), count)
+    # Rounding must not carry a bound past the estimate, as it would at 0 and 1.
+    return Recall(mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)), count)

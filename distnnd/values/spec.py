@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,12 +32,12 @@ def parse_bytes(value: int | float | str | None) -> int | None:
     if isinstance(value, (int, float)):
         size = float(value)
     else:
-        match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
+        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
         if match is None:
             raise SpecError(f"cannot read {value!r} as a size; write for example '2GiB', '700MB' or 2000000000")
         size = float(match[1]) * _UNITS[(match[2] or "").lower()]
-    if not size > 0:
-        raise SpecError(f"a size must be above zero, not {value!r}")
+    if not 1 <= size < float("inf"):
+        raise SpecError(f"a size must be at least one byte, not {value!r}")
     return int(size)
 
 
@@ -49,11 +50,16 @@ def format_bytes(size: float) -> str:
     return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
 
 
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+def _whole(name: str, value: Any, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise SpecError(f"{name} must be a whole number, not {value!r}") from None
+    if isinstance(value, bool):
         raise SpecError(f"{name} must be a whole number, not {value!r}")
-    if value < least:
-        raise SpecError(f"{name} must be at least {least}, not {value}")
+    if number < least:
+        raise SpecError(f"{name} must be at least {least}, not {number}")
+    return number
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,8 @@ class BuildSpec:
     random_state: int = 0
 
     def __post_init__(self) -> None:
-        _whole("n_neighbors", self.n_neighbors, 1)
-        _whole("max_rounds", self.max_rounds, 1)
-        _whole("random_state", self.random_state, 0)
+        for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
+            object.__setattr__(self, name, _whole(name, getattr(self, name), least))
         if isinstance(self.target_recall, bool) or not isinstance(self.target_recall, (int, float)):
             raise SpecError(f"target_recall must be a number, not {self.target_recall!r}")
         if not 0 < self.target_recall <= 1:

@@ -122,7 +122,6 @@ def test_every_offer_has_an_equal_chance() -> None:
         assert drawn[half].mean() == pytest.approx(expected, rel=0.2 if JIT_OFF else 0.06)
 
 
-@pytest.mark.xfail(strict=True, reason="the draw does not know its row: two hubs of the same rows choose the same")
 def test_two_hubs_choose_independently() -> None:
     n, cap = 62, 10
     lists = empty(n, 2)
@@ -137,7 +136,6 @@ def test_two_hubs_choose_independently() -> None:
     assert np.mean(shared) < 4
 
 
-@pytest.mark.xfail(JIT_OFF, strict=True, reason="in plain Python `seed + count` adds 63 bits to an int32 and raises")
 def test_seeds_have_63_bits() -> None:
     n = 30
     lists = some_lists(whole_points(n, 3, 1), 6, 1)

@@ -11,7 +11,7 @@ from distnnd.kernels.leaves import BASE, QUERIES, Groups, group_rows, join
 from distnnd.kernels.neighbours import FRESH, Lists, empty
 from distnnd.kernels.rows import Form
 from tests import naive
-from tests.strategies import JIT_OFF, few, make_points, points, sized
+from tests.strategies import few, make_points, points, sized
 
 DTYPES = [np.float32, np.uint8]
 
@@ -106,7 +106,6 @@ def test_far_from_the_origin_neighbours_are_the_same(offset: float) -> None:
     naive.assert_nearest(lists.ids, lists.distances, naive.squared(rows, rows), others, tolerance_of(rows))
 
 
-@pytest.mark.xfail(not JIT_OFF, strict=True, reason="centre_of adds up in float32: off by 82 where rows spread by 1")
 def test_a_whole_block_far_from_the_origin() -> None:
     """Probe rows meet a base of a whole block: its mean must still be a mean."""
     n, d, k = sized(2**17, 3000), 4, 5

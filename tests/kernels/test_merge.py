@@ -249,7 +249,6 @@ def test_hits_are_what_is_as_near_as_the_threshold() -> None:
         assert told[rows.tolist().index(row)] == pytest.approx(share)
 
 
-@pytest.mark.xfail(strict=True, reason="the sum of ten tenths is 0.9999999999999999, that of nine ninths above 1")
 def test_all_found_is_exactly_one() -> None:
     """Or a target_recall of 1.0 is never reached."""
     for k in range(1, sized(65, 20)):

@@ -37,7 +37,6 @@ def test_loads_are_balanced_and_all_parts_used(parts: int, dtype: type) -> None:
     assert totals.max() < 1.4 * totals.mean()
 
 
-@pytest.mark.xfail(strict=True, reason="the cut falls before the pivot that completes a half, never behind it")
 @pytest.mark.parametrize("parts", [2, 4, 16])
 def test_equal_loads_are_shared_equally(parts: int) -> None:
     pivots = make_points("plain", np.float32, 8 * parts, 5, seed=parts)
@@ -45,7 +44,6 @@ def test_equal_loads_are_shared_equally(parts: int) -> None:
     assert np.bincount(partition, minlength=parts).tolist() == [8] * parts
 
 
-@pytest.mark.xfail(strict=True, reason="a heavy pivot takes a half of several partitions alone; all but one stay empty")
 @pytest.mark.parametrize("loads", [[1000, *[1] * 7], [*[1] * 7, 1000], [0] * 8], ids=["first", "last", "none"])
 def test_uneven_loads_leave_no_partition_empty(loads: list[int]) -> None:
     """Among identical rows one pivot is the nearest of all, and the others stand for nobody."""

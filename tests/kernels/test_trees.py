@@ -277,7 +277,6 @@ def test_near_rows_meet(n: int) -> None:
     assert share_met(rows, leaves, 8) > 0.85
 
 
-@pytest.mark.xfail(strict=True, reason="with as many children as fanout all rows go to all, and the node is dealt out")
 def test_near_rows_meet_when_the_root_is_hardly_too_large() -> None:
     rows = clusters(90)
     (leaves,) = descend(rows, [all_of(rows)], Shape(leaf=40, largest=80, pivots=16, fanout=2), SEED)
@@ -285,7 +284,6 @@ def test_near_rows_meet_when_the_root_is_hardly_too_large() -> None:
     assert share_met(rows, leaves, 8) > 0.85
 
 
-@pytest.mark.xfail(strict=True, reason="a node whose first carving is uneven is dealt out by chance at once")
 def test_chance_is_the_last_resort(drawn: list[naive.Level]) -> None:
     """Rows without repeats can always be carved: one uneven pair of pivots is a reason to draw another."""
     n = sized(1000, 300)

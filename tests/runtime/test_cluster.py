@@ -166,7 +166,7 @@ def test_a_task_that_kills_every_worker_is_explained():
     ):
         warnings.simplefilter("ignore")
         stage = Stage("die", die, [Task("die", 0, 0)], 10 * 2**20)
-        with pytest.raises(distnnd.StageError, match="lost its worker several times; it was projected to take 10.0 MiB"):
+        with pytest.raises(distnnd.StageError, match=r"lost its worker several times; it was .* take 10\.0 MiB"):
             DaskExecutor(client).run(stage, a_job(), silent)
 
 

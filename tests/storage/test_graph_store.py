@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from distnnd.storage import graph as store
+from distnnd.storage import mailbox
 from distnnd.values.errors import SpecError, StoreError
 
 Lists = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -339,6 +340,17 @@ def test_a_store_that_is_dropped_leaves_nothing(place: str) -> None:
     store.drop(place)
     assert not os.path.exists(place)
     assert store.facts_of(place) is None
+
+
+def test_a_published_graph_sheds_what_only_its_build_needed(place: str) -> None:
+    store.create(place, FACTS)
+    write_round(place, 1, *lists())
+    write_result(place, *lists())
+    mailbox.create(f"{place}/scratch/0")
+    for _ in range(2):  # the second time after an interruption, when nothing is left
+        store.tidy(place)
+        assert sorted(os.listdir(place)) == ["distances", "indices", "zarr.json"]
+    np.testing.assert_array_equal(read_result(place)[0], lists()[0])
 
 
 def test_facts_are_json_that_anyone_can_read(place: str) -> None:

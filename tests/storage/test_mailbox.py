@@ -191,8 +191,8 @@ def test_what_is_dropped_is_gone_and_the_rest_is_not(scratch: str) -> None:
     with pytest.raises(StoreError, match=r"1/mail/0/rows cannot be opened"):
         mailbox.read(scratch, "1/mail/0", "rows")
     assert len(mailbox.read(scratch, "2/mail/0", "rows")) == 5
-    mailbox.drop(scratch, "")
-    assert not os.path.exists(f"{scratch}/2")
+    mailbox.discard(scratch)
+    assert not os.path.exists(scratch)
 
 
 def mail_of_three_chunks(scratch: str, monkeypatch: pytest.MonkeyPatch) -> np.dtype[Any]:

@@ -161,9 +161,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("change", ["missing", "empty", "truncated", "flipped"])
 @pytest.mark.parametrize("key", list(LAYOUTS))
-def test_a_damaged_chunk_is_named_with_its_array(
-    tmp_path: Path, points: Array, key: str, change: str
-) -> None:
+def test_a_damaged_chunk_is_named_with_its_array(tmp_path: Path, points: Array, key: str, change: str) -> None:
     path = as_zarr(tmp_path, points, **LAYOUTS[key])
     source = open_source(path)
     alter(path / key, change)
@@ -381,9 +379,7 @@ def test_a_url_is_written_once(tmp_path: Path, points: Array) -> None:
 def test_writing_takes_the_memory_of_a_few_chunks(tmp_path: Path) -> None:
     block = np.ones((1000, 64), np.float32)
     tracemalloc.start()
-    write_points(
-        tmp_path / "p", (block for _ in range(100)), n=100_000, d=64, dtype="float32", chunk_rows=2048
-    )
+    write_points(tmp_path / "p", (block for _ in range(100)), n=100_000, d=64, dtype="float32", chunk_rows=2048)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5 * 2048 * 64 * 4

@@ -132,9 +132,7 @@ MAKERS: dict[str, Maker] = {
     "zarr of one chunk": lambda folder, array: as_zarr(folder, array, chunks=(1000, D)),
     "zarr split along d": lambda folder, array: as_zarr(folder, array, chunks=(5, 4)),
     "zarr with shards": lambda folder, array: as_zarr(folder, array, chunks=(4, 3), shards=(16, D)),
-    "zarr with an index at the head of its shards": lambda folder, array: as_zarr(
-        folder, array, **leading_index()
-    ),
+    "zarr with an index at the head of its shards": lambda folder, array: as_zarr(folder, array, **leading_index()),
     "zarr group": as_group,
     "zarr.Group": lambda folder, array: zarr.open_group(as_group(folder, array), mode="r"),
     "zarr.Array": lambda folder, array: zarr.open_array(as_zarr(folder, array), mode="r"),
@@ -364,9 +362,7 @@ def test_a_spec_that_leads_nowhere(tmp_path: Path, points: Array) -> None:
 
 
 @pytest.mark.parametrize("make", [as_npy, as_bin, as_vecs])
-def test_a_truncated_file_is_refused_when_opened_and_when_read(
-    tmp_path: Path, points: Array, make: Maker
-) -> None:
+def test_a_truncated_file_is_refused_when_opened_and_when_read(tmp_path: Path, points: Array, make: Maker) -> None:
     path = make(tmp_path, points)
     source = open_source(path)
     path.write_bytes(path.read_bytes()[:-3])
