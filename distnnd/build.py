@@ -312,7 +312,7 @@ def rounds(build: Build) -> Recall:
     while True:
         if done and finished(build, done):
             return Recall(**done[-1]["recall"])
-        width = width_after(build, done[-1]) if done else first_width(k, n)
+        width = width_after(build, done[-1]) if done else first_width(k, n, build.spec.target_recall)
         number = len(done) + 1
         store.create_round(build.out, number, n, width, layout.block_rows)
         one_round = whole_round if layout.partitions == 1 else exchange_round
@@ -365,7 +365,7 @@ def exchange_round(build: Build, number: int, width: int, before: int) -> list[R
     build.run(plan_draw(job, number))
     build.run(plan_route(job, number, before))
     offsets = mailbox.offsets(job.scratch, number, job.layout.blocks)
-    units = make_units(offsets, job.layout.cap, least=4 * width)
+    units = make_units(offsets, job.layout.cap, least=4 * width, seed=build.spec.random_state + number)
     build.run(plan_local(job, number, before, width, units))
     return build.run(plan_merge(job, number, width, pieces_of(units, job.layout.blocks)))
 

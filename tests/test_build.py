@@ -77,9 +77,19 @@ def test_every_pair_has_one_distance(serial, points, cut):
 def test_identical_rows_do_not_stop_it(serial, cut):
     points = clustered(4000)
     points[500:3000] = points[0]
-    cut(4, 1000, cap=1200)
+    cut(4, 250, cap=1200)
     graph = distnnd.build(points, client=serial, target_recall=0.9)
     assert true_recall(points, graph) >= 0.9
+
+
+def test_tiny_partitions_held_together(serial, cut):
+    """Rows whose copies meet again in one unit must not become their own neighbours."""
+    points = clustered(3000)
+    cut(80, 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        graph = distnnd.build(points, client=serial, target_recall=1.0, max_rounds=3)
+    assert (graph.indices[:] != np.arange(3000)[:, None]).all()
 
 
 def test_all_rows_identical(serial, cut):

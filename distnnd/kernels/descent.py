@@ -16,8 +16,10 @@ from .jit import kernel
 from .lanes import LANES, below, lowest_bit, without_lowest
 from .neighbours import BORN, DRAWN, FRESH, OLD, holds, insert
 from .random import below as random_below
-from .random import mix
 from .rows import gather, squares
+
+# Rows of one product: small ones waste less on pairs that are compared twice.
+STRIPE = 10
 
 
 class Candidates(NamedTuple):
@@ -50,7 +52,8 @@ def offer(drawn, seen, at, row, label, seed):
     if count < cap:
         drawn[at, count] = label
     else:
-        slot = random_below(mix(seed, (np.uint64(row) << np.uint64(32)) | np.uint64(count)), label, count + 1)
+        stream = np.uint64(seed) ^ (np.uint64(row) << np.uint64(32))
+        slot = random_below(stream, (np.uint64(count) << np.uint64(32)) | np.uint64(label), count + 1)
         if slot < cap:
             drawn[at, slot] = label
     seen[at] = count + 1
@@ -68,20 +71,23 @@ def draw(lists, candidates, origin, first, last, seed):
         mine = first <= row < last
         for slot in range(ids.shape[1]):
             label = ids[row, slot]
-            what = state[row, slot]
-            if label < 0 or what == BORN:
+            if label < 0 or state[row, slot] == OLD or state[row, slot] == BORN:
                 continue
-            theirs = first <= label < last
-            if what == OLD:
-                if mine:
-                    offer(old, old_count, row - origin, row, label, seed)
-                if theirs:
-                    offer(old, old_count, label - origin, label, row, seed)
-            else:
-                if mine:
-                    offer(fresh, fresh_count, row - origin, row, label, seed)
-                if theirs:
-                    offer(fresh, fresh_count, label - origin, label, row, seed)
+            if mine:
+                offer(fresh, fresh_count, row - origin, row, label, seed)
+            if first <= label < last:
+                offer(fresh, fresh_count, label - origin, label, row, seed)
+    # Old companions are only compared with fresh ones: rows that have none of those need none.
+    for row in range(ids.shape[0]):
+        mine = first <= row < last and fresh_count[row - origin] > 0
+        for slot in range(ids.shape[1]):
+            label = ids[row, slot]
+            if label < 0 or state[row, slot] != OLD:
+                continue
+            if mine:
+                offer(old, old_count, row - origin, row, label, seed)
+            if first <= label < last and fresh_count[label - origin] > 0:
+                offer(old, old_count, label - origin, label, row, seed)
     cap = fresh.shape[1]
     for row in range(first, last):
         at = row - origin
@@ -153,30 +159,35 @@ def join(points, candidates, origin, form, lists, first, last, room):
             worst[i] = lists.distances[rows[i], lists.ids.shape[1] - 1]
             half[i] = norms[i] / form.scale
             upper[i] = (norms[i] - worst[i]) / form.scale
-        product = products[: news * count].reshape(news, count)
-        np.dot(block[:news], block[:count].T, product)
-        compared += news * count
-        for i in range(news):
-            # Pair (i, j) matters if it beats the worst of i (a bound for all j) or the worst of j (one for each j).
-            bound = (worst[i] - norms[i]) / form.scale
-            for start in range(0, count, LANES):
-                mask = below(half, product[i], start, count, bound)
-                mask |= below(upper, product[i], start, count, -half[i])
-                while mask != 0:
-                    j = start + lowest_bit(mask)
-                    mask = without_lowest(mask)
-                    one, other = rows[i], rows[j]
-                    if (i >= j and j < news) or one == other:
-                        continue
-                    distance = norms[i] + form.scale * (half[j] - product[i, j])
-                    if form.euclidean:
-                        distance = max(distance, np.float32(0))
-                    if distance < worst[i] and not holds(lists.ids, one, other):
-                        targets[used], labels[used], distances[used] = one, other, distance
-                        used += 1
-                    if distance < worst[j] and not holds(lists.ids, other, one):
-                        targets[used], labels[used], distances[used] = other, one, distance
-                        used += 1
+        for stripe in range(0, news, STRIPE):
+            stop = min(news, stripe + STRIPE)
+            # From the diagonal on: what lies left of it was compared as another stripe's column.
+            columns = count - stripe
+            product = products[: (stop - stripe) * columns].reshape(stop - stripe, columns)
+            np.dot(block[stripe:stop], block[stripe:count].T, product)
+            compared += (stop - stripe) * columns
+            for i in range(stripe, stop):
+                # Pair (i, j) matters if it beats the worst of i (a bound for all j) or that of j (one for each j).
+                bound = (worst[i] - norms[i]) / form.scale
+                for start in range(0, columns, LANES):
+                    mask = below(half[stripe:], product[i - stripe], start, columns, bound)
+                    mask |= below(upper[stripe:], product[i - stripe], start, columns, -half[i])
+                    while mask != 0:
+                        at_column = start + lowest_bit(mask)
+                        mask = without_lowest(mask)
+                        j = stripe + at_column
+                        one, other = rows[i], rows[j]
+                        if j <= i or one == other:
+                            continue
+                        distance = norms[i] + form.scale * (half[j] - product[i - stripe, at_column])
+                        if form.euclidean:
+                            distance = max(distance, np.float32(0))
+                        if distance < worst[i] and not holds(lists.ids, one, other):
+                            targets[used], labels[used], distances[used] = one, other, distance
+                            used += 1
+                        if distance < worst[j] and not holds(lists.ids, other, one):
+                            targets[used], labels[used], distances[used] = other, one, distance
+                            used += 1
     return targets[:used], labels[:used], distances[:used], last, compared
 
 

@@ -18,8 +18,9 @@ def mix(seed, label):
 
 @kernel(inline=True)
 def below(seed, label, bound):
-    """A number in [0, bound) that depends on `seed` and `label` alone."""
-    return np.int64(mix(seed, label) % np.uint64(bound))
+    """A number in [0, bound), bound < 2^32, that depends on `seed` and `label` alone."""
+    # The upper half of a product, instead of a remainder, which takes ten times as long (Lemire 2019).
+    return np.int64(((mix(seed, label) >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
 
 
 def seed_of(*numbers: int) -> int:

@@ -153,8 +153,8 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         each(lambda a, b: merge.fill(points, form, lists, present, seed, a, b), ranges)
         counters = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
         if not job.layout.exact:
-            counters |= descend(work, points, form, lists)
-        each(lambda a, b: finish_lists(points, form, lists, a, b), ranges)
+            counters |= descend(work, points, form, lists, Known.of(job, task, order))
+        each(lambda a, b: finish_lists(points, points, form, lists, a, b), ranges)
     return lists, order, counters
 
 
@@ -213,17 +213,46 @@ def compare_leaves(work: Work, points: np.ndarray, looking: trees.Leaves, standi
     return compared
 
 
-def descend(work: Work, points: np.ndarray, form: Form, lists: Lists) -> dict[str, float]:
-    """Passes of NN-descent until one of them changes little; how little follows from the recall that is asked for."""
-    m, k = len(points), work.job.spec.n_neighbors
-    enough = min(max((1 - work.job.spec.target_recall) / 5, 0.001), 0.02) * k * m
+class Known(NamedTuple):
+    """Probe rows of a partition that holds everything. positions: int64[p]; thresholds: their k-th true surrogates."""
+
+    positions: np.ndarray
+    thresholds: np.ndarray
+
+    @classmethod
+    def of(cls, job: Job, task: Task, order: np.ndarray) -> Known:
+        """None but where all rows are here: elsewhere neighbours may be missing for another reason."""
+        if task.arguments["slices"] is not None:
+            return cls(np.empty(0, np.int64), np.empty(0, np.float32))
+        rows, thresholds = probes_between(job, 0, job.layout.n)
+        return cls(in_order(order)[rows], thresholds)
+
+    def enough(self, points: np.ndarray, form: Form, lists: Lists, k: int, target: float) -> bool:
+        """Whether the target is reached by half a standard error: looking after each pass must not pass by luck."""
+        if not self.positions.size:
+            return False
+        sample = Lists(*(part[self.positions] for part in lists))
+        finish_lists(points[self.positions], points, form, sample, 0, len(self.positions))
+        hits = merge.count_hits(sample, np.arange(len(self.positions)), self.thresholds, k)
+        return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= target)
+
+
+def descend(work: Work, points: np.ndarray, form: Form, lists: Lists, known: Known) -> dict[str, float]:
+    """Passes of NN-descent until the probe rows show that it is enough, or a pass changes little.
+
+    How little follows from the recall that is asked for.
+    """
+    m, spec = len(points), work.job.spec
+    little = min(max((1 - spec.target_recall) / 5, 0.001), 0.02) * spec.n_neighbors * m
     compared, passes = 0, 0
     for number in range(PASSES):
         cap = candidate_cap(lists.ids.shape[1])
         for first, last in mailbox.strips(0, m, drawn_at_once(m)):
             compared += descend_block(work, points, form, lists, cap, first, last, seed_of(work.seed, number))
         passes += 1
-        if descent.settle(lists, 0, m) <= enough:
+        if descent.settle(lists, 0, m) <= little:
+            break
+        if known.enough(points, form, lists, spec.n_neighbors, spec.target_recall):
             break
     return {"passes": passes, "descended": compared}
 
@@ -269,9 +298,9 @@ def compare_companions(
     return compared
 
 
-def finish_lists(points: np.ndarray, form: Form, lists: Lists, first: int, last: int) -> None:
-    """Canonical distances for the rows first .. last, and their order by them."""
-    rescore(points, points, form, lists, first, last)
+def finish_lists(rows: np.ndarray, points: np.ndarray, form: Form, lists: Lists, first: int, last: int) -> None:
+    """Canonical distances for the lists first .. last of `rows`, and their order by them."""
+    rescore(rows, points, form, lists, first, last)
     sort_rows(lists, first, last)
 
 

@@ -24,15 +24,18 @@ SAMPLES_PER_PIVOT = 24
 # Partitions are drawn from a sample: aim below the cap, so that few exceed it and must be split.
 AIM = 0.7
 LARGEST_BLOCK = 131072
+# From here on the first round pays for longer lists: the passes of short ones end before they are there.
+HIGH_RECALL = 0.97
 # A block of fewer rows, or of fewer bytes where rows are wide, costs more to send out as a task than to do.
 LEAST_BLOCK, LEAST_BLOCK_BYTES = 1024, 2**20
 # From so many rows on, several workers are worth a second copy of the data.
 SPREAD_ROWS = 200_000
 
 
-def first_width(k: int, n: int) -> int:
-    """Length of the lists in the first round: a third longer than asked for, as NN-descent walks better along them."""
-    return min(k + max(4, k // 3), n - 1)
+def first_width(k: int, n: int, target_recall: float = 0.95) -> int:
+    """Length of the lists in the first round: longer than asked for, as NN-descent walks better along them."""
+    more = k // 3 if target_recall < HIGH_RECALL else 2 * k // 3
+    return min(k + max(4, more), n - 1)
 
 
 def widest(k: int, n: int, partitions: int) -> int:
@@ -52,7 +55,7 @@ def next_width(width: int, k: int, n: int, partitions: int, shortfall: float) ->
 
 def candidate_cap(width: int) -> int:
     """Companions that NN-descent draws of each kind for lists of `width`."""
-    return min(max(width + width // 2, 16), 60)
+    return min(max(width, 16), 60)
 
 
 def probe_count(n: int, d: int) -> int:
@@ -261,13 +264,14 @@ class Unit:
     size: int
 
 
-def make_units(offsets: np.ndarray, cap: int, least: int) -> list[Unit]:
+def make_units(offsets: np.ndarray, cap: int, least: int, seed: int = 0) -> list[Unit]:
     """Turn routed mail into units of at most `cap` rows, and of at least `least` where neighbouring partitions allow.
 
     offsets: int64[blocks, partitions + 1], where each partition's mail begins in each block's. A partition above the
-    cap is cut by blocks (random enough as a last resort: what one cut parts, the next round brings together); small
-    neighbours are held together. Adjacent partitions are near each other, so this keeps rows among their like.
+    cap is cut by blocks, in an order that `seed` shuffles, so that another round cuts it otherwise; small neighbours
+    are held together. Adjacent partitions are mostly near each other, so this keeps rows among their like.
     """
+    order = np.random.default_rng(seed).permutation(len(offsets))
     sizes = np.diff(offsets, axis=1).sum(axis=0)
     units: list[Unit] = []
     first, held = 0, 0
@@ -275,21 +279,23 @@ def make_units(offsets: np.ndarray, cap: int, least: int) -> list[Unit]:
         held += size
         rest = int(sizes[partition + 1 :].sum())
         if held >= least and (rest >= least or partition + 1 == len(sizes)):
-            units += _cut_by_blocks(offsets[:, first], offsets[:, partition + 1], cap)
+            units += _cut_by_blocks(offsets[:, first], offsets[:, partition + 1], cap, order)
             first, held = partition + 1, 0
     if held:
-        units += _cut_by_blocks(offsets[:, first], offsets[:, -1], cap)
+        units += _cut_by_blocks(offsets[:, first], offsets[:, -1], cap, order)
     return units
 
 
-def _cut_by_blocks(firsts: np.ndarray, lasts: np.ndarray, cap: int) -> list[Unit]:
+def _cut_by_blocks(firsts: np.ndarray, lasts: np.ndarray, cap: int, order: np.ndarray) -> list[Unit]:
     counts = lasts - firsts
     rest = int(counts.sum())
     room = max(cap - int(counts.max()), 1)
+    order = order if rest > cap else np.arange(len(counts))
     units: list[Unit] = []
     slices: list[tuple[int, int, int]] = []
     size = 0
-    for block, count in enumerate(counts.tolist()):
+    for block in order.tolist():
+        count = int(counts[block])
         if count:
             slices.append((block, int(firsts[block]), int(lasts[block])))
             size += count
