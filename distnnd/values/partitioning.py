@@ -301,7 +301,7 @@ def _cut_by_blocks(firsts: np.ndarray, lasts: np.ndarray, cap: int, order: np.nd
             size += count
         # An even share of what is left, reckoned anew for each unit, so that the last is not left with a few rows.
         if size and size >= (rest if rest <= cap else rest / -(-rest // room)):
-            units.append(Unit(tuple(slices), size))
+            units.append(Unit(tuple(sorted(slices)), size))
             rest, slices, size = rest - size, [], 0
     return units
 
