@@ -16,8 +16,8 @@ from ..values.plan import Job, Stage, Task
 from .measured import measured
 from .points import read_strips, width_of
 
-# A row whose eight nearest pivots share one partition lies deep inside it and needs no second copy.
-NEAREST = 8
+# A row whose sixteen nearest pivots share one partition lies deep inside it and needs no second copy.
+NEAREST = 16
 
 
 def plan_route(job: Job, number: int, width: int) -> Stage:

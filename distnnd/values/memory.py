@@ -101,7 +101,7 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
     """A block with its lists and places, a strip of it prepared, the pivots, and records as they are written."""
     item = item_bytes(layout.dtype)
     record = layout.d * item + 12 * width + 5
-    nearest = max(strip_rows(layout.d), layout.chunk_rows) * 100
+    nearest = max(strip_rows(layout.d), layout.chunk_rows) * 200
     return (
         SLACK
         + layout.block_rows * route_row(layout.dtype, layout.d, width, layout.copies)

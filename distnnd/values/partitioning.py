@@ -19,7 +19,7 @@ RESERVED = 300 * 2**20
 # Dask spills above 0.7 of a worker's limit and pauses above 0.8: a plan stays below both.
 USABLE = 0.7
 FANOUT = 2
-PIVOTS_PER_PARTITION = 8
+PIVOTS_PER_PARTITION = 16
 SAMPLES_PER_PIVOT = 24
 # Partitions are drawn from a sample: aim below the cap, so that few exceed it and must be split.
 AIM = 0.7
