@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 EXTRAS_demo := progress,plots
-EXTRAS_dev := dev,progress,plots,hdf5
+EXTRAS_dev := dev,progress,plots
 EXTRAS_bench := bench,progress,plots
 
 .DEFAULT_GOAL := help
