@@ -176,22 +176,23 @@ def companions(ids: Array, state: Array, states: Sequence[int]) -> list[set[int]
 
 def local_join(
     points: Array, fresh: list[list[int]], old: list[list[int]], euclidean: bool, ids: Array, distances: Array
-) -> tuple[list[tuple[int, int, float]], int]:
-    """All (target, label, distance) where label would enter the list of target, and the products that takes.
+) -> tuple[list[tuple[int, int, float]], range]:
+    """All (target, label, distance) where label would enter the list of target, and how many products that may take.
 
     Each fresh companion of a row meets all later fresh ones and all old ones; lists stay as they are.
     """
-    found, compared = [], 0
+    found, least, most = [], 0, 0
     gaps = surrogates(points, points, euclidean)
     for news, olds in zip(fresh, old, strict=True):
         if len(news) + len(olds) >= 2:
-            compared += len(news) * (len(news) + len(olds))
+            least += len(news) * (len(news) - 1) // 2 + len(news) * len(olds)
+            most += len(news) * (len(news) + len(olds))
         for i, one in enumerate(news):
             for other in [*news[i + 1 :], *olds]:
                 for target, label in ((one, other), (other, one)):
                     if one != other and gaps[one, other] < distances[target, -1] and label not in ids[target]:
                         found.append((target, label, float(gaps[one, other])))
-    return found, compared
+    return found, range(least, most + 1)
 
 
 # --- merge ----------------------------------------------------------------------------------------

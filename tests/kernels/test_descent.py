@@ -169,7 +169,8 @@ def test_join_finds_what_the_naive_local_join_finds(dtype: type, euclidean: bool
     expected, products = naive.local_join(points, *as_lists(candidates), euclidean, lists.ids, lists.distances)
     assert len(expected) > n // 2
     assert found_by(tuple(found)) == sorted(expected)
-    assert (stopped, compared) == (n, products)
+    assert stopped == n
+    assert compared in products
     same(lists, before)
 
 
