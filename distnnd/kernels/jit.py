@@ -71,7 +71,7 @@ def kernel(function: Callable[..., Any] | None = None, *, inline: bool = False) 
     def compile_it(body: Callable[..., Any]) -> Callable[..., Any]:
         flags: dict[str, Any] = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
         if inline:
-            return numba.njit(**flags, forceinline=True)(body)
+            return numba.njit(**flags, forceinline=True, _nrt=False)(body)
         # Numba fixes a function's cache directory at decoration: lend it ours, then give back the user's.
         place, before = cache_dir(), config.CACHE_DIR
         if place is None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .jit import kernel
+from .lanes import LANES, any_equal, count_before, make_room
 
 # What NN-descent knows of an entry: compared with its companions already; not yet; not yet but drawn in this pass;
 # found in this pass.
@@ -29,33 +30,114 @@ def empty(n: int, k: int, dtype: type = np.int32) -> Lists:
 @kernel(inline=True)
 def holds(ids, row, label):
     """Whether list `row` holds `label`."""
+    width = ids.shape[1]
+    if width >= LANES:
+        # The last sixteen may have been looked at before.
+        found = any_equal(ids, row * width + width - LANES, label)
+        for slot in range(0, width - LANES, LANES):
+            found |= any_equal(ids, row * width + slot, label)
+        return found
     found = False
-    for slot in range(ids.shape[1]):
+    for slot in range(width):
         found |= ids[row, slot] == label
     return found
 
 
 @kernel(inline=True)
+def before(lists, row, slot, distance, label):
+    """Whether the entry at `slot` comes before (distance, label): it is nearer, or as near with a lower id."""
+    there = lists.distances[row, slot]
+    return there < distance or (there == distance and lists.ids[row, slot] < label)
+
+
+@kernel(inline=True)
 def insert(lists, row, label, distance, state):
     """Put (distance, label) into list `row` unless it is there or the list is full of nearer ones; True if it did."""
-    ids, distances, states = lists
-    last = ids.shape[1] - 1
-    worst = distances[row, last]
-    if not distance <= worst or (distance == worst and label >= ids[row, last]) or holds(ids, row, label):
+    # Fields are named each time: taking the tuple apart would count references, which costs more than all else here.
+    width = lists.ids.shape[1]
+    if not distance <= lists.distances[row, width - 1] or before(lists, row, width - 1, distance, label):
         return False
-    slot = last
-    while slot > 0:
-        before = distances[row, slot - 1]
-        if before < distance or (before == distance and ids[row, slot - 1] < label):
-            break
-        distances[row, slot] = before
-        ids[row, slot] = ids[row, slot - 1]
-        states[row, slot] = states[row, slot - 1]
+    if holds(lists.ids, row, label):
+        return False
+    slot = width - 1
+    # Sixteen places at a time from the far end, while the newcomer belongs further to the front.
+    while slot >= LANES:
+        slot -= LANES
+        make_room(lists.distances, lists.ids, lists.state, row * width + slot + 1, distance, label, state)
+        if before(lists, row, slot, distance, label):
+            return True
+    while slot > 0 and not before(lists, row, slot - 1, distance, label):
+        lists.distances[row, slot] = lists.distances[row, slot - 1]
+        lists.ids[row, slot] = lists.ids[row, slot - 1]
+        lists.state[row, slot] = lists.state[row, slot - 1]
         slot -= 1
-    distances[row, slot] = distance
-    ids[row, slot] = label
-    states[row, slot] = state
+    lists.distances[row, slot] = distance
+    lists.ids[row, slot] = label
+    lists.state[row, slot] = state
     return True
+
+
+class Offers(NamedTuple):
+    """Room for offers to one list: distances float32[r], ids int32[r], r a multiple of sixteen.
+
+    Beside them a copy of the list and of its states: as many places as the list has, to the next multiple of sixteen.
+    """
+
+    distances: np.ndarray
+    ids: np.ndarray
+    held_distances: np.ndarray
+    held_ids: np.ndarray
+    held_state: np.ndarray
+
+
+@kernel
+def room_for_offers(width, most):
+    """Room for `most` offers at once to lists of `width` entries."""
+    most, size = (most + LANES - 1) // LANES * LANES, (width + LANES - 1) // LANES * LANES
+    return Offers(
+        np.empty(most, np.float32),
+        np.empty(most, np.int32),
+        np.full(size, np.inf, np.float32),
+        np.zeros(size, np.int32),
+        np.empty(size, np.uint8),
+    )
+
+
+@kernel(inline=True)
+def take(lists, row, offers, count, state):
+    """Merge the first `count` offers into list `row`: none known to the list, none twice.
+
+    Each entry counts how many come before it and goes straight to that place; an insertion would wait for the last one.
+    """
+    width = lists.ids.shape[1]
+    for slot in range(width):
+        offers.held_distances[slot] = lists.distances[row, slot]
+        offers.held_ids[slot] = lists.ids[row, slot]
+        offers.held_state[slot] = lists.state[row, slot]
+    for i in range(count, (count + LANES - 1) // LANES * LANES):
+        offers.distances[i] = np.inf
+        offers.ids[i] = np.int32(-1)
+    for i in range(count):
+        distance, label, at = offers.distances[i], offers.ids[i], 0
+        for start in range(0, width, LANES):
+            at += count_before(offers.held_distances, offers.held_ids, start, distance, label)
+        for start in range(0, count, LANES):
+            at += count_before(offers.distances, offers.ids, start, distance, label)
+        if at < width:
+            lists.distances[row, at] = distance
+            lists.ids[row, at] = label
+            lists.state[row, at] = state
+    for slot in range(width):
+        distance, label, at = offers.held_distances[slot], offers.held_ids[slot], slot
+        if distance == np.inf:
+            break
+        for start in range(0, count, LANES):
+            at += count_before(offers.distances, offers.ids, start, distance, label)
+        if at >= width:
+            break
+        lists.distances[row, at] = distance
+        lists.ids[row, at] = label
+        lists.state[row, at] = offers.held_state[slot]
 
 
 @kernel

@@ -11,46 +11,63 @@ from ..values.metric import Metric
 from .jit import kernel
 
 
-class Form(NamedTuple):
-    """How a surrogate comes out of an inner product, as numbers that a kernel can take.
+# Codes are multiplied four columns at a time; rows of narrow numbers, which are their own codes, are as wide.
+WORD = 4
+# Wider rows of narrow numbers are compared as floats: their squares would leave 32 bits.
+WIDEST_NARROW = 8192
 
-    With g = <x - c, y - c>, b = |y - c|^2 / 2 and a = |x - c|^2, both zero where `euclidean` is 0, a surrogate is
-    a + scale (b - g): the squared euclidean distance (scale 2), or the negated inner product (scale 1, c = 0).
-    columns: how many leading columns of a prepared row take part.
+
+class Form(NamedTuple):
+    """How rows are compared, as numbers that a kernel can take.
+
+    euclidean: the surrogate is the squared euclidean distance, else the negated inner product; columns: how many
+    leading columns of a prepared row take part; unit: the surrogate that an estimate of one stands for. An estimate may
+    be off by spread * sqrt(estimate) + spare; trusted: it is kept as it is.
     """
 
     euclidean: bool
-    scale: np.float32
     columns: int
+    unit: np.float32
+    spread: np.float32
+    spare: np.float32
+    trusted: bool
 
 
-def form_of(metric: Metric, width: int) -> Form:
-    """The form for prepared rows of `width` columns; the last one of inner_product only serves routing."""
-    if metric.euclidean:
-        return Form(True, np.float32(2), width)
-    return Form(False, np.float32(1), width - 1)
+def plain_form(metric: Metric, width: int) -> Form:
+    """The form of rows without codes, of which only the canonical surrogate is asked."""
+    one, none = np.float32(1), np.float32(0)
+    return Form(metric.euclidean, width - (not metric.euclidean), one, none, none, False)
 
 
-def routing_form(width: int) -> Form:
-    """The form in which rows look for their pivots: euclidean over all columns."""
-    return Form(True, np.float32(2), width)
+def stays_narrow(metric: Metric, dtype: np.dtype | str, d: int) -> bool:
+    """Whether prepared rows are bytes: narrow whole numbers under a plain euclidean metric."""
+    return np.dtype(dtype).itemsize == 1 and metric.euclidean and not metric.unit and d <= WIDEST_NARROW
 
 
-def prepared_width(metric: Metric, d: int, zero_rows: bool) -> int:
+def prepared_width(metric: Metric, dtype: np.dtype | str, d: int, zero_rows: bool) -> int:
     """Columns of a prepared row: one more than d where zero rows or norms need a coordinate of their own."""
+    if stays_narrow(metric, dtype, d):
+        return -(-d // WORD) * WORD
     return d + int((metric.unit and zero_rows) or not metric.euclidean)
 
 
 def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np.ndarray:
-    """Rows as leaves and passes compare them: the narrow rows themselves, or float32[m, width].
+    """Rows as leaves and passes compare them: int8[m, width] where they stay narrow, else float32[m, width].
 
+    Narrow rows: moved into the range of int8, which changes no difference, and filled up with zeros.
     Unit metrics: rows scaled to length one in float64, then rounded; a zero row becomes a unit vector along a column
     of its own, so that it is at cosine distance 1 from every other row and at 0 from another zero row.
     inner_product: a last column sqrt(radius^2 - |x|^2) puts all rows on one sphere, where the largest inner product
     is the nearest point (Bachrach et al. 2014, section 3); radius: the largest norm of all rows.
     """
+    if stays_narrow(metric, points.dtype, points.shape[1]):
+        narrow = np.zeros((len(points), width), np.int8)
+        narrow[:, : points.shape[1]] = points.view(np.int8)
+        if points.dtype == np.uint8:
+            narrow[:, : points.shape[1]] ^= np.int8(-128)
+        return narrow
     if metric.euclidean and not metric.unit:
-        return points if points.dtype != np.float16 else points.astype(np.float32)
+        return points.astype(np.float32, copy=False)
     rows = np.zeros((len(points), width), np.float32)
     step = strip_rows(points.shape[1])
     for first in range(0, len(points), step):
@@ -71,28 +88,6 @@ def finish(surrogates: np.ndarray, metric: Metric) -> np.ndarray:
     if metric.finish == "root":
         return np.sqrt(surrogates, dtype=np.float32)
     return surrogates * np.float32(0.5) if metric.finish == "half" else surrogates
-
-
-@kernel(inline=True)
-def gather(points, rows, first, last, centre, columns, block):
-    """block[i] = points[rows[first + i]] - centre as float32, columns beyond `columns` zero."""
-    width = points.shape[1]
-    for i in range(last - first):
-        row = rows[first + i]
-        for j in range(columns):
-            block[i, j] = np.float32(points[row, j]) - centre[j]
-        for j in range(columns, width):
-            block[i, j] = np.float32(0)
-
-
-@kernel(inline=True)
-def squares(block, count, out):
-    """out[i] = |block[i]|^2 for the first `count` rows."""
-    for i in range(count):
-        total = np.float32(0)
-        for j in range(block.shape[1]):
-            total += block[i, j] * block[i, j]
-        out[i] = total
 
 
 @kernel(inline=True)

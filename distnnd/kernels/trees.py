@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .codes import Rows
 from .jit import kernel
 from .leaves import Groups, group_rows, join
 from .neighbours import Lists, empty
@@ -119,15 +120,15 @@ class Role(NamedTuple):
 
 
 def descend(
-    points: np.ndarray, roles: Sequence[Role], shape: Shape, seed: int, each: Each = serial, parts: int = 1
+    rows: Rows, roles: Sequence[Role], shape: Shape, seed: int, each: Each = serial, parts: int = 1
 ) -> list[Leaves]:
     """Grow a tree over the rows of the last role, and say for each role in which leaves its rows end.
 
-    points: prepared rows [m, width]; each, parts: how ranges of nodes are run and into how many parts they are cut,
+    rows: prepared and coded; each, parts: how ranges of nodes are run and into how many parts they are cut,
     without effect on the answer. Mostly there is one role; where nearness is not mutual those that look for neighbours
     follow the tree of those that stand to be found.
     """
-    m = len(points)
+    m = len(rows.points)
     slots = [np.where(role.present, 0, -1).astype(np.int32)[:, None] for role in roles]
     gaps = [np.zeros((m, 1), np.float32) for _ in roles]
     count, compared = 1, 0
@@ -151,7 +152,7 @@ def descend(
         for i, role in enumerate(roles):
             lists = empty(m, shape.fanout)
             carry(slots[i], gaps[i], children, child_starts, stuck, level_seed, lists)
-            compared += _route(points, places[i], base, labels.astype(np.int32), role.form, lists, each, parts)
+            compared += _route(rows, places[i], base, labels.astype(np.int32), role.form, lists, each, parts)
             slots[i], gaps[i] = lists.ids, lists.distances
         before, failures = np.repeat(sizes, children), np.repeat(failures, children)
         count = int(child_starts[-1])
@@ -159,7 +160,7 @@ def descend(
 
 
 def _route(
-    points: np.ndarray,
+    rows: Rows,
     places: list[Groups],
     base: Groups,
     labels: np.ndarray,
@@ -174,7 +175,7 @@ def _route(
         weights = np.diff(queries.starts) * (np.diff(base.starts) + 1)
 
         def run(first: int, last: int, queries: Groups = queries) -> int:
-            return join(points, queries, points, base, labels, form, lists, False, first, last)
+            return join(rows, queries, rows, base, labels, form, lists, False, first, last)
 
         compared += sum(each(run, even_ranges(weights, parts)))
     return compared

@@ -8,23 +8,23 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels import descent, merge, trees
+from ..kernels.codes import Coder, Rows, coder_of, encode, form_of, routing_form, trusted
 from ..kernels.leaves import join
 from ..kernels.neighbours import FRESH, OLD, Lists, empty, sort_rows
 from ..kernels.pivots import BASE, QUERY
 from ..kernels.random import seed_of
-from ..kernels.rows import Form, form_of, rescore, routing_form
+from ..kernels.rows import Form, rescore
 from ..storage import graph, mailbox
 from ..values.memory import (
     DESCENT_FINDS,
     DESCENT_RANGE,
     DESCENT_ROWS,
-    drawn_at_once,
     item_bytes,
     local_fixed,
     local_row,
     strip_rows,
 )
-from ..values.partitioning import Unit, candidate_cap
+from ..values.partitioning import Unit, candidate_cap, companion_cap
 from ..values.plan import Job, Stage, Task
 from .measured import measured, side_by_side
 from .points import assemble, read_prepared
@@ -38,6 +38,9 @@ PARTS = 4
 LEAF = 200
 FANOUT = 2
 PIVOTS = 64
+# Estimates are trusted where the far end of a typical list is so many units of them away: there one standard deviation
+# of their error is two per cent.
+FINE = 1600
 
 
 class Partition(NamedTuple):
@@ -131,29 +134,33 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         merge.share_roles(table, partition.rows, partition.roles)
     with side_by_side(job.threads) as each:
         work = Work(job, seed, each, PARTS * job.threads if job.threads > 1 else 1)
-        looking, standing = grow(work, points, partition.roles, present)
+        coder = coder_of(points, job.spec.kind)
+        rows = encode(points, coder)
+        looking, standing = grow(work, rows, coder, partition.roles, present)
         # Rows in no leaf come last, so that of two copies of a row the one that is in leaves stays the first.
         order = np.argsort(standing.slots[:, 0].astype(np.uint32), kind="stable").astype(np.int64)
-        for block in (points, partition.known, partition.distances, standing.slots):
+        blocks = [points, rows.squares[:, None], rows.starts[:, None], partition.known, partition.distances, standing.slots]
+        blocks += [] if coder.exact else [rows.values]
+        blocks += [] if looking is standing else [looking.slots]
+        for block in blocks:
             merge.permute(block, order)
-        if looking is not standing:
-            merge.permute(looking.slots, order)
-        rows, present = partition.rows[order], present[order]
-        partition.rows[:] = rows
+        partition.rows[:] = partition.rows[order]
+        present = present[order]
         lists = incoming(
             partition,
-            rows,
             present,
             min(task.arguments["width"], job.layout.n - 1),
             FRESH if task.arguments["slices"] else OLD,
         )
-        compared = compare_leaves(work, points, looking, standing, lists)
-        form = form_of(job.spec.kind, points.shape[1])
+        form = form_of(job.spec.kind, rows, coder)
+        compared = compare_leaves(work, rows, form, looking, standing, lists)
         ranges = trees.even_ranges(np.ones(m), work.parts)
         each(lambda a, b: merge.fill(points, form, lists, present, seed, a, b), ranges)
         counters = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
         if not job.layout.exact:
-            counters |= descend(work, points, form, lists, Known.of(job, task, order))
+            if fine_enough(coder, form, lists):
+                form = trusted(form)
+            counters |= descend(work, rows, form, lists, Known.of(job, task, order))
         each(lambda a, b: finish_lists(points, points, form, lists, a, b), ranges)
     return lists, order, counters
 
@@ -168,26 +175,26 @@ class Work(NamedTuple):
 
 
 def grow(
-    work: Work, points: np.ndarray, roles: np.ndarray | None, present: np.ndarray
+    work: Work, rows: Rows, coder: Coder, roles: np.ndarray | None, present: np.ndarray
 ) -> tuple[trees.Leaves, trees.Leaves]:
     """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same."""
-    width = points.shape[1]
     leaf = max(LEAF, 8 * work.job.spec.n_neighbors)
     shape = trees.Shape(leaf, 2 * leaf, PIVOTS, FANOUT)
     if work.job.layout.exact:
-        leaves = trees.Leaves(np.zeros((len(points), 1), np.int32), 1, 0)
+        leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)
         return leaves, leaves
     standing = present if roles is None else present & (roles & BASE > 0)
-    pair = [trees.Role(routing_form(width), standing)]
+    pair = [trees.Role(routing_form(rows, coder), standing)]
     if not work.job.spec.kind.euclidean:
         looking = present if roles is None else present & (roles & QUERY > 0)
-        pair.insert(0, trees.Role(form_of(work.job.spec.kind, width), looking))
-    leaves = trees.descend(points, pair, shape, work.seed, work.each, work.parts)
+        pair.insert(0, trees.Role(trusted(form_of(work.job.spec.kind, rows, coder)), looking))
+    leaves = trees.descend(rows, pair, shape, work.seed, work.each, work.parts)
     return leaves[0], leaves[-1]
 
 
-def incoming(partition: Partition, rows: np.ndarray, present: np.ndarray, width: int, state: int) -> Lists:
+def incoming(partition: Partition, present: np.ndarray, width: int, state: int) -> Lists:
     """The lists that the rows came with, as positions in the partition where the neighbour is here."""
+    rows = partition.rows
     lists = empty(len(rows), width)
     if partition.known.shape[1]:
         table, _ = merge.table_of(rows)
@@ -198,19 +205,29 @@ def incoming(partition: Partition, rows: np.ndarray, present: np.ndarray, width:
     return lists
 
 
-def compare_leaves(work: Work, points: np.ndarray, looking: trees.Leaves, standing: trees.Leaves, lists: Lists) -> int:
+def compare_leaves(
+    work: Work, rows: Rows, form: Form, looking: trees.Leaves, standing: trees.Leaves, lists: Lists
+) -> int:
     """Compare all pairs of each leaf, place by place of the looking row, so that no two ranges touch one list."""
-    form = form_of(work.job.spec.kind, points.shape[1])
     base = trees.all_members(standing.slots, standing.count)
     compared = 0
     for queries in trees.slot_groups(looking.slots, looking.count):
         weights = np.diff(queries.starts) * np.diff(base.starts)
 
         def run(first: int, last: int, queries=queries) -> int:
-            return join(points, queries, points, base, base.rows, form, lists, True, first, last)
+            return join(rows, queries, rows, base, base.rows, form, lists, True, first, last)
 
         compared += sum(work.each(run, trees.even_ranges(weights, work.parts)))
     return compared
+
+
+def fine_enough(coder: Coder, form: Form, lists: Lists) -> bool:
+    """Whether codes tell neighbours apart so well that NN-descent may go by estimates alone."""
+    if coder.cuts:
+        return False
+    worst = lists.distances[:, -1]
+    worst = worst[np.isfinite(worst)]
+    return worst.size > 0 and form.euclidean and float(np.median(worst)) >= FINE * float(form.unit)
 
 
 class Known(NamedTuple):
@@ -237,57 +254,56 @@ class Known(NamedTuple):
         return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= target)
 
 
-def descend(work: Work, points: np.ndarray, form: Form, lists: Lists, known: Known) -> dict[str, float]:
+def descend(work: Work, rows: Rows, form: Form, lists: Lists, known: Known) -> dict[str, float]:
     """Passes of NN-descent until the probe rows show that it is enough, or a pass changes little.
 
     How little follows from the recall that is asked for.
     """
-    m, spec = len(points), work.job.spec
+    m, spec = len(rows.points), work.job.spec
     little = min(max((1 - spec.target_recall) / 5, 0.001), 0.02) * spec.n_neighbors * m
     compared, passes = 0, 0
+    companions = descent.no_companions(m, companion_cap(lists.ids.shape[1]))
     for number in range(PASSES):
-        cap = candidate_cap(lists.ids.shape[1])
-        for first, last in mailbox.strips(0, m, drawn_at_once(m)):
-            compared += descend_block(work, points, form, lists, cap, first, last, seed_of(work.seed, number))
+        compared += descend_once(work, rows, form, lists, companions, seed_of(work.seed, number))
         passes += 1
         if descent.settle(lists, 0, m) <= little:
             break
-        if known.enough(points, form, lists, spec.n_neighbors, spec.target_recall):
+        if known.enough(rows.points, form, lists, spec.n_neighbors, spec.target_recall):
             break
     return {"passes": passes, "descended": compared}
 
 
-def descend_block(
-    work: Work, points: np.ndarray, form: Form, lists: Lists, cap: int, first: int, last: int, seed: int
+def descend_once(
+    work: Work, rows: Rows, form: Form, lists: Lists, companions: descent.Companions, seed: int
 ) -> int:
-    """One pass over the rows first .. last: draw companions, compare them, put what was found into the lists."""
-    candidates = descent.no_candidates(last - first, cap)
+    """One pass: draw companions, compare them, put what was found into the lists."""
+    m = len(lists.ids)
     # Drawing reads all lists once for each range: one range a thread.
-    cuts = trees.even_ranges(np.ones(last - first), work.job.threads)
-    work.each(lambda a, b: descent.draw(lists, candidates, first, first + a, first + b, seed), cuts)
+    cuts = trees.even_ranges(np.ones(m), work.job.threads)
+    work.each(lambda a, b: descent.draw(lists, companions, a, b, seed), cuts)
+    work.each(lambda a, b: descent.mark(lists, a, b), cuts)
     return sum(
-        compare_companions(work, points, form, lists, candidates, first, (start, stop))
-        for start, stop in mailbox.strips(first, last, DESCENT_ROWS)
+        compare_companions(work, rows, form, lists, companions, (start, stop))
+        for start, stop in mailbox.strips(0, m, DESCENT_ROWS)
     )
 
 
 def compare_companions(
     work: Work,
-    points: np.ndarray,
+    rows: Rows,
     form: Form,
     lists: Lists,
-    candidates: descent.Candidates,
-    origin: int,
-    rows: tuple[int, int],
+    companions: descent.Companions,
+    part: tuple[int, int],
 ) -> int:
     """Compare the drawn companions of a range of rows against the lists as they stand, then change the lists."""
-    todo = list(mailbox.strips(*rows, DESCENT_RANGE))
-    targets_of = trees.even_ranges(np.ones(len(points)), work.job.threads)
+    todo = list(mailbox.strips(*part, DESCENT_RANGE))
+    targets_of = trees.even_ranges(np.ones(len(lists.ids)), work.job.threads)
     compared = 0
     while todo:
 
         def run(a: int, b: int) -> tuple:
-            return descent.join(points, candidates, origin, form, lists, a, b, DESCENT_RANGE * DESCENT_FINDS)
+            return descent.join(rows, companions, form, lists, a, b, DESCENT_RANGE * DESCENT_FINDS)
 
         found = work.each(run, todo)
         # A range whose finds filled the room stops early and goes on once they are in the lists.

@@ -18,7 +18,7 @@ SAMPLE, PROBES = 1, 2  # what chosen rows are for: a part of their seed
 
 def width_of(job: Job) -> int:
     """Columns of a prepared row of the job."""
-    return prepared_width(job.spec.kind, job.layout.d, job.zero_rows)
+    return prepared_width(job.spec.kind, job.layout.dtype, job.layout.d, job.zero_rows)
 
 
 def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:

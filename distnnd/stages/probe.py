@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.codes import coder_of, encode, form_of
 from ..kernels.leaves import Groups, join
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
-from ..kernels.rows import form_of, rescore
+from ..kernels.rows import rescore
 from ..storage import mailbox
 from ..values.memory import probe_bytes
 from ..values.metric import Metric
@@ -52,11 +53,13 @@ def nearest_in_block(probes: np.ndarray, block: np.ndarray, metric: Metric, k: i
 
     probes, block: prepared rows; the lists hold positions in the block, int32, and canonical surrogates, float32.
     """
-    form = form_of(metric, block.shape[1])
+    coder = coder_of(block, metric)
+    rows = encode(block, coder)
+    form = form_of(metric, rows, coder)
     lists = empty(len(probes), min(k + SPARE + 1, len(block)))
     one, other = np.arange(len(probes), dtype=np.int32), np.arange(len(block), dtype=np.int32)
     queries, base = Groups(one, np.array([0, len(probes)])), Groups(other, np.array([0, len(block)]))
-    compared = join(probes, queries, block, base, other, form, lists, False, 0, 1)
+    compared = join(encode(probes, coder), queries, rows, base, other, form, lists, False, 0, 1)
     rescore(probes, block, form, lists, 0, len(probes))
     return lists, compared
 

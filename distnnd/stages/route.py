@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.codes import coder_of, encode, form_of, routing_form, trusted
 from ..kernels.leaves import Groups, join
 from ..kernels.neighbours import empty
 from ..kernels.pivots import BASE, QUERY, assign
-from ..kernels.rows import form_of, prepare, routing_form
+from ..kernels.rows import prepare
 from ..kernels.trees import all_members
 from ..storage import graph, mailbox
 from ..values.memory import route_bytes, strip_rows
@@ -84,15 +85,16 @@ def places_of(job: Job, points: np.ndarray, pivots: np.ndarray, partition: np.nd
     width = width_of(job)
     slots = np.full((len(points), job.layout.copies), -1, np.int32)
     roles = np.zeros(slots.shape, np.uint8)
-    forms = [(routing_form(width), QUERY | BASE)]
+    coder = coder_of(pivots, job.spec.kind)
+    rows, signposts = encode(prepare(points, job.spec.kind, width, job.radius), coder), encode(pivots, coder)
+    forms = [(routing_form(rows, coder), QUERY | BASE)]
     if not job.spec.kind.euclidean:
-        forms = [(routing_form(width), BASE), (form_of(job.spec.kind, width), QUERY)]
-    rows = prepare(points, job.spec.kind, width, job.radius)
-    queries = Groups(np.arange(len(rows), dtype=np.int32), np.array([0, len(rows)]))
+        forms = [(routing_form(rows, coder), BASE), (trusted(form_of(job.spec.kind, rows, coder)), QUERY)]
+    queries = Groups(np.arange(len(points), dtype=np.int32), np.array([0, len(points)]))
     everyone = np.arange(len(pivots), dtype=np.int32)
     base = Groups(everyone, np.array([0, len(pivots)]))
     for form, role in forms:
-        nearest = empty(len(rows), min(NEAREST, len(pivots)))
-        join(rows, queries, pivots, base, everyone, form, nearest, False, 0, 1)
+        nearest = empty(len(points), min(NEAREST, len(pivots)))
+        join(rows, queries, signposts, base, everyone, form, nearest, False, 0, 1)
         assign(nearest, role, partition, job.layout.fanout, slots, roles)
     return slots, roles

@@ -12,7 +12,7 @@ from scipy import sparse
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.random import seed_of
-from ..kernels.rows import finish, form_of, prepare, prepared_width, rescore
+from ..kernels.rows import finish, plain_form, prepare, prepared_width, rescore
 from ..storage import graph
 from ..storage.mailbox import strips
 from ..storage.source import Source, open_source
@@ -200,7 +200,7 @@ def recompute(points: Source, metric: Metric, sample: Sample) -> tuple[np.ndarra
     wanted = np.unique(np.concatenate([sample.rows, sample.ids.ravel()]))
     others = prepared(points_at(points, wanted), metric)
     own = np.searchsorted(wanted, sample.rows)
-    form = form_of(metric, others.shape[1])
+    form = plain_form(metric, others.shape[1])
     lists = empty(*sample.ids.shape)
     lists.ids[:] = np.searchsorted(wanted, sample.ids)
     rescore(others[own], others, form, lists, 0, len(own))
@@ -284,7 +284,7 @@ def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[S
 def prepared(points: np.ndarray, metric: Metric) -> np.ndarray:
     """Rows [m, d] as the kernels compare them, whatever the rest of the data: with a column for rows of zeros."""
     # The radius only serves routing; distances do not see it.
-    return prepare(points, metric, prepared_width(metric, points.shape[1], zero_rows=True), radius=0.0)
+    return prepare(points, metric, prepared_width(metric, points.dtype, points.shape[1], zero_rows=True), radius=0.0)
 
 
 def blocks_of(points: Source) -> Iterator[tuple[int, int]]:

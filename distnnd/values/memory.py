@@ -26,8 +26,14 @@ STRIP_BYTES = 2**21
 def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one prepared row: narrow integers stay narrow, all else is float32, one column to spare."""
     if dtype in ("uint8", "int8") and metric.euclidean and not metric.unit:
-        return d
+        return d + 3
     return 4 * (d + 1)
+
+
+def coded_bytes(metric: Metric, dtype: str, d: int) -> int:
+    """Bytes of one prepared row with its codes; narrow integers are their own codes."""
+    prepared = prepared_bytes(metric, dtype, d)
+    return prepared + 4 + (0 if prepared == d + 3 else d + 4)
 
 
 def item_bytes(dtype: str) -> int:
@@ -46,7 +52,7 @@ def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int) -> in
     The prepared row; its list (9 a place) and the int64 ids it came with (8); slots, gaps and groups of the tree with
     the next level's; row ids, their table, the order. Rows are put into leaf order in place.
     """
-    return prepared_bytes(metric, dtype, d) + 19 * width + 32 * fanout + 64
+    return coded_bytes(metric, dtype, d) + 19 * width + 32 * fanout + 64
 
 
 def local_fixed(d: int, item: int, width: int, candidates: int, threads: int) -> int:

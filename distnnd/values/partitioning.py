@@ -58,6 +58,11 @@ def candidate_cap(width: int) -> int:
     return min(max(width, 16), 60)
 
 
+def companion_cap(width: int) -> int:
+    """Companions that NN-descent draws of each kind for lists of `width`, beside those that a list holds itself."""
+    return min(max(width // 2, 8), 30)
+
+
 def probe_count(n: int, d: int) -> int:
     """Rows solved exactly: as many as keep their products under about a tenth of a round."""
     return min(n, max(256, min(512, 50_000 // d)))

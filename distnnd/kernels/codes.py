@@ -1,0 +1,160 @@
+"""Codes: rows as small whole numbers, which products compare four times as fast as floats, and without rounding.
+
+A row is about centre + step * values, each value a byte. A product of codes gives an *estimate* of the surrogate; how
+far it may be off follows from the step alone, so it says which pairs deserve the canonical surrogate. Coordinates that
+a byte cannot reach are cut off, which only brings rows together: an estimate may let in too much, but not too little.
+Narrow whole numbers are their own codes: nothing is lost, and the estimate is the surrogate.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..values.metric import Metric
+from .jit import kernel
+from .rows import WORD, Form
+
+PEAK = 127
+# Packed bytes are unsigned, this much above their value.
+OFFSET = 128
+# Larger than every estimate: squares and products of codes stay below 2^27, for which wide rows get smaller codes.
+EVERYTHING = 2**29
+LARGEST_SQUARE = 2**27
+# From these many rows a coder learns where the centre lies and how far coordinates reach.
+LOOKED_AT = 8192
+# Coordinates are cut off where the farthest reaches so many times as far as all but a hundredth of the rows do.
+FAR = 4.0
+# Standard deviations of its rounding that an estimate is forgiven.
+DEVIATIONS = 3.0
+
+
+class Coder(NamedTuple):
+    """How rows become codes. centre: float32[w]; step: one unit of a code; cuts: some coordinates are cut off."""
+
+    centre: np.ndarray
+    step: float
+    exact: bool
+    cuts: bool
+
+
+class Rows(NamedTuple):
+    """Prepared rows with their codes. points: [m, w]; values: int8[m, v], v the next multiple of four.
+
+    squares: int32[m], |values|^2; starts: int32[m], what products of a row with packed ones begin with.
+    """
+
+    points: np.ndarray
+    values: np.ndarray
+    squares: np.ndarray
+    starts: np.ndarray
+
+
+def coder_of(points: np.ndarray, metric: Metric) -> Coder:
+    """A coder for rows like these. points: prepared rows [m, w].
+
+    Around the mean of some rows; inner products allow no centre but the origin.
+    """
+    width = points.shape[1]
+    if points.dtype == np.int8:
+        return Coder(np.zeros(width, np.float32), 1.0, exact=True, cuts=False)
+    some = points[:: max(1, len(points) // LOOKED_AT)]
+    centre = some.mean(axis=0, dtype=np.float64) if metric.euclidean else np.zeros(width)
+    centre = centre.astype(np.float32)
+    reach = np.abs(some - centre).max(axis=1)
+    farthest, usual = float(reach.max(initial=0)), float(np.quantile(reach, 0.99)) if len(reach) else 0.0
+    cuts = farthest > FAR * usual > 0
+    peak = min(PEAK, int((LARGEST_SQUARE / width) ** 0.5))
+    return Coder(centre, (FAR * usual if cuts else farthest) / peak or 1.0, exact=False, cuts=cuts)
+
+
+def encode(points: np.ndarray, coder: Coder) -> Rows:
+    """The rows with their codes. points: prepared rows [m, w]; exact codes are the points themselves."""
+    m, width = points.shape
+    squares, starts = np.empty(m, np.int32), np.empty(m, np.int32)
+    values = points
+    if not coder.exact:
+        values = np.zeros((m, -(-width // WORD) * WORD), np.int8)
+        peak = min(PEAK, int((LARGEST_SQUARE / width) ** 0.5))
+        code(points, coder.centre, np.float32(1 / coder.step), np.float32(peak), values)
+    add_up(values, squares, starts)
+    return Rows(points, values, squares, starts)
+
+
+@kernel
+def code(points, centre, inverse, peak, values):
+    """values[i] = (points[i] - centre) * inverse, rounded to the nearest, no larger than `peak`."""
+    for row in range(points.shape[0]):
+        for column in range(points.shape[1]):
+            value = (np.float32(points[row, column]) - centre[column]) * inverse
+            value = min(max(value, -peak), peak)
+            # Truncation rounds down only what is positive.
+            values[row, column] = np.int32(value + np.float32(128.5)) - 128
+
+
+@kernel
+def add_up(values, squares, starts):
+    """squares[i] = |values[i]|^2; starts[i] = -128 times the sum of values[i], as packed bytes lie 128 too high."""
+    for row in range(values.shape[0]):
+        square, total = np.int32(0), np.int32(0)
+        for column in range(values.shape[1]):
+            value = np.int32(values[row, column])
+            square = np.int32(square + value * value)
+            total = np.int32(total + value)
+        squares[row], starts[row] = square, np.int32(-OFFSET * total)
+
+
+def form_of(metric: Metric, rows: Rows, coder: Coder) -> Form:
+    """How rows of this coder are compared for their surrogates; the last column of inner_product only serves routing.
+
+    The error of a rounded coordinate has variance step^2 / 12, of two of them step^2 / 6, and a distance changes by its
+    share along the distance; near nothing it is bounded by the rounding of all coordinates.
+    """
+    width = rows.points.shape[1]
+    if metric.euclidean:
+        spread, spare = 2 * DEVIATIONS / 6**0.5, float(width)
+        form = Form(True, width, np.float32(coder.step**2), np.float32(spread), np.float32(spare), False)
+        return trusted(form) if coder.exact else form
+    longest = float(rows.squares.max(initial=1))
+    spare = 2 * (DEVIATIONS * (longest / 6) ** 0.5 + width / 4)
+    return Form(False, width - 1, np.float32(coder.step**2 / 2), np.float32(0), np.float32(spare), False)
+
+
+def routing_form(rows: Rows, coder: Coder) -> Form:
+    """How rows look for their pivots: by estimates, euclidean over all columns."""
+    width = rows.points.shape[1]
+    return Form(True, width, np.float32(coder.step**2), np.float32(0), np.float32(0), True)
+
+
+def trusted(form: Form) -> Form:
+    """The same form where estimates are good enough to be kept."""
+    return form._replace(spread=np.float32(0), spare=np.float32(0), trusted=True)
+
+
+@kernel(inline=True)
+def limit_of(form, surrogate):
+    """The largest estimate, int32, that may belong to a surrogate no larger than the given one."""
+    if surrogate == np.inf:
+        return np.int32(EVERYTHING)
+    codes = surrogate / form.unit
+    codes += form.spread * np.sqrt(max(codes, np.float32(0))) + form.spare + abs(codes) * np.float32(3e-7)
+    return np.int32(min(max(codes, np.float32(-EVERYTHING)), np.float32(EVERYTHING)))
+
+
+@kernel(inline=True)
+def gather(rows, chosen, first, count, columns, block, starts):
+    """Codes of some rows one after the other, columns from `columns` on zero, and what their products begin with.
+
+    block: int8, flat; starts: int32.
+    """
+    width = rows.values.shape[1]
+    for i in range(count):
+        row = chosen[first + i]
+        start = rows.starts[row]
+        for column in range(width):
+            block[i * width + column] = rows.values[row, column]
+        for column in range(columns, width):
+            start += OFFSET * np.int32(rows.values[row, column])
+            block[i * width + column] = 0
+        starts[i] = start
