@@ -1,9 +1,9 @@
 """NN-descent: a neighbour of my neighbour is likely my neighbour (Dong, Moses and Li 2011, section 2).
 
-A pass draws, for each row, some of its neighbours and of the rows whose neighbour it is, at most `cap` that are fresh
-and `cap` that are old, and compares each fresh one with all others through one small matrix product around the row
-itself. What it finds is written down first and put into the lists afterwards, block by block, so that the answer does
-not depend on the number of threads. Rows should lie in leaf order: then the drawn rows are near in memory.
+A pass gathers, for each row, its neighbours and some rows whose neighbour it is, and compares those that are fresh with
+all the others through one small product of codes. What it finds is written down first and put into the lists
+afterwards, block by block, so that the answer does not depend on the number of threads. Rows should lie in leaf order:
+then companions are near in memory.
 """
 
 from __future__ import annotations
@@ -19,10 +19,6 @@ from .leaves import measure
 from .neighbours import BORN, DRAWN, FRESH, OLD, holds, insert
 from .products import QUERIES, multiply, pack, room_for
 from .random import below as random_below
-
-
-# Rows from one's own on which are asked for before they are needed.
-AHEAD = 2
 
 
 class Companions(NamedTuple):
@@ -67,16 +63,8 @@ def draw(lists, companions, first, last, seed):
     ids, state = lists.ids, lists.state
     companions.fresh_count[first:last] = 0
     companions.old_count[first:last] = 0
-    width = ids.shape[1]
     for row in range(ids.shape[0]):
-        ahead = min(row + AHEAD, ids.shape[0] - 1)
-        for slot in range(width):
-            label = ids[ahead, slot]
-            if first <= label < last:
-                prefetch(ids, label * width)
-                prefetch(ids, label * width + width - 1)
-                prefetch(companions.fresh_count, label)
-        for slot in range(width):
+        for slot in range(ids.shape[1]):
             label = ids[row, slot]
             # A neighbour that holds this row too is its own companion already.
             if label < first or label >= last or holds(ids, label, row):
@@ -138,90 +126,143 @@ def settle(lists, first, last):
     return births
 
 
+class Pairs(NamedTuple):
+    """Room to compare the companions of one row: codes, what estimates are made of, and the near pairs found.
+
+    left: int8, flat; starts: int32; right: int8, packed; products: int32[., most]; members, squares, limits:
+    int32[most], companions with their squares and the largest estimates that would enter their lists; first, second,
+    estimate: int32, near pairs as places among the members.
+    """
+
+    left: np.ndarray
+    starts: np.ndarray
+    right: np.ndarray
+    products: np.ndarray
+    members: np.ndarray
+    squares: np.ndarray
+    limits: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    estimate: np.ndarray
+
+
+@kernel
+def room_for_pairs(cap, width):
+    """Room for at most `cap` fresh companions and as many old ones, in rows of `width` columns."""
+    most = (2 * cap + LANES - 1) // LANES * LANES
+    return Pairs(
+        np.zeros((cap + QUERIES) * width, np.int8),
+        np.zeros(cap + QUERIES, np.int32),
+        np.empty(most * room_for(width), np.int8),
+        np.empty((cap + QUERIES, most), np.int32),
+        np.empty(most, np.int32),
+        np.zeros(most, np.int32),
+        np.empty(most, np.int32),
+        np.empty(cap * most, np.int32),
+        np.empty(cap * most, np.int32),
+        np.empty(cap * most, np.int32),
+    )
+
+
+@kernel(inline=True)
+def near_pairs(rows, form, lists, news, count, pairs):
+    """Note the pairs of the first `news` members with all later ones that may enter a list; how many, and compared."""
+    worst = lists.ids.shape[1] - 1
+    width = rows.values.shape[1]
+    groups = (count + LANES - 1) // LANES
+    for i in range(LANES * groups):
+        member = pairs.members[i]
+        pairs.squares[i] = rows.squares[member] if form.euclidean else np.int32(0)
+        pairs.limits[i] = limit_of(form, lists.distances[member, worst])
+    pack(rows.values, pairs.members, 0, count, pairs.right)
+    gather(rows, pairs.members, 0, news, form.columns, pairs.left, pairs.starts)
+    near = compared = 0
+    for group in range((news + LANES - 1) // LANES):
+        # From the diagonal on: what lies left of it was compared as another stripe's column.
+        stripe = group * LANES
+        stop, columns = min(news, stripe + LANES), count - stripe
+        multiply(pairs.left, width, stripe, stop, pairs.starts, pairs.right, group, groups, pairs.products)
+        compared += (stop - stripe) * columns
+        for i in range(stripe, stop):
+            one, limit, square = pairs.members[i], pairs.limits[i], pairs.squares[i]
+            product = pairs.products[i]
+            for start in range(0, columns, LANES):
+                mask = either(pairs.squares, product, pairs.limits, stripe, start, columns, limit, -square)
+                while mask != 0:
+                    column = start + lowest_bit(mask)
+                    mask = without_lowest(mask)
+                    j = stripe + column
+                    other = pairs.members[j]
+                    if j <= i or other == one:
+                        continue
+                    pairs.first[near], pairs.second[near] = i, j
+                    pairs.estimate[near] = square + pairs.squares[j] - 2 * product[column]
+                    near += 1
+                    # Their lists are looked at next.
+                    prefetch(lists.ids, one * (worst + 1))
+                    prefetch(lists.ids, other * (worst + 1))
+                    prefetch(lists.ids, other * (worst + 1) + worst)
+    return near, compared
+
+
+class Finds(NamedTuple):
+    """What a pass found: label would enter the list of target. targets, labels: int32[u]; distances: float32[u]."""
+
+    targets: np.ndarray
+    labels: np.ndarray
+    distances: np.ndarray
+
+
+@kernel(inline=True)
+def note(rows, form, lists, pairs, near, finds, used):
+    """Write down the near pairs that a list does not hold yet, from find `used` on; returns how many there are."""
+    worst = lists.ids.shape[1] - 1
+    for at in range(near):
+        i, j, estimate = pairs.first[at], pairs.second[at], pairs.estimate[at]
+        one, other = pairs.members[i], pairs.members[j]
+        for_one = estimate <= pairs.limits[i] and not holds(lists.ids, one, other)
+        for_other = estimate <= pairs.limits[j] and not holds(lists.ids, other, one)
+        if not (for_one or for_other):
+            continue
+        distance = measure(rows, one, rows, other, estimate, form)
+        if for_one and distance < lists.distances[one, worst]:
+            finds.targets[used], finds.labels[used], finds.distances[used] = one, other, distance
+            used += 1
+        if for_other and distance < lists.distances[other, worst]:
+            finds.targets[used], finds.labels[used], finds.distances[used] = other, one, distance
+            used += 1
+    return used
+
+
 @kernel
 def join(rows, companions, form, lists, first, last, room):
     """Compare the companions of each row first .. last among themselves.
 
-    Returns targets int32[u], labels int32[u], distances float32[u] (label would enter the list of target, as the lists
-    stood), the row before which it stopped because `room` finds might not have held more, and the pairs compared.
+    Returns Finds (as the lists stood), the row before which it stopped because `room` finds might not have held more,
+    and the pairs compared.
     """
-    ids, worst = lists.ids, lists.ids.shape[1] - 1
-    width, cap = rows.values.shape[1], ids.shape[1] + companions.fresh.shape[1]
-    most = (2 * cap + LANES - 1) // LANES * LANES
-    left = np.zeros((cap + QUERIES) * width, np.int8)
-    starts = np.zeros(cap + QUERIES, np.int32)
-    right = np.empty(most * room_for(width), np.int8)
-    products = np.empty((cap + QUERIES, most), np.int32)
-    members = np.empty(most, np.int32)
-    squares = np.zeros(most, np.int32)
-    limits = np.empty(most, np.int32)
-    firsts, seconds, estimates = (np.empty(cap * most, np.int32), np.empty(cap * most, np.int32), np.empty(cap * most, np.int32))
-    room = max(room, 2 * cap * most)
-    targets, labels, distances = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float32)
+    cap = lists.ids.shape[1] + companions.fresh.shape[1]
+    pairs = room_for_pairs(cap, rows.values.shape[1])
+    room = max(room, 2 * pairs.first.size)
+    finds = Finds(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float32))
     used = compared = 0
+    stop = last
     for row in range(first, last):
-        news, count = gather_companions(lists, companions, row, members)
-        if news == 0 or count < 2:
-            continue
+        news, count = gather_companions(lists, companions, row, pairs.members)
         if used + 2 * news * count > room:
-            return targets[:used], labels[:used], distances[:used], row, compared
-        if row + 1 < last:
-            for slot in range(ids.shape[1]):
-                label = ids[row + 1, slot]
-                if label >= 0:
-                    for column in range(0, width + 63, 64):
-                        prefetch(rows.values, label * width + min(column, width - 1))
-                    prefetch(lists.distances, label * ids.shape[1] + worst)
-        groups = (count + LANES - 1) // LANES
-        for i in range(LANES * groups):
-            squares[i] = rows.squares[members[i]] if form.euclidean else np.int32(0)
-            limits[i] = limit_of(form, lists.distances[members[i], worst])
-        hits = 0
-        pack(rows.values, members, 0, count, right)
-        gather(rows, members, 0, news, form.columns, left, starts)
-        for group in range((news + LANES - 1) // LANES):
-            # From the diagonal on: what lies left of it was compared as another stripe's column.
-            stripe = group * LANES
-            stop, columns = min(news, stripe + LANES), count - stripe
-            multiply(left, width, stripe, stop, starts, right, group, groups, products)
-            compared += (stop - stripe) * columns
-            for i in range(stripe, stop):
-                one = members[i]
-                product = products[i]
-                for start in range((i - stripe) // LANES * LANES, columns, LANES):
-                    mask = either(squares, product, limits, stripe, start, columns, limits[i], -squares[i])
-                    while mask != 0:
-                        column = start + lowest_bit(mask)
-                        mask = without_lowest(mask)
-                        j = stripe + column
-                        if j > i and members[j] != one:
-                            firsts[hits], seconds[hits] = i, j
-                            estimates[hits] = squares[i] + squares[j] - 2 * product[column]
-                            hits += 1
-                            prefetch(ids, one * ids.shape[1])
-                            prefetch(ids, members[j] * ids.shape[1])
-                            prefetch(ids, members[j] * ids.shape[1] + worst)
-        for hit in range(hits):
-            i, j, estimate = firsts[hit], seconds[hit], estimates[hit]
-            one, other = members[i], members[j]
-            for_one = estimate <= limits[i] and not holds(ids, one, other)
-            for_other = estimate <= limits[j] and not holds(ids, other, one)
-            if not (for_one or for_other):
-                continue
-            distance = measure(rows, one, rows, other, estimate, form)
-            if for_one and distance < lists.distances[one, worst]:
-                targets[used], labels[used], distances[used] = one, other, distance
-                used += 1
-            if for_other and distance < lists.distances[other, worst]:
-                targets[used], labels[used], distances[used] = other, one, distance
-                used += 1
-    return targets[:used], labels[:used], distances[:used], last, compared
+            stop = row
+            break
+        if news > 0 and count > 1:
+            near, more = near_pairs(rows, form, lists, news, count, pairs)
+            used = note(rows, form, lists, pairs, near, finds, used)
+            compared += more
+    return Finds(finds.targets[:used], finds.labels[:used], finds.distances[:used]), stop, compared
 
 
 @kernel
-def apply(targets, labels, distances, lists, first, last):
-    """Put the found pairs of targets first .. last into their lists, in the order in which they were found."""
-    for found in range(targets.size):
-        target = targets[found]
+def apply(finds, lists, first, last):
+    """Put the finds of targets first .. last into their lists, in the order in which they were found."""
+    for found in range(finds.targets.size):
+        target = finds.targets[found]
         if first <= target < last:
-            insert(lists, target, labels[found], distances[found], np.uint8(BORN))
+            insert(lists, target, finds.labels[found], finds.distances[found], np.uint8(BORN))

@@ -71,6 +71,8 @@ def kernel(function: Callable[..., Any] | None = None, *, inline: bool = False) 
     def compile_it(body: Callable[..., Any]) -> Callable[..., Any]:
         flags: dict[str, Any] = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
         if inline:
+            # They allocate nothing, so they need not count references to the arrays they are handed: an atomic
+            # operation each time a field of a tuple is named costs more than most of these functions do otherwise.
             return numba.njit(**flags, forceinline=True, _nrt=False)(body)
         # Numba fixes a function's cache directory at decoration: lend it ours, then give back the user's.
         place, before = cache_dir(), config.CACHE_DIR

@@ -180,9 +180,7 @@ def _make_room_lanes(typingctx, distances, ids, states, at, distance, label, sta
         keep, first = (_precede(builder, *entries[:2], *arguments[4:6]) for entries in (here, left))
         for i, kind in enumerate(kinds):
             value = builder.select(keep, here[i], builder.select(first, new[i], left[i]))
-            builder.store(
-                value, place(context, builder, signature.args[i], arguments[i], arguments[3], kind), align=1
-            )
+            builder.store(value, place(context, builder, signature.args[i], arguments[i], arguments[3], kind), align=1)
         return context.get_dummy_value()
 
     return signature, codegen

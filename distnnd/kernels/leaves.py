@@ -13,7 +13,7 @@ import numpy as np
 
 from .codes import EVERYTHING, gather, limit_of
 from .jit import kernel
-from .lanes import LANES, below, count_at_most, keep_lower, lowest_bit, without_lowest
+from .lanes import LANES, below, count_at_most, keep_lower, lowest_bit, prefetch, without_lowest
 from .neighbours import FRESH, holds, room_for_offers, take
 from .products import multiply, pack, room_for
 from .rows import surrogate
@@ -23,6 +23,8 @@ QUERIES = 128
 BASE = 512
 # Candidates that are offered to a list at once.
 HITS = 48
+# So many rows ahead a list is asked for before it is needed.
+AHEAD = 3
 
 
 class Groups(NamedTuple):
@@ -51,13 +53,48 @@ def group_rows(group_of, groups):
     return rows, starts
 
 
+class Tile(NamedTuple):
+    """Room for one tile: codes of queries and base, products of both, and what selection writes down.
+
+    left: int8, flat; starts: int32[QUERIES]; right: int8, packed; products: int32[QUERIES, BASE]; base_rows, names,
+    bias: int32[BASE], rows of the base, what they are called and their squares; minima: int32, a multiple of sixteen;
+    hits: int32[HITS + 16], places of the base that may enter a list.
+    """
+
+    left: np.ndarray
+    starts: np.ndarray
+    right: np.ndarray
+    products: np.ndarray
+    base_rows: np.ndarray
+    names: np.ndarray
+    bias: np.ndarray
+    minima: np.ndarray
+    hits: np.ndarray
+
+
+@kernel
+def room_for_tile(columns, width):
+    """Room for a tile of rows with `columns` codes, whose lists hold `width` entries."""
+    return Tile(
+        np.zeros(QUERIES * columns, np.int8),
+        np.zeros(QUERIES, np.int32),
+        np.empty(BASE * room_for(columns), np.int8),
+        np.empty((QUERIES, BASE), np.int32),
+        np.empty(BASE, np.int32),
+        np.empty(BASE, np.int32),
+        np.zeros(BASE, np.int32),
+        np.empty((width * 3 // 2 + LANES) // LANES * LANES, np.int32),
+        np.empty(HITS + LANES, np.int32),
+    )
+
+
 @kernel(inline=True)
-def first_bound(bias, product, count, wanted, minima):
+def first_bound(tile, query, count, wanted):
     """A score that at least `wanted` of the `count` candidates do not exceed; EVERYTHING where too few are there.
 
     The candidates are dealt into groups of a few; the `wanted` smallest of the groups' minima are as many candidates.
-    minima: int32[groups], scratch; a multiple of sixteen.
     """
+    minima, product = tile.minima, tile.products[query]
     groups = minima.size
     if groups < wanted or count < 2 * groups:
         return np.int32(EVERYTHING)
@@ -65,7 +102,7 @@ def first_bound(bias, product, count, wanted, minima):
     whole = count - count % groups
     for start in range(0, whole, groups):
         for group in range(0, groups, LANES):
-            keep_lower(bias, product, start + group, minima, group)
+            keep_lower(tile.bias, product, start + group, minima, group)
     best = np.int32(EVERYTHING)
     for i in range(groups):
         upto = 0
@@ -85,45 +122,82 @@ def measure(rows, i, others, j, estimate, form):
 
 
 @kernel(inline=True)
-def select(rows, row, others, base_rows, labels, bias, product, count, form, lists, itself, minima, hits, offers):
-    """Offer list `row` every label that may beat the list's worst; sixteen candidates a test.
+def limit_now(tile, query, count, own, form, lists, row):
+    """The largest estimate that may still enter list `row`; own: the row's square.
 
-    base_rows[j], labels[j]: row of candidate j and its name; bias, product: int32, what scores are made of; itself:
-    skip the row's own label. minima: scratch of first_bound, which spares a list that knows nothing yet most of its
-    insertions.
+    A bound spares a list that knows nothing yet most of its insertions.
     """
     last = lists.ids.shape[1] - 1
+    if lists.distances[row, last] < np.inf:
+        return limit_of(form, lists.distances[row, last])
+    # One more than the list holds: the row itself may be among the candidates.
+    bound = first_bound(tile, query, count, last + 2)
+    if bound == EVERYTHING:
+        return np.int32(EVERYTHING)
+    # An estimate may be off, and so may the one that it is compared with.
+    return limit_of(form, form.unit * np.float32(limit_of(form, form.unit * np.float32(own + bound))))
+
+
+@kernel(inline=True)
+def offer_hits(rows, row, others, tile, query, own, form, lists, itself, offers, taken):
+    """Offer list `row` the first `taken` hits that it does not hold yet."""
+    last = lists.ids.shape[1] - 1
+    used = 0
+    for i in range(taken):
+        at = tile.hits[i]
+        label = tile.names[at]
+        if (itself and label == row) or holds(lists.ids, row, label):
+            continue
+        estimate = own + tile.bias[at] - 2 * tile.products[query, at]
+        distance = measure(rows, row, others, tile.base_rows[at], estimate, form)
+        if distance <= lists.distances[row, last]:
+            offers.distances[used] = distance
+            offers.ids[used] = label
+            used += 1
+    if used > 0:
+        take(lists, row, offers, used, np.uint8(FRESH))
+
+
+@kernel(inline=True)
+def select(rows, row, others, tile, query, count, form, lists, itself, offers):
+    """Offer list `row` each of the first `count` rows of the base that may beat its worst; sixteen a test."""
+    last = lists.ids.shape[1] - 1
     own = rows.squares[row] if form.euclidean else np.int32(0)
-    limit = limit_of(form, lists.distances[row, last])
-    if lists.distances[row, last] == np.inf:
-        # One more than the list holds: the row itself may be among the candidates. The limit is that of an estimate,
-        # which may be off, for the surrogate of another estimate, which may be off too.
-        bound = first_bound(bias, product, count, last + 2, minima)
-        if bound < EVERYTHING:
-            limit = limit_of(form, form.unit * np.float32(limit_of(form, form.unit * np.float32(own + bound))))
+    limit = limit_now(tile, query, count, own, form, lists, row)
+    product = tile.products[query]
     taken = 0
     for start in range(0, count, LANES):
-        mask = below(bias, product, start, count, limit - own)
+        mask = below(tile.bias, product, start, count, limit - own)
         while mask != 0:
-            hits[taken] = start + lowest_bit(mask)
+            tile.hits[taken] = start + lowest_bit(mask)
             mask = without_lowest(mask)
             taken += 1
         if taken > HITS or start + LANES >= count:
-            used = 0
-            for i in range(taken):
-                at = hits[i]
-                label = labels[at]
-                if (itself and label == row) or holds(lists.ids, row, label):
-                    continue
-                distance = measure(rows, row, others, base_rows[at], own + bias[at] - 2 * product[at], form)
-                if distance <= lists.distances[row, last]:
-                    offers.distances[used] = distance
-                    offers.ids[used] = label
-                    used += 1
-            if used > 0:
-                take(lists, row, offers, used, np.uint8(FRESH))
-                limit = min(limit, limit_of(form, lists.distances[row, last]))
+            offer_hits(rows, row, others, tile, query, own, form, lists, itself, offers, taken)
+            limit = min(limit, limit_of(form, lists.distances[row, last]))
             taken = 0
+
+
+@kernel(inline=True)
+def lay_out(others, base, labels, first, last, form, tile):
+    """Put the base's entries first .. last into the tile, the last one again up to a multiple of sixteen."""
+    count = last - first
+    for j in range((count + LANES - 1) // LANES * LANES):
+        at = min(first + j, last - 1)
+        tile.base_rows[j] = base.rows[at]
+        tile.names[j] = labels[at]
+        tile.bias[j] = others.squares[base.rows[at]] if form.euclidean else np.int32(0)
+    pack(others.values, tile.base_rows, 0, count, tile.right)
+
+
+@kernel(inline=True)
+def ask_for(lists, row):
+    """Ask for list `row` before it is needed."""
+    width = lists.ids.shape[1]
+    for end in (row * width, row * width + width - 1):
+        prefetch(lists.distances, end)
+        prefetch(lists.ids, end)
+    prefetch(lists.state, row * width)
 
 
 @kernel
@@ -131,18 +205,11 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
     """Compare the rows of each group with the group's base and keep the nearest; returns the pairs compared.
 
     rows: Rows; queries: Groups over them; others: Rows of the base; base: Groups over those; labels: int32, the name of
-    each entry of base.rows; lists: of the rows of `rows`; itself: labels are rows of `rows` and a row is no neighbour of
-    itself; first, last: range of groups.
+    each entry of base.rows; lists: of the rows of `rows`; itself: labels are rows of `rows` and a row is no neighbour
+    of itself; first, last: range of groups.
     """
     width = rows.values.shape[1]
-    left = np.zeros(QUERIES * width, np.int8)
-    starts = np.zeros(QUERIES, np.int32)
-    right = np.empty(BASE * room_for(width), np.int8)
-    products = np.empty((QUERIES, BASE), np.int32)
-    bias = np.zeros(BASE, np.int32)
-    base_rows = np.empty(BASE, np.int32)
-    minima = np.empty((lists.ids.shape[1] * 3 // 2 + 16) // 16 * 16, np.int32)
-    hits = np.empty(HITS + LANES, np.int32)
+    tile = room_for_tile(width, lists.ids.shape[1])
     offers = room_for_offers(lists.ids.shape[1], HITS + LANES)
     compared = 0
     for group in range(first, last):
@@ -152,17 +219,14 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
             continue
         for b in range(base_first, base_last, BASE):
             count = min(base_last - b, BASE)
+            lay_out(others, base, labels, b, b + count, form, tile)
             groups = (count + LANES - 1) // LANES
-            for j in range(LANES * groups):
-                base_rows[j] = base.rows[min(b + j, base_last - 1)]
-                bias[j] = others.squares[base_rows[j]] if form.euclidean else np.int32(0)
-            pack(others.values, base_rows, 0, count, right)
             for q in range(query_first, query_last, QUERIES):
                 q_count = min(query_last - q, QUERIES)
-                gather(rows, queries.rows, q, q_count, form.columns, left, starts)
-                multiply(left, width, 0, q_count, starts, right, 0, groups, products)
+                gather(rows, queries.rows, q, q_count, form.columns, tile.left, tile.starts)
+                multiply(tile.left, width, 0, q_count, tile.starts, tile.right, 0, groups, tile.products)
                 compared += q_count * count
                 for i in range(q_count):
-                    row, mine = queries.rows[q + i], labels[b : b + count]
-                    select(rows, row, others, base_rows, mine, bias, products[i], count, form, lists, itself, minima, hits, offers)
+                    ask_for(lists, queries.rows[q + min(i + AHEAD, q_count - 1)])
+                    select(rows, queries.rows[q + i], others, tile, i, count, form, lists, itself, offers)
     return compared

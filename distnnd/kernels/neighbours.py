@@ -53,7 +53,6 @@ def before(lists, row, slot, distance, label):
 @kernel(inline=True)
 def insert(lists, row, label, distance, state):
     """Put (distance, label) into list `row` unless it is there or the list is full of nearer ones; True if it did."""
-    # Fields are named each time: taking the tuple apart would count references, which costs more than all else here.
     width = lists.ids.shape[1]
     if not distance <= lists.distances[row, width - 1] or before(lists, row, width - 1, distance, label):
         return False

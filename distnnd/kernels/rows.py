@@ -10,7 +10,6 @@ from ..values.memory import strip_rows
 from ..values.metric import Metric
 from .jit import kernel
 
-
 # Codes are multiplied four columns at a time; rows of narrow numbers, which are their own codes, are as wide.
 WORD = 4
 # Wider rows of narrow numbers are compared as floats: their squares would leave 32 bits.

@@ -14,7 +14,7 @@ from ..values.memory import draw_bytes
 from ..values.partitioning import pivot_count
 from ..values.plan import Job, Stage, Task
 from .measured import measured
-from .points import read_chosen, width_of
+from .points import read_chosen
 
 DRAW = 3
 

@@ -24,7 +24,7 @@ from ..values.memory import (
     local_row,
     strip_rows,
 )
-from ..values.partitioning import Unit, candidate_cap, companion_cap
+from ..values.partitioning import LEAF_FANOUT, Unit, companion_cap
 from ..values.plan import Job, Stage, Task
 from .measured import measured, side_by_side
 from .points import assemble, read_prepared
@@ -35,12 +35,12 @@ LOCAL = 4
 PASSES = 12
 # Ranges of work per thread: enough that an uneven one does not hold up the rest.
 PARTS = 4
-LEAF = 200
-FANOUT = 2
+LEAF = 400
 PIVOTS = 64
-# Estimates are trusted where the far end of a typical list is so many units of them away: there one standard deviation
-# of their error is two per cent.
+# Estimates are trusted where the k-th neighbours of all but a few probe rows are so many units of them away: there one
+# standard deviation of their error is two per cent.
 FINE = 1600
+BLURRED = 0.02
 
 
 class Partition(NamedTuple):
@@ -63,8 +63,8 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     """
     rows = max((unit.size for unit in units), default=job.layout.n)
     item = item_bytes(job.layout.dtype)
-    fixed = local_fixed(job.layout.d, item, width, candidate_cap(width), job.threads)
-    projected = fixed + rows * local_row(job.spec.kind, job.layout.dtype, job.layout.d, width, FANOUT)
+    row = local_row(job.spec.kind, job.layout.dtype, job.layout.d, width, LEAF_FANOUT, companion_cap(width))
+    projected = local_fixed(job.layout.d, item, width, job.threads) + rows * row
     slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
     lengths = {"before": before, "width": width}
     tasks = [Task("local", number, i, lengths | {"slices": part}) for i, part in enumerate(slices)]
@@ -137,13 +137,7 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         coder = coder_of(points, job.spec.kind)
         rows = encode(points, coder)
         looking, standing = grow(work, rows, coder, partition.roles, present)
-        # Rows in no leaf come last, so that of two copies of a row the one that is in leaves stays the first.
-        order = np.argsort(standing.slots[:, 0].astype(np.uint32), kind="stable").astype(np.int64)
-        blocks = [points, rows.squares[:, None], rows.starts[:, None], partition.known, partition.distances, standing.slots]
-        blocks += [] if coder.exact else [rows.values]
-        blocks += [] if looking is standing else [looking.slots]
-        for block in blocks:
-            merge.permute(block, order)
+        order = into_leaf_order(partition, rows, looking, standing)
         partition.rows[:] = partition.rows[order]
         present = present[order]
         lists = incoming(
@@ -153,16 +147,27 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
             FRESH if task.arguments["slices"] else OLD,
         )
         form = form_of(job.spec.kind, rows, coder)
+        if fine_enough(job, coder, form):
+            form = trusted(form)
         compared = compare_leaves(work, rows, form, looking, standing, lists)
         ranges = trees.even_ranges(np.ones(m), work.parts)
         each(lambda a, b: merge.fill(points, form, lists, present, seed, a, b), ranges)
         counters = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
         if not job.layout.exact:
-            if fine_enough(coder, form, lists):
-                form = trusted(form)
             counters |= descend(work, rows, form, lists, Known.of(job, task, order))
         each(lambda a, b: finish_lists(points, points, form, lists, a, b), ranges)
     return lists, order, counters
+
+
+def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, standing: trees.Leaves) -> np.ndarray:
+    """Put all that belongs to the rows, their ids apart, into the order of their nearest leaves, in place; that order."""
+    # Rows in no leaf come last, so that of two copies of a row the one that is in leaves stays the first.
+    order = np.argsort(standing.slots[:, 0].astype(np.uint32), kind="stable").astype(np.int64)
+    blocks = [*rows, partition.known, partition.distances, standing.slots, looking.slots]
+    # Rows may be their own codes, and look where they stand.
+    for block in {id(block): block for block in blocks}.values():
+        merge.permute(block.reshape(len(order), -1), order)
+    return order
 
 
 class Work(NamedTuple):
@@ -179,7 +184,7 @@ def grow(
 ) -> tuple[trees.Leaves, trees.Leaves]:
     """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same."""
     leaf = max(LEAF, 8 * work.job.spec.n_neighbors)
-    shape = trees.Shape(leaf, 2 * leaf, PIVOTS, FANOUT)
+    shape = trees.Shape(leaf, 2 * leaf, PIVOTS, LEAF_FANOUT)
     if work.job.layout.exact:
         leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)
         return leaves, leaves
@@ -221,13 +226,14 @@ def compare_leaves(
     return compared
 
 
-def fine_enough(coder: Coder, form: Form, lists: Lists) -> bool:
-    """Whether codes tell neighbours apart so well that NN-descent may go by estimates alone."""
-    if coder.cuts:
+def fine_enough(job: Job, coder: Coder, form: Form) -> bool:
+    """Whether codes tell neighbours apart so well that lists may keep estimates until the partition is done.
+
+    The probe rows know how far away a k-th neighbour is; a few of them may lie in clusters that codes blur.
+    """
+    if coder.cuts or not form.euclidean or job.layout.exact:
         return False
-    worst = lists.distances[:, -1]
-    worst = worst[np.isfinite(worst)]
-    return worst.size > 0 and form.euclidean and float(np.median(worst)) >= FINE * float(form.unit)
+    return float(np.quantile(probes_between(job, 0, job.layout.n)[1], BLURRED)) >= FINE * float(form.unit)
 
 
 class Known(NamedTuple):
@@ -273,9 +279,7 @@ def descend(work: Work, rows: Rows, form: Form, lists: Lists, known: Known) -> d
     return {"passes": passes, "descended": compared}
 
 
-def descend_once(
-    work: Work, rows: Rows, form: Form, lists: Lists, companions: descent.Companions, seed: int
-) -> int:
+def descend_once(work: Work, rows: Rows, form: Form, lists: Lists, companions: descent.Companions, seed: int) -> int:
     """One pass: draw companions, compare them, put what was found into the lists."""
     m = len(lists.ids)
     # Drawing reads all lists once for each range: one range a thread.
@@ -307,10 +311,10 @@ def compare_companions(
 
         found = work.each(run, todo)
         # A range whose finds filled the room stops early and goes on once they are in the lists.
-        todo = [(stop, b) for (_, b), (*_, stop, _) in zip(todo, found, strict=True) if stop < b]
+        todo = [(stop, b) for (_, b), (_, stop, _) in zip(todo, found, strict=True) if stop < b]
         compared += sum(part[-1] for part in found)
-        targets, labels, distances = (np.concatenate([part[i] for part in found]) for i in range(3))
-        work.each(lambda a, b, t=targets, n=labels, d=distances: descent.apply(t, n, d, lists, a, b), targets_of)
+        finds = descent.Finds(*(np.concatenate(parts) for parts in zip(*(part[0] for part in found), strict=True)))
+        work.each(lambda a, b, finds=finds: descent.apply(finds, lists, a, b), targets_of)
     return compared
 
 

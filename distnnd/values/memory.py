@@ -9,9 +9,11 @@ from __future__ import annotations
 from .metric import Metric
 from .plan import Layout
 
-# One numba product tile with its rows, per thread, and what the interpreter and Zarr allocate beside the arrays.
+# One tile of products with the codes of its rows, packed to whole vectors, per thread, and what the interpreter and
+# Zarr allocate beside the arrays.
 TILE_ROWS = 640
 TILE = 512 * 1024
+COLUMNS = 64
 SLACK = 24 * 2**20
 # NN-descent compares the companions of this many rows, in ranges of so many, and writes down at most so many finds per
 # row, before it puts them into the lists.
@@ -33,7 +35,7 @@ def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
 def coded_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one prepared row with its codes; narrow integers are their own codes."""
     prepared = prepared_bytes(metric, dtype, d)
-    return prepared + 4 + (0 if prepared == d + 3 else d + 4)
+    return prepared + 8 + (0 if prepared == d + 3 else d + 4)
 
 
 def item_bytes(dtype: str) -> int:
@@ -41,30 +43,30 @@ def item_bytes(dtype: str) -> int:
     return {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}[dtype]
 
 
-def drawn_at_once(rows: int) -> int:
-    """Rows of a partition whose companions are drawn together: each such block reads the lists of all rows once."""
-    return max(DESCENT_ROWS, -(-rows // 8))
+def tile_bytes(d: int) -> int:
+    """A tile of products, with the codes of its rows packed to whole vectors."""
+    return TILE + TILE_ROWS * (d + COLUMNS)
 
 
-def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int) -> int:
-    """Bytes per row of a partition in the local stage; drawn companions take an eighth of theirs (drawn_at_once).
+def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int, companions: int) -> int:
+    """Bytes per row of a partition in the local stage.
 
-    The prepared row; its list (9 a place) and the int64 ids it came with (8); slots, gaps and groups of the tree with
-    the next level's; row ids, their table, the order. Rows are put into leaf order in place.
+    The prepared row with its codes; its list (9 a place) and the int64 ids it came with (8); slots, gaps and groups of
+    the tree with the next level's; drawn companions of both kinds; row ids, their table, the order. Rows are put into
+    leaf order in place.
     """
-    return coded_bytes(metric, dtype, d) + 19 * width + 32 * fanout + 64
+    return coded_bytes(metric, dtype, d) + 19 * width + 32 * fanout + 8 * companions + 72
 
 
-def local_fixed(d: int, item: int, width: int, candidates: int, threads: int) -> int:
+def local_fixed(d: int, item: int, width: int, threads: int) -> int:
     """Bytes of the local stage that do not grow with its rows.
 
-    Tiles of each thread, companions and finds of NN-descent, and one strip of mail or of lists as read or written.
+    Tiles of each thread, finds of NN-descent, and one strip of mail or of lists as read or written.
     """
-    tiles = threads * (TILE + 4 * TILE_ROWS * (d + 1))
-    drawn = DESCENT_ROWS * (8 * candidates + 8)
+    tiles = threads * tile_bytes(d)
     finds = 2 * 12 * DESCENT_ROWS * DESCENT_FINDS
     strip = strip_rows(d) * (3 * (d * item + 20 * width) + 20 * d)
-    return SLACK + tiles + drawn + finds + strip
+    return SLACK + tiles + finds + strip
 
 
 def strip_rows(d: int) -> int:
@@ -93,9 +95,10 @@ def collect_bytes(layout: Layout) -> int:
 def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
     """A block as prepared, strip by strip, the probe rows and their lists, one tile."""
     prepared = prepared_bytes(metric, layout.dtype, layout.d)
-    probes = layout.probes * (3 * prepared + 40 * width)
+    probes = layout.probes * (4 * prepared + 40 * width)
     strip = strip_bytes(layout)
-    return SLACK + layout.block_rows * (prepared + 4) + probes + strip + TILE + 4 * TILE_ROWS * (layout.d + 1)
+    coded = coded_bytes(metric, layout.dtype, layout.d)
+    return SLACK + layout.block_rows * (coded + 4) + probes + strip + tile_bytes(layout.d)
 
 
 def route_row(dtype: str, d: int, width: int, copies: int) -> int:
@@ -112,18 +115,19 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
         SLACK
         + layout.block_rows * route_row(layout.dtype, layout.d, width, layout.copies)
         + strip_bytes(layout)
-        + pivots * 2 * prepared_bytes(metric, layout.dtype, layout.d)
+        + pivots * 2 * coded_bytes(metric, layout.dtype, layout.d)
+        + strip_rows(layout.d) * coded_bytes(metric, layout.dtype, layout.d)
         + 3 * (WRITTEN_AT_ONCE + strip_rows(layout.d) * record)
         + nearest
-        + TILE
-        + 4 * TILE_ROWS * (layout.d + 1)
+        + tile_bytes(layout.d)
     )
 
 
 def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
     """The sample as read and prepared, the pivots, and the sample's places among them."""
-    row = 2 * layout.d * item_bytes(layout.dtype) + prepared_bytes(metric, layout.dtype, layout.d) + 64
-    return SLACK + layout.sample * row + pivots * (2 * prepared_bytes(metric, layout.dtype, layout.d) + 64)
+    coded = coded_bytes(metric, layout.dtype, layout.d)
+    row = 2 * layout.d * item_bytes(layout.dtype) + coded + 64
+    return SLACK + layout.sample * row + pivots * (2 * coded + 64)
 
 
 def merge_row(width: int) -> int:

@@ -20,6 +20,8 @@ RESERVED = 300 * 2**20
 USABLE = 0.7
 FANOUT = 2
 PIVOTS_PER_PARTITION = 16
+# Leaves of a partition that a row stands in.
+LEAF_FANOUT = 4
 SAMPLES_PER_PIVOT = 24
 # Partitions are drawn from a sample: aim below the cap, so that few exceed it and must be split.
 AIM = 0.7
@@ -51,11 +53,6 @@ def next_width(width: int, k: int, n: int, partitions: int, shortfall: float) ->
     """
     step = 2.25 if shortfall > 2.5 else 1.5 if shortfall > 1.3 else 1.2
     return min(int(width * step), max(widest(k, n, partitions), width))
-
-
-def candidate_cap(width: int) -> int:
-    """Companions that NN-descent draws of each kind for lists of `width`."""
-    return min(max(width, 16), 60)
 
 
 def companion_cap(width: int) -> int:
@@ -94,8 +91,8 @@ class _Planner:
         """Bytes per row, and bytes besides, of a local task."""
         width = widest(self.spec.n_neighbors, self.n, partitions)
         threads = self.threads if partitions == 1 else 1
-        fixed = memory.local_fixed(self.d, self.item, width, candidate_cap(width), threads)
-        return memory.local_row(self.spec.kind, self.dtype, self.d, width, 3), fixed
+        row = memory.local_row(self.spec.kind, self.dtype, self.d, width, LEAF_FANOUT, companion_cap(width))
+        return row, memory.local_fixed(self.d, self.item, width, threads)
 
     def whole(self) -> Layout | None:
         """Everything in one task, if it fits."""
