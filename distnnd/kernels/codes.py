@@ -105,31 +105,31 @@ def add_up(values, squares, starts):
         squares[row], starts[row] = square, np.int32(-OFFSET * total)
 
 
-def form_of(metric: Metric, rows: Rows, coder: Coder) -> Form:
+def form_of(metric: Metric, rows: Rows, coder: Coder, strict: bool = False) -> Form:
     """How rows of this coder are compared for their surrogates; the last column of inner_product only serves routing.
 
-    The error of a rounded coordinate has variance step^2 / 12, of two of them step^2 / 6, and a distance changes by its
-    share along the distance; near nothing it is bounded by the rounding of all coordinates.
+    A coordinate is rounded by at most step / 2, with variance step^2 / 12: a distance between codes is off by at most
+    step * sqrt(width), and mostly by a few times step / sqrt(6). strict: allow for the most, so that nothing is missed.
     """
     width = rows.points.shape[1]
+    off = width**0.5 if strict else DEVIATIONS / 6**0.5
     if metric.euclidean:
-        spread, spare = 2 * DEVIATIONS / 6**0.5, float(width)
-        form = Form(True, width, np.float32(coder.step**2), np.float32(spread), np.float32(spare), False)
+        unit, spread, spare = coder.step**2, 2 * off, width
+        form = Form(True, width, np.float32(unit), np.float32(spread), np.float32(spare), False, coder.cuts)
         return trusted(form) if coder.exact else form
-    longest = float(rows.squares.max(initial=1))
-    spare = 2 * (DEVIATIONS * (longest / 6) ** 0.5 + width / 4)
-    return Form(False, width - 1, np.float32(coder.step**2 / 2), np.float32(0), np.float32(spare), False)
+    unit, spare = coder.step**2 / 2, 2 * (off * float(rows.squares.max(initial=1)) ** 0.5 + width / 4)
+    return Form(False, width - 1, np.float32(unit), np.float32(0), np.float32(spare), False, coder.cuts)
 
 
 def routing_form(rows: Rows, coder: Coder) -> Form:
     """How rows look for their pivots: by estimates, euclidean over all columns."""
-    width = rows.points.shape[1]
-    return Form(True, width, np.float32(coder.step**2), np.float32(0), np.float32(0), True)
+    width, none = rows.points.shape[1], np.float32(0)
+    return Form(True, width, np.float32(coder.step**2), none, none, True, False)
 
 
 def trusted(form: Form) -> Form:
     """The same form where estimates are good enough to be kept."""
-    return form._replace(spread=np.float32(0), spare=np.float32(0), trusted=True)
+    return form._replace(spread=np.float32(0), spare=np.float32(0), trusted=True, cut=False)
 
 
 @kernel(inline=True)

@@ -130,6 +130,9 @@ def limit_now(tile, query, count, own, form, lists, row):
     last = lists.ids.shape[1] - 1
     if lists.distances[row, last] < np.inf:
         return limit_of(form, lists.distances[row, last])
+    if form.cut:
+        # Estimates that are too low are no bound for what is near.
+        return np.int32(EVERYTHING)
     # One more than the list holds: the row itself may be among the candidates.
     bound = first_bound(tile, query, count, last + 2)
     if bound == EVERYTHING:

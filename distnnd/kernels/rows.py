@@ -21,7 +21,7 @@ class Form(NamedTuple):
 
     euclidean: the surrogate is the squared euclidean distance, else the negated inner product; columns: how many
     leading columns of a prepared row take part; unit: the surrogate that an estimate of one stands for. An estimate may
-    be off by spread * sqrt(estimate) + spare; trusted: it is kept as it is.
+    be off by spread * sqrt(estimate) + spare, and far too low where codes are `cut` off; trusted: it is kept as it is.
     """
 
     euclidean: bool
@@ -30,12 +30,13 @@ class Form(NamedTuple):
     spread: np.float32
     spare: np.float32
     trusted: bool
+    cut: bool
 
 
 def plain_form(metric: Metric, width: int) -> Form:
     """The form of rows without codes, of which only the canonical surrogate is asked."""
     one, none = np.float32(1), np.float32(0)
-    return Form(metric.euclidean, width - (not metric.euclidean), one, none, none, False)
+    return Form(metric.euclidean, width - (not metric.euclidean), one, none, none, False, False)
 
 
 def stays_narrow(metric: Metric, dtype: np.dtype | str, d: int) -> bool:

@@ -146,7 +146,7 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
             min(task.arguments["width"], job.layout.n - 1),
             FRESH if task.arguments["slices"] else OLD,
         )
-        form = form_of(job.spec.kind, rows, coder)
+        form = form_of(job.spec.kind, rows, coder, strict=job.layout.exact)
         if fine_enough(job, coder, form):
             form = trusted(form)
         compared = compare_leaves(work, rows, form, looking, standing, lists)
@@ -160,7 +160,7 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
 
 
 def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, standing: trees.Leaves) -> np.ndarray:
-    """Put all that belongs to the rows, their ids apart, into the order of their nearest leaves, in place; that order."""
+    """Put all that belongs to the rows but their ids into the order of their nearest leaves, in place; that order."""
     # Rows in no leaf come last, so that of two copies of a row the one that is in leaves stays the first.
     order = np.argsort(standing.slots[:, 0].astype(np.uint32), kind="stable").astype(np.int64)
     blocks = [*rows, partition.known, partition.distances, standing.slots, looking.slots]

@@ -55,7 +55,7 @@ def nearest_in_block(probes: np.ndarray, block: np.ndarray, metric: Metric, k: i
     """
     coder = coder_of(block, metric)
     rows = encode(block, coder)
-    form = form_of(metric, rows, coder)
+    form = form_of(metric, rows, coder, strict=True)
     lists = empty(len(probes), min(k + SPARE + 1, len(block)))
     one, other = np.arange(len(probes), dtype=np.int32), np.arange(len(block), dtype=np.int32)
     queries, base = Groups(one, np.array([0, len(probes)])), Groups(other, np.array([0, len(block)]))
