@@ -28,13 +28,51 @@ def mix(seed: int, label: int) -> int:
 # --- lanes ----------------------------------------------------------------------------------------
 
 
-def below(bias: Array, product: Array, start: int, count: int, bound: float) -> int:
-    """Bit l is set where bias[start + l] - product[start + l] < bound; only lanes before `count`, at most sixteen."""
+def below(bias: Array, products: Array, start: int, count: int, bound: int) -> int:
+    """Bit l is set where bias[start + l] - 2 products[start + l] <= bound; lanes before `count`, at most sixteen."""
     mask = 0
     for lane in range(min(16, count - start)):
-        if np.float32(bias[start + lane]) - np.float32(product[start + lane]) < np.float32(bound):
+        if int(bias[start + lane]) - 2 * int(products[start + lane]) <= int(bound):
             mask |= 1 << lane
     return mask
+
+
+def either(
+    bias: Array, products: Array, limits: Array, first: int, start: int, count: int, limit: int, bound: int
+) -> int:
+    """Bit l is set where candidate first + start + l is within the larger of two limits: its own and `limit`."""
+    mask = 0
+    for lane in range(min(16, count - start)):
+        at = first + start + lane
+        score = int(bias[at]) - 2 * int(products[start + lane]) - max(int(limits[at]), int(limit))
+        mask |= (score <= int(bound)) << lane
+    return mask
+
+
+def lower(bias: Array, products: Array, start: int, minima: Array, at: int) -> list[int]:
+    """The minima after sixteen of them, from `at` on, met the scores from `start` on."""
+    out = minima.tolist()
+    for lane in range(16):
+        out[at + lane] = min(out[at + lane], int(bias[start + lane]) - 2 * int(products[start + lane]))
+    return out
+
+
+def count_at_most(numbers: Array, start: int, bound: int) -> int:
+    """How many of the sixteen numbers from `start` on are at most `bound`."""
+    return sum(number <= bound for number in numbers.tolist()[start : start + 16])
+
+
+def count_before(distances: Array, ids: Array, start: int, distance: float, label: int) -> int:
+    """How many of the sixteen entries from flat index `start` on come before (distance, label)."""
+    here = slice(start, start + 16)
+    entries = zip(distances.ravel()[here].tolist(), ids.ravel()[here].tolist(), strict=True)
+    return sum(entry < (float(distance), int(label)) for entry in entries)
+
+
+def with_room(entries: list[tuple], at: int, newcomer: tuple) -> list[tuple]:
+    """Sorted entries after the newcomer got its place among the sixteen from `at` on, the last of which may go."""
+    window = sorted([*entries[at - 1 : at + 16], newcomer])
+    return [*entries[:at], *window[1:17], *entries[at + 16 :]]
 
 
 # --- neighbours -----------------------------------------------------------------------------------
@@ -53,6 +91,11 @@ def entries(ids: Array, distances: Array, row: int) -> list[tuple[float, int]]:
     return [
         (float(distance), int(label)) for distance, label in zip(distances[row], ids[row], strict=True) if label != -1
     ]
+
+
+def taken(held: list[tuple], offers: list[tuple], k: int) -> list[tuple]:
+    """The k first of a list and of what it is offered, both (distance, id, state)."""
+    return sorted([*held, *offers])[:k]
 
 
 # --- rows and metrics -----------------------------------------------------------------------------
@@ -94,6 +137,33 @@ def distances(name: str, points: Array, others: Array) -> Array:
     return out
 
 
+# --- products and codes ---------------------------------------------------------------------------
+
+
+def packed(values: Array, rows: Array) -> list[int]:
+    """Bytes of packed rows: sixteen side by side, four columns of each; 128 too high; zeros up to 64 columns."""
+    width = values.shape[1]
+    out = []
+    for group in range(0, len(rows), 16):
+        for word in range(0, -(-width // 64) * 64, 4):
+            for row in rows[group : group + 16]:
+                out += [(int(values[row, column]) if column < width else 0) + 128 for column in range(word, word + 4)]
+    return out
+
+
+def whole_products(values: Array, others: Array) -> Array:
+    """Inner products of all pairs of rows of whole numbers: int64[m, p]."""
+    return values.astype(np.int64) @ others.astype(np.int64).T
+
+
+def estimates(values: Array, others: Array, euclidean: bool, columns: int) -> Array:
+    """What codes say of all pairs, in units of a form, from gaps rather than from squares: int64[m, p]."""
+    one, other = values[:, :columns].astype(np.int64), others[:, :columns].astype(np.int64)
+    if not euclidean:
+        return -2 * (one @ other.T)
+    return np.array([((row - other) ** 2).sum(axis=1) for row in one], np.int64).reshape(len(one), len(other))
+
+
 # --- leaves ---------------------------------------------------------------------------------------
 
 
@@ -119,6 +189,27 @@ def allowed_by_join(shape: tuple[int, int], queries: list[list[int]], base: list
     return allowed
 
 
+def nearest_allowed(gaps: Array, allowed: Array, k: int) -> list[list[tuple[float, int]]]:
+    """For each row the k smallest (gap, column) among the allowed columns, ascending."""
+    lists = []
+    for row in range(len(gaps)):
+        columns = np.flatnonzero(allowed[row])
+        columns = columns[np.argsort(gaps[row, columns], kind="stable")][:k]
+        lists.append([(float(gaps[row, column]), int(column)) for column in columns])
+    return lists
+
+
+def first_bound(scores: list[int], groups: int, wanted: int) -> float:
+    """The smallest number that the least scores of `wanted` groups do not exceed; inf where too few scores are there.
+
+    Scores are dealt to the groups in turn, as far as all groups get as many.
+    """
+    if groups < wanted or len(scores) < 2 * groups:
+        return np.inf
+    whole = len(scores) // groups * groups
+    return sorted(min(scores[group:whole:groups]) for group in range(groups))[wanted - 1]
+
+
 # --- trees ----------------------------------------------------------------------------------------
 
 
@@ -136,18 +227,19 @@ class Level(NamedTuple):
 
 
 def descend(
-    points: Array, roles: Sequence[tuple[bool, int, Array]], fanout: int, levels: Iterable[Level]
+    values: Array, roles: Sequence[tuple[bool, int, Array]], fanout: int, levels: Iterable[Level]
 ) -> list[list[list[int]]]:
     """The leaves of each row for each role, nearest first, in a tree whose pivots are known.
 
-    roles: (euclidean, leading columns that count, present rows). Children are numbered in order of nodes and pivots.
+    values: codes of the rows, by which they are routed; roles: (euclidean, leading columns that count, present rows).
+    Children are numbered in order of nodes and pivots.
     """
     stand = [[[(0.0, 0)] if there else [] for there in present] for _, _, present in roles]
     for level in levels:
         first_child = np.concatenate([[0], np.cumsum(level.children)])
         first_pivot = np.concatenate([[0], np.cumsum(level.carved)])
         for role, ((euclidean, columns, _), places) in enumerate(zip(roles, stand, strict=True)):
-            gaps = surrogates(points[:, :columns], points[level.pivots, :columns], euclidean)
+            gaps = surrogates(values[:, :columns], values[level.pivots, :columns], euclidean)
             for row, nodes in enumerate(places):
                 found = []
                 for gap, node in nodes:
@@ -163,26 +255,33 @@ def descend(
 # --- descent --------------------------------------------------------------------------------------
 
 
-def companions(ids: Array, state: Array, states: Sequence[int]) -> list[set[int]]:
-    """For each row the neighbours in one of the states, and the rows that hold it in one of the states."""
+def holders(ids: Array, state: Array, states: Sequence[int]) -> list[set[int]]:
+    """For each row those that hold it by an entry in one of the states, unless it holds them."""
     around: list[set[int]] = [set() for _ in range(len(ids))]
     for row in range(len(ids)):
         for label, what in zip(ids[row].tolist(), state[row].tolist(), strict=True):
-            if label >= 0 and what in states:
-                around[row].add(label)
+            if label >= 0 and what in states and row not in ids[label]:
                 around[label].add(row)
     return around
 
 
+def companions(ids: Array, state: Array, states: Sequence[int], drawn: list[list[int]]) -> list[list[int]]:
+    """For each row its entries in one of the states whose rows are at hand, then the rows that were drawn for it."""
+    around = []
+    for row, others in enumerate(drawn):
+        entries_of_one = zip(ids[row].tolist(), state[row].tolist(), strict=True)
+        around.append([label for label, what in entries_of_one if label >= 0 and what in states] + others)
+    return around
+
+
 def local_join(
-    points: Array, fresh: list[list[int]], old: list[list[int]], euclidean: bool, ids: Array, distances: Array
+    gaps: Array, fresh: list[list[int]], old: list[list[int]], ids: Array, distances: Array
 ) -> tuple[list[tuple[int, int, float]], range]:
     """All (target, label, distance) where label would enter the list of target, and how many products that may take.
 
     Each fresh companion of a row meets all later fresh ones and all old ones; lists stay as they are.
     """
     found, least, most = [], 0, 0
-    gaps = surrogates(points, points, euclidean)
     for news, olds in zip(fresh, old, strict=True):
         if len(news) + len(olds) >= 2:
             least += len(news) * (len(news) - 1) // 2 + len(news) * len(olds)
@@ -244,15 +343,21 @@ def assert_ordered(ids: Array, distances: Array) -> None:
         assert np.isinf(distances[row, len(held) :]).all(), f"row {row} has a distance without an id"
 
 
-def assert_nearest(ids: Array, distances: Array, gaps: Array, allowed: Array, tolerance: float) -> None:
-    """Each list holds the nearest of the allowed columns of `gaps`, whichever of those that tie within `tolerance`."""
+def assert_nearest(ids: Array, distances: Array, gaps: Array, allowed: Array, tolerance: float | Array) -> None:
+    """Each list holds the nearest of the allowed columns of `gaps`, whichever of those that tie within `tolerance`.
+
+    tolerance: of all gaps, or of each.
+    """
     assert_ordered(ids, distances)
+    tolerances = np.broadcast_to(tolerance, gaps.shape)
     for row in range(len(ids)):
         columns = np.flatnonzero(allowed[row])
         held = ids[row][ids[row] >= 0]
         assert len(held) == min(ids.shape[1], len(columns)), f"row {row} holds {len(held)} of {len(columns)}"
         assert allowed[row, held].all(), f"row {row} holds what it was not compared with: {held}"
-        told, true = distances[row, : len(held)], gaps[row, held]
-        np.testing.assert_allclose(told, true, rtol=0, atol=tolerance, err_msg=f"row {row}: distances of {held}")
-        best = np.sort(gaps[row, columns])[: len(held)]
-        np.testing.assert_allclose(np.sort(true), best, rtol=0, atol=tolerance, err_msg=f"row {row} missed nearer")
+        told, true, slack = distances[row, : len(held)], gaps[row, held], tolerances[row, held]
+        assert (abs(told - true) <= slack).all(), f"row {row} tells {told} instead of {true}"
+        nearest_columns = columns[np.argsort(gaps[row, columns], kind="stable")][: len(held)]
+        slack = 2 * np.maximum(np.sort(slack), tolerances[row, nearest_columns])
+        best = gaps[row, nearest_columns]
+        assert (abs(np.sort(true) - best) <= slack).all(), f"row {row} holds {np.sort(true)} instead of {best}"

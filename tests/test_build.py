@@ -31,7 +31,6 @@ def test_one_partition_reaches_the_recall(serial, points, metric):
     graph = distnnd.build(points, metric=metric, client=serial, target_recall=0.95)
     assert not graph.recall.exact
     assert true_recall(points, graph, metric) >= 0.94
-    assert graph.recall.low <= true_recall(points, graph, metric) <= graph.recall.high
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -40,7 +39,30 @@ def test_partitions_reach_the_recall(serial, points, metric, cut):
     graph = distnnd.build(points, metric=metric, client=serial, target_recall=0.95)
     assert graph.facts["layout"]["partitions"] == 5
     assert true_recall(points, graph, metric) >= 0.94
-    assert graph.recall.low <= true_recall(points, graph, metric) <= graph.recall.high
+
+
+@pytest.mark.parametrize(("metric", "partitions"), [("cosine", 1), ("inner_product", 3)])
+def test_the_interval_holds_the_true_recall_as_often_as_it_says(serial, cut, metric, partitions):
+    """A single interval may miss one time in twenty: it takes many builds to see whether it is honest.
+
+    Of twenty at 95 % fewer than 16 hold the truth once in 400 times, and an estimate that leaned to one side would
+    show in the mean of their errors, in half widths of the interval.
+    """
+    points = clustered(4500)
+    if partitions > 1:
+        cut(partitions, 1500)
+    held, errors = 0, []
+    for seed in range(20):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            graph = distnnd.build(
+                points, metric=metric, client=serial, target_recall=0.9, max_rounds=1, random_state=seed
+            )
+        true, recall = true_recall(points, graph, metric), graph.recall
+        held += recall.low <= true <= recall.high
+        errors.append((recall.estimate - true) / (recall.high - recall.low) * 2)
+    assert held >= 16
+    assert abs(np.mean(errors)) < 0.3
 
 
 @pytest.mark.parametrize("dtype", ["float16", "uint8", "int8", "float64"])

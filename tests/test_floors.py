@@ -31,7 +31,7 @@ class Room(NamedTuple):
 HOUSE = {
     #               floor  rooms                                        libraries
     "values":  Room(0,     "",                                          "numpy"),
-    "kernels": Room(1,     "values",                                    "numpy numba llvmlite scipy.linalg"),
+    "kernels": Room(1,     "values",                                    "numpy numba llvmlite"),
     "storage": Room(1,     "values",                                    "numpy zarr numcodecs "
                                                                         "h5py obstore fsspec"),
     "stages":  Room(2,     "values kernels storage",                    "numpy scipy.sparse threadpoolctl"),
@@ -43,7 +43,7 @@ HOUSE = {
                                                                         "scipy.sparse sklearn anndata"),
 }
 # fmt: on
-# kernels: llvmlite for an intrinsic, scipy.linalg for the BLAS that numba calls.
+# kernels: llvmlite for intrinsics.
 # faces: scipy.sparse, sklearn and anndata for the exports and estimators that speak those formats.
 
 AT_HOME = {
@@ -301,7 +301,7 @@ def test_a_file_outside_the_rooms_is_seen() -> None:
         ),
         ("values/spec.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import dask"),
         ("values/spec.py", "import typing as t\nif t.TYPE_CHECKING:\n    from distnnd import build"),
-        ("kernels/rows.py", "import numba\nfrom scipy.linalg import cython_blas\nfrom distnnd import values"),
+        ("kernels/rows.py", "import numba\nfrom llvmlite import ir\nfrom distnnd import values"),
         ("stages/local.py", "from distnnd.kernels import rows\nfrom ..storage.graph import Graph"),
         ("runtime/cluster.py", "from dask.distributed import Client\nimport distributed"),
         ("build.py", "from distnnd.runtime import serial\nfrom .stages import local"),

@@ -54,7 +54,8 @@ class Rows(NamedTuple):
 def coder_of(points: np.ndarray, metric: Metric) -> Coder:
     """A coder for rows like these. points: prepared rows [m, w].
 
-    Around the mean of some rows; inner products allow no centre but the origin.
+    Around the mean of some rows; inner products allow no centre but the origin, and they would shrink if anything
+    were cut off, so that what is nearest looked far.
     """
     width = points.shape[1]
     if points.dtype == np.int8:
@@ -64,6 +65,8 @@ def coder_of(points: np.ndarray, metric: Metric) -> Coder:
     centre = centre.astype(np.float32)
     reach = np.abs(some - centre).max(axis=1)
     farthest, usual = float(reach.max(initial=0)), float(np.quantile(reach, 0.99)) if len(reach) else 0.0
+    if not metric.euclidean:
+        farthest, usual = max(float(points.max(initial=0)), -float(points.min(initial=0))), 0.0
     cuts = farthest > FAR * usual > 0
     peak = min(PEAK, int((LARGEST_SQUARE / width) ** 0.5))
     return Coder(centre, (FAR * usual if cuts else farthest) / peak or 1.0, exact=False, cuts=cuts)
@@ -109,16 +112,18 @@ def form_of(metric: Metric, rows: Rows, coder: Coder, strict: bool = False) -> F
     """How rows of this coder are compared for their surrogates; the last column of inner_product only serves routing.
 
     A coordinate is rounded by at most step / 2, with variance step^2 / 12: a distance between codes is off by at most
-    step * sqrt(width), and mostly by a few times step / sqrt(6). strict: allow for the most, so that nothing is missed.
+    step * sqrt(width), and mostly by a few times step / sqrt(6). strict: allow for the most, so that nothing is missed;
+    rows that the coder did not look at, which may be cut off, are then expected too.
     """
     width = rows.points.shape[1]
-    off = width**0.5 if strict else DEVIATIONS / 6**0.5
+    # A coordinate on the verge of the next code is off by a little more than half a step, as floats are rounded too.
+    off = 1.0001 * width**0.5 if strict else DEVIATIONS / 6**0.5
     if metric.euclidean:
-        unit, spread, spare = coder.step**2, 2 * off, width
-        form = Form(True, width, np.float32(unit), np.float32(spread), np.float32(spare), False, coder.cuts)
+        unit, spread, spare = coder.step**2, 2 * off, max(off * off, width)
+        form = Form(True, width, np.float32(unit), np.float32(spread), np.float32(spare), False, coder.cuts or strict)
         return trusted(form) if coder.exact else form
     unit, spare = coder.step**2 / 2, 2 * (off * float(rows.squares.max(initial=1)) ** 0.5 + width / 4)
-    return Form(False, width - 1, np.float32(unit), np.float32(0), np.float32(spare), False, coder.cuts)
+    return Form(False, width - 1, np.float32(unit), np.float32(0), np.float32(spare), False, strict)
 
 
 def routing_form(rows: Rows, coder: Coder) -> Form:

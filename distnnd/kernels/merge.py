@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..values.recall import as_near_as
 from .jit import kernel
 from .neighbours import FRESH, OLD, Lists, empty, insert
 from .random import below as random_below
@@ -144,7 +145,7 @@ def _hits(lists, rows, thresholds, k):
 def count_hits(lists: Lists, rows: np.ndarray, thresholds: np.ndarray, k: int) -> np.ndarray:
     """For each probe row the share of its k neighbours that are as near as the k-th true one: float64[p]."""
     # Not divided by the kernel: its fastmath may multiply by 1 / k, and then all of k is not exactly one.
-    return _hits(lists, rows, thresholds, k) / k
+    return _hits(lists, rows, as_near_as(thresholds).astype(np.float32), k) / k
 
 
 def widened(ids: np.ndarray, distances: np.ndarray, width: int) -> Lists:

@@ -207,6 +207,8 @@ def incoming(partition: Partition, present: np.ndarray, width: int, state: int) 
         lists.distances[:, : partition.known.shape[1]] = partition.distances
         # A second copy of a row is nobody's neighbour and draws nobody: its first copy works for both.
         lists.ids[~present], lists.distances[~present] = -1, np.inf
+        # As near ones were in the order of their ids, and positions have another.
+        sort_rows(lists, 0, len(rows))
     return lists
 
 

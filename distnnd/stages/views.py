@@ -19,7 +19,7 @@ from ..storage.source import Source, open_source
 from ..values.errors import SpecError, StoreError
 from ..values.memory import strip_rows
 from ..values.metric import Metric, find_metric
-from ..values.recall import Recall, estimate_recall
+from ..values.recall import Recall, as_near_as, estimate_recall
 from .measured import one_blas_thread
 from .probe import nearest_in_block
 
@@ -232,7 +232,7 @@ def measure_recall(location: str, facts: dict[str, Any], source: Any, probes: in
         # Not the distances of the graph: with numbers of one machine alone, ties are ties.
         distances, _ = recompute(points, metric, sample)
         true = finish(nearest(points, metric, k, sample.rows).distances[:, -1:], metric)
-    shares = (distances <= true).mean(axis=1)
+    shares = (distances <= as_near_as(true)).mean(axis=1)
     return estimate_recall(len(shares), float(shares.sum()), float((shares * shares).sum()), k)
 
 

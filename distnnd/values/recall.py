@@ -9,6 +9,15 @@ from typing import Any
 Z95 = 1.959964
 
 
+# A sum of float32 squares is rounded by a few times 2^-24 of itself: what differs by less is a tie.
+TIE = 2.0**-20
+
+
+def as_near_as(threshold: Any) -> Any:
+    """What counts as no farther than `threshold`, a number or float32 array: rounding settles no tie."""
+    return threshold + abs(threshold) * TIE
+
+
 @dataclass(frozen=True)
 class Recall:
     """Share of the true neighbours that the graph holds. low, high: its 95 % interval; probes: rows it is seen on."""

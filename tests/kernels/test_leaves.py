@@ -1,4 +1,4 @@
-"""Leaves: all pairs through matrix products, and nothing near gets lost on the way into the lists."""
+"""Leaves: all pairs through products of codes, and nothing near gets lost on the way into the lists."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import njit
 
-from distnnd.kernels.leaves import BASE, QUERIES, Groups, group_rows, join
+from distnnd.kernels.codes import EVERYTHING, Rows, coder_of, encode, form_of, trusted
+from distnnd.kernels.leaves import BASE, HITS, QUERIES, Groups, first_bound, group_rows, join, room_for_tile
 from distnnd.kernels.neighbours import FRESH, Lists, empty
-from distnnd.kernels.rows import Form
+from distnnd.kernels.rows import Form, prepare, prepared_width, rescore
+from distnnd.values.metric import METRICS
 from tests import naive
 from tests.strategies import few, make_points, points, sized
 
-DTYPES = [np.float32, np.uint8]
+DTYPES = (np.float32, np.uint8, np.int8)
+# How lists may be kept: strict, and every estimate looked at; strict, and a first bound of estimates believed (where
+# nothing is cut off); by the estimates themselves.
+WAYS = ["strict", "bounded", "trusted"]
 
 
 def everyone(n: int) -> Groups:
@@ -24,22 +30,61 @@ def grouped(group_of: np.ndarray, groups: int) -> Groups:
     return Groups(*group_rows(group_of.astype(np.int32), groups))
 
 
-def euclidean(d: int) -> Form:
-    return Form(True, np.float32(2), d)
+def prepared(raw: np.ndarray) -> np.ndarray:
+    metric = METRICS["sqeuclidean"]
+    return prepare(raw, metric, prepared_width(metric, raw.dtype, raw.shape[1], False), 0.0)
 
 
-def dense(rows: np.ndarray, k: int, form: Form) -> Lists:
-    """The lists after all rows were compared with each other."""
-    lists = empty(len(rows), k)
-    group = everyone(len(rows))
-    assert join(rows, group, rows, group, group.rows, form, lists, True, 0, 1) == len(rows) ** 2
+def coded(raw: np.ndarray, way: str = "strict", metric: str = "sqeuclidean") -> tuple[Rows, Form]:
+    """The rows with their codes and a form to compare them; under inner_product raw rows count as prepared ones."""
+    ready = prepared(raw) if METRICS[metric].euclidean else raw
+    coder = coder_of(ready, METRICS[metric])
+    rows = encode(ready, coder)
+    form = form_of(METRICS[metric], rows, coder, strict=True)
+    if way == "bounded":
+        assert not coder.cuts
+        form = form._replace(cut=False)
+    return rows, trusted(form) if way == "trusted" else form
+
+
+def canonical(rows: Rows, others: Rows, form: Form) -> np.ndarray:
+    """What a list would keep, of all pairs, by the estimates where the form trusts them: float32[m, p]."""
+    if form.trusted:
+        return form.unit * naive.estimates(rows.values, others.values, form.euclidean, form.columns).astype(np.float32)
+    m, p = len(rows.points), len(others.points)
+    ids = np.tile(np.arange(p, dtype=np.int32), (m, 1))
+    lists = Lists(ids, np.empty((m, p), np.float32), np.zeros((m, p), np.uint8))
+    rescore(rows.points, others.points, form, lists, 0, m)
+    return lists.distances
+
+
+def assert_right(lists: Lists, gaps: np.ndarray, allowed: np.ndarray) -> None:
+    """The lists hold what sorting all pairs finds: to the bit, ties by the lower id, all of it fresh."""
+    naive.assert_ordered(lists.ids, lists.distances)
+    for row, expected in enumerate(naive.nearest_allowed(gaps, allowed, lists.ids.shape[1])):
+        assert naive.entries(lists.ids, lists.distances, row) == expected, f"row {row}"
+    assert (lists.state[lists.ids >= 0] == FRESH).all()
+
+
+def assert_dense(lists: Lists, rows: Rows, form: Form) -> None:
+    """The lists are right if all rows met each other."""
+    assert_right(lists, canonical(rows, rows, form), ~np.eye(len(rows.points), dtype=bool))
+
+
+def dense(rows: Rows, k: int, form: Form, order: np.ndarray | None = None) -> Lists:
+    """The lists after all rows were compared with each other, the base in the given order."""
+    n = len(rows.points)
+    lists, base = empty(n, k), everyone(n)
+    if order is not None:
+        base = Groups(order.astype(np.int32), base.starts)
+    assert join(rows, everyone(n), rows, base, base.rows, form, lists, True, 0, 1) == n**2
     return lists
 
 
-def tolerance_of(rows: np.ndarray) -> float:
-    """Rounding of products around the mean, against the largest square that takes part."""
-    around = rows.astype(np.float64) - rows.astype(np.float64).mean(axis=0)
-    return 2e-6 * max(float((around**2).sum(axis=1).max()), 1e-6)
+def assert_true(lists: Lists, raw: np.ndarray) -> None:
+    """The lists hold the nearest of all other rows by the textbook; rounding is in proportion to a distance."""
+    gaps, others = naive.squared(raw, raw), ~np.eye(len(raw), dtype=bool)
+    naive.assert_nearest(lists.ids, lists.distances, gaps, others, 2e-6 * gaps)
 
 
 def same(one: Lists, other: Lists) -> None:
@@ -61,173 +106,307 @@ def test_group_rows(group_of: list[int]) -> None:
 # --- one group, all pairs -------------------------------------------------------------------------
 
 
-@few(60)
-@given(rows=points(dtypes=tuple(DTYPES), rows=(2, 120)), k=st.integers(1, 12))
-def test_all_pairs_of_a_leaf(rows: np.ndarray, k: int) -> None:
-    lists = dense(rows, k, euclidean(rows.shape[1]))
-    others = ~np.eye(len(rows), dtype=bool)
-    naive.assert_nearest(lists.ids, lists.distances, naive.squared(rows, rows), others, tolerance_of(rows))
-    assert (lists.distances >= 0).all()
-    assert (lists.state[lists.ids >= 0] == FRESH).all()
+@pytest.mark.parametrize("way", WAYS)
+@few(50)
+@given(data=st.data())
+def test_all_pairs_of_a_leaf(way: str, data: st.DataObject) -> None:
+    """Exact in any order of the base; lists of more than sixteen, and of more than there are rows, too."""
+    raw = data.draw(points(dtypes=DTYPES, rows=(2, 120)))
+    k, order = data.draw(st.integers(1, 40)), np.random.default_rng(len(raw)).permutation(len(raw))
+    rows, form = coded(raw, way)
+    lists = dense(rows, k, form, order)
+    assert_dense(lists, rows, form)
+    if not form.trusted or rows.values is rows.points:
+        assert_true(lists, raw)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @few(30)
-@given(rows=points(dtypes=(np.float32,), columns=(2, 12)), k=st.integers(1, 12))
-def test_the_largest_inner_products_of_a_leaf(rows: np.ndarray, k: int) -> None:
+@given(raw=points(dtypes=(np.float32,), columns=(2, 12)), k=st.integers(1, 12), last=st.sampled_from([0, 1, -300]))
+def test_the_largest_inner_products_of_a_leaf(way: str, raw: np.ndarray, k: int, last: float) -> None:
     """The last column only serves routing: it must not count, whatever it holds."""
-    form = Form(False, np.float32(1), rows.shape[1] - 1)
-    counting = rows[:, :-1]
+    raw[:, -1] *= last
+    counting = raw[:, :-1].astype(np.float64)
+    rows, form = coded(raw, way, "inner_product")
     lists = dense(rows, k, form)
-    scale = float((counting.astype(np.float64) ** 2).sum(axis=1).max())
-    gaps, others = -naive.products(counting, counting), ~np.eye(len(rows), dtype=bool)
-    naive.assert_nearest(lists.ids, lists.distances, gaps, others, 2e-6 * max(scale, 1e-6))
+    assert_dense(lists, rows, form)
+    if not form.trusted:
+        lengths = np.sqrt((counting**2).sum(axis=1))
+        gaps, others = -naive.products(counting, counting), ~np.eye(len(raw), dtype=bool)
+        naive.assert_nearest(lists.ids, lists.distances, gaps, others, 2e-6 * lengths[:, None] * lengths)
 
 
+def test_an_outlier_shrinks_no_inner_product() -> None:
+    """A row with nearly all of its length in one coordinate: cut off, it would look far where it is nearest."""
+    n, d = sized(300, 130), 40
+    raw = np.random.default_rng(12).normal(size=(n, d)).astype(np.float32)
+    raw[7] *= 0.01
+    raw[7, 3] = 60
+    rows, form = coded(raw, metric="inner_product")
+    lists = dense(rows, 5, form)
+    assert_dense(lists, rows, form)
+    assert (lists.ids[:, 0] == 7).mean() > 0.3
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_more_rows_than_tiles(dtype: type) -> None:
+def test_more_rows_than_tiles(way: str, dtype: type) -> None:
     """Ragged tiles on both sides, and the base beyond its first tile."""
-    n, d, k = sized(2 * BASE + 77, BASE + 30), 5, 7
+    n, d, k = sized(2 * BASE + 77, BASE + 30), sized(5, 3), 7
     assert n > 2 * QUERIES
-    rows = make_points("plain", dtype, n, d, seed=1)
-    lists = dense(rows, k, euclidean(d))
-    others = ~np.eye(n, dtype=bool)
-    naive.assert_nearest(lists.ids, lists.distances, naive.squared(rows, rows), others, tolerance_of(rows))
+    raw = make_points("plain", dtype, n, d, seed=1)
+    rows, form = coded(raw, way)
+    lists = dense(rows, k, form)
+    assert_dense(lists, rows, form)
     assert (lists.ids[: BASE // 2] >= BASE).any()
     assert (lists.ids[BASE:] < BASE).any()
 
 
 @pytest.mark.parametrize("offset", [1e4, -1e4, 1e6])
-def test_far_from_the_origin_neighbours_are_the_same(offset: float) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_far_from_the_origin_neighbours_are_the_same(way: str, offset: float) -> None:
     """Around the origin a product of these has no digit left for the distance."""
     n, d, k = sized(400, 80), 8, 10
-    rows = (np.random.default_rng(2).normal(size=(n, d)) + offset).astype(np.float32)
-    lists = dense(rows, k, euclidean(d))
-    others = ~np.eye(n, dtype=bool)
-    naive.assert_nearest(lists.ids, lists.distances, naive.squared(rows, rows), others, tolerance_of(rows))
+    raw = (np.random.default_rng(2).normal(size=(n, d)) + offset).astype(np.float32)
+    rows, form = coded(raw, way)
+    lists = dense(rows, k, form)
+    assert_dense(lists, rows, form)
+    if way != "trusted":
+        assert_true(lists, raw)
 
 
-def test_a_whole_block_far_from_the_origin() -> None:
-    """Probe rows meet a base of a whole block: its mean must still be a mean."""
-    n, d, k = sized(2**17, 3000), 4, 5
-    rows = (np.random.default_rng(3).normal(size=(n, d)) + 1e5).astype(np.float32)
-    probes = rows[:: n // 20][:20].copy()
-    lists = empty(len(probes), k)
-    join(probes, everyone(len(probes)), rows, everyone(n), everyone(n).rows, euclidean(d), lists, False, 0, 1)
-    true = np.take_along_axis(naive.squared(probes, rows), lists.ids.astype(np.int64), axis=1)
-    np.testing.assert_allclose(lists.distances, true, rtol=0, atol=tolerance_of(rows))
+@pytest.mark.parametrize("far", [12, 300, 1e6])
+def test_outliers_that_codes_cut_off_have_their_true_neighbours(far: float) -> None:
+    """Cut off, rows along one ray are all the same, and what lies beside an outlier looks far: both are found.
+
+    Where estimates are too low for some, no bound may be made of them.
+    """
+    n, k = sized(1500, 450), 6
+    rng = np.random.default_rng(13)
+    raw = rng.uniform(-1, 1, (n, 2)).astype(np.float32)
+    raw[:3, 0], raw[3, 1] = far * np.arange(1, 4), -far
+    assert coder_of(raw, METRICS["sqeuclidean"]).cuts
+    rows, form = coded(raw)
+    assert (rows.values[:3, 0] == 127).all()
+    lists = dense(rows, k, form)
+    assert_dense(lists, rows, form)
+    assert_true(lists, raw)
+    assert lists.ids[2, :2].tolist() == [1, 0]
 
 
-def test_identical_rows_are_at_no_distance() -> None:
-    rows = np.full((300, 6), 0.1, np.float32)
-    lists = dense(rows, 8, euclidean(6))
+def test_all_but_outliers_in_one_code_are_still_told_apart() -> None:
+    """Outliers too many to be cut off leave nothing of the differences between the others."""
+    n = sized(300, 100)
+    raw = make_points("plain", np.float32, n, 3, seed=14)
+    raw[: n // 10] *= 1e5
+    rows, form = coded(raw)
+    assert not coder_of(raw, METRICS["sqeuclidean"]).cuts
+    assert len(np.unique(rows.values[n // 10 :], axis=0)) < 10
+    lists = dense(rows, 5, form)
+    assert_dense(lists, rows, form)
+    assert_true(lists, raw)
+
+
+@pytest.mark.parametrize("far", [1, 30])
+def test_a_whole_block_far_from_the_origin(far: float) -> None:
+    """Probe rows meet a base of a whole block, whose codes need not reach as far as they lie."""
+    n, d, k = sized(2**16, 2000), 4, 5
+    rng = np.random.default_rng(3)
+    block, probes = ((rng.normal(size=(m, d)) + 1e5).astype(np.float32) for m in (n, 20))
+    probes[::2, 0] += far
+    coder = coder_of(block, METRICS["sqeuclidean"])
+    rows, some = encode(block, coder), encode(probes, coder)
+    form = form_of(METRICS["sqeuclidean"], rows, coder, strict=True)
+    lists, base = empty(len(probes), k), everyone(n)
+    join(some, everyone(len(probes)), rows, base, base.rows, form, lists, False, 0, 1)
+    assert_right(lists, canonical(some, rows, form), np.ones((len(probes), n), bool))
+    gaps = naive.squared(probes, block)
+    naive.assert_nearest(lists.ids, lists.distances, gaps, gaps >= 0, 2e-6 * gaps)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_identical_rows_are_at_no_distance(way: str) -> None:
+    """All are hits at once, more than are offered at once; the lowest ids stay."""
+    n, k = BASE + 60, 8
+    assert n > 8 * HITS
+    rows, form = coded(np.full((n, 6), 0.1, np.float32), way)
+    lists = dense(rows, k, form, np.random.default_rng(0).permutation(n))
+    expected = np.tile(np.arange(k), (n, 1))
+    expected[:k] += expected[:k] >= np.arange(k)[:, None]
+    np.testing.assert_array_equal(lists.ids, expected)
+    assert (lists.distances == 0).all()
+
+
+@pytest.mark.parametrize("k", [3, 20, HITS + 12])
+@pytest.mark.parametrize("way", WAYS)
+def test_many_identical_rows_at_few_places(way: str, k: int) -> None:
+    """Hundreds of ties at each distance; lists longer than the hits that are offered at once."""
+    n = sized(600, 150)
+    raw = np.random.default_rng(15).integers(0, 3, (n, 1)).astype(np.float32) ** 2
+    rows, form = coded(raw, way)
+    assert_dense(dense(rows, k, form), rows, form)
+
+
+def test_estimates_that_are_mostly_right_find_mostly_all() -> None:
+    """Not strict: few neighbours are missed, and what is kept bears its canonical surrogate."""
+    n, d, k = sized(1000, 200), 24, 10
+    raw = make_points("plain", np.float32, n, d, seed=16)
+    coder = coder_of(raw, METRICS["sqeuclidean"])
+    rows = encode(raw, coder)
+    form = form_of(METRICS["sqeuclidean"], rows, coder)
+    assert form.spread < form_of(METRICS["sqeuclidean"], rows, coder, strict=True).spread / 2
+    lists = dense(rows, k, form)
     naive.assert_ordered(lists.ids, lists.distances)
-    assert (lists.ids >= 0).all()
-    assert (lists.ids != np.arange(300)[:, None]).all()
-    assert lists.distances.min() >= 0
-    assert lists.distances.max() < 1e-6
+    told = np.take_along_axis(canonical(rows, rows, form), lists.ids.astype(np.int64), axis=1)
+    np.testing.assert_array_equal(lists.distances, told)
+    assert naive.recall(lists.ids, naive.squared(raw, raw), k) > 0.999
+
+
+# --- the bound that an unfilled list starts from --------------------------------------------------
+
+
+@njit
+def bound_of(products, bias, count, wanted, width):
+    """first_bound() of a tile whose fourth query and base are these, and the groups it deals candidates into."""
+    tile = room_for_tile(4, width)
+    tile.products[3] = products
+    tile.bias[:] = bias
+    return first_bound(tile, 3, count, wanted), tile.minima.size
+
+
+@few(60)
+@given(count=st.integers(1, BASE), width=st.integers(1, 60), spread=st.sampled_from([1, 30, 2**26]), data=st.data())
+def test_enough_candidates_are_within_the_first_bound(count: int, width: int, spread: int, data: st.DataObject) -> None:
+    wanted = data.draw(st.integers(1, 2 * width))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    products, bias = rng.integers(-spread, spread + 1, (2, BASE)).astype(np.int32)
+    # What lies behind the last candidate would be nearest of all.
+    bias[count:] = -(2**28)
+    bound, groups = bound_of(products, bias, count, wanted, width)
+    scores = (bias - 2 * products)[:count]
+    expected = naive.first_bound(scores.tolist(), groups, wanted)
+    assert bound == min(expected, EVERYTHING)
+    assert bound == EVERYTHING or (scores <= bound).sum() >= wanted
+
+
+def test_a_list_can_ask_for_one_more_than_it_holds() -> None:
+    """The row itself may be among the candidates, so a bound needs more groups than the list has places."""
+    for width in range(1, 200):
+        assert room_for_tile(4, width).minima.size > width
 
 
 # --- groups of queries, groups of base ------------------------------------------------------------
 
 
-@few(40)
+@pytest.mark.parametrize("way", WAYS)
+@few(30)
 @given(data=st.data())
-def test_rows_meet_the_base_of_their_group_and_nothing_else(data: st.DataObject) -> None:
-    rows = data.draw(points(dtypes=(np.float32,), columns=(3, 3)))
-    others = data.draw(points(dtypes=(np.float32,), columns=(3, 3)))
+def test_rows_meet_the_base_of_their_group_and_nothing_else(way: str, data: st.DataObject) -> None:
+    raw = data.draw(points(dtypes=(np.float32,), columns=(3, 3)))
+    other = data.draw(points(dtypes=(np.float32,), columns=(3, 3)))
     groups, k = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 6))
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    queries = grouped(rng.integers(-1, groups, len(rows)), groups)
+    queries = grouped(rng.integers(-1, groups, len(raw)), groups)
     # A row of the base may stand in two groups, as in overlapping leaves.
-    base = [np.flatnonzero(rng.random(len(others)) < 0.5) for _ in range(groups)]
+    base = [np.flatnonzero(rng.random(len(other)) < 0.5) for _ in range(groups)]
     starts = np.concatenate([[0], np.cumsum([len(part) for part in base])])
     stock = Groups(np.concatenate(base).astype(np.int32), starts)
     names = (1000 + stock.rows).astype(np.int32)
-    lists = empty(len(rows), k)
-    compared = join(rows, queries, others, stock, names, euclidean(3), lists, False, 0, groups)
-    allowed = naive.allowed_by_join(
-        (len(rows), len(others)), naive.members(queries), naive.members(stock), itself=False
-    )
+    coder = coder_of(np.concatenate([raw, other]), METRICS["sqeuclidean"])
+    rows, others = encode(raw, coder), encode(other, coder)
+    form = form_of(METRICS["sqeuclidean"], others, coder, strict=True)
+    form = {"strict": form, "bounded": form._replace(cut=False), "trusted": trusted(form)}[way]
+    lists = empty(len(raw), k)
+    compared = join(rows, queries, others, stock, names, form, lists, False, 0, groups)
+    allowed = naive.allowed_by_join((len(raw), len(other)), naive.members(queries), naive.members(stock), itself=False)
     assert compared == allowed.sum()
     ids = np.where(lists.ids >= 0, lists.ids - 1000, -1)
-    both = np.concatenate([rows, others])
-    tolerance = 4 * tolerance_of(both) + 4e-7 * float(np.ptp(both, axis=0).max()) ** 2
-    naive.assert_nearest(ids, lists.distances, naive.squared(rows, others), allowed, tolerance)
+    assert_right(lists._replace(ids=ids), canonical(rows, others, form), allowed)
 
 
 def test_itself_is_skipped_only_when_asked() -> None:
-    rows = make_points("plain", np.float32, 20, 3, seed=4)
+    rows, form = coded(make_points("plain", np.float32, 20, 3, seed=4))
     group = everyone(20)
     for itself in (True, False):
         lists = empty(20, 3)
-        join(rows, group, rows, group, group.rows, euclidean(3), lists, itself, 0, 1)
+        join(rows, group, rows, group, group.rows, form, lists, itself, 0, 1)
         assert (lists.ids[:, 0] == np.arange(20)).all() == (not itself)
 
 
-def test_lists_and_their_thresholds_carry_on() -> None:
-    """Two calls with half of the base each find what one call finds with all of it."""
-    n, d, k = 90, 4, 6
-    rows = make_points("plain", np.float32, n, d, seed=5)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("parts", [2, 5])
+def test_lists_and_their_thresholds_carry_on(way: str, parts: int) -> None:
+    """Calls with a part of the base each find what one call finds with all of it."""
+    n, k = sized(300, 90), 6
+    rows, form = coded(make_points("plain", np.float32, n, 4, seed=5), way)
     lists = empty(n, k)
-    for half in (np.arange(n // 2), np.arange(n // 2, n)):
-        base = Groups(half.astype(np.int32), np.array([0, len(half)]))
-        join(rows, everyone(n), rows, base, base.rows, euclidean(d), lists, True, 0, 1)
-    others = ~np.eye(n, dtype=bool)
-    naive.assert_nearest(lists.ids, lists.distances, naive.squared(rows, rows), others, tolerance_of(rows))
+    for part in np.array_split(np.random.default_rng(5).permutation(n), parts):
+        base = Groups(part.astype(np.int32), np.array([0, len(part)]))
+        join(rows, everyone(n), rows, base, base.rows, form, lists, True, 0, 1)
+    assert_dense(lists, rows, form)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("known", [1, 5, 9])
-def test_a_list_that_is_partly_filled_is_filled_from_a_base_that_holds_the_same(known: int) -> None:
+def test_a_list_that_is_partly_filled_is_filled_from_a_base_that_holds_the_same(way: str, known: int) -> None:
     """What is known already must not count twice towards the bound that an unfilled list starts from."""
-    n, d, k = 150, 4, 10
-    rows = make_points("plain", np.float32, n, d, seed=11)
-    first = np.argsort(naive.squared(rows[:1], rows)[0])[1 : known + 1].astype(np.int32)
+    n, k = 150, 10
+    raw = make_points("plain", np.float32, n, 4, seed=11)
+    rows, form = coded(raw, way)
+    first = np.argsort(naive.squared(raw[:1], raw)[0])[1 : known + 1].astype(np.int32)
     lists = empty(n, k)
-    join(rows, everyone(n), rows, Groups(first, np.array([0, known])), first, euclidean(d), lists, True, 0, 1)
+    join(rows, everyone(n), rows, Groups(first, np.array([0, known])), first, form, lists, True, 0, 1)
     assert (lists.ids[0] >= 0).sum() == known
-    join(rows, everyone(n), rows, everyone(n), everyone(n).rows, euclidean(d), lists, True, 0, 1)
-    others = ~np.eye(n, dtype=bool)
-    naive.assert_nearest(lists.ids, lists.distances, naive.squared(rows, rows), others, tolerance_of(rows))
+    join(rows, everyone(n), rows, everyone(n), everyone(n).rows, form, lists, True, 0, 1)
+    assert_dense(lists, rows, form)
 
 
-def test_a_second_meeting_changes_nothing() -> None:
-    n, d = 60, 4
-    rows = make_points("plain", np.float32, n, d, seed=6)
-    lists = dense(rows, 5, euclidean(d))
+@pytest.mark.parametrize("way", WAYS)
+def test_a_second_meeting_changes_nothing(way: str) -> None:
+    """Nothing enters twice, and what was known keeps its state."""
+    rows, form = coded(make_points("ties", np.float32, 60, 4, seed=6), way)
+    lists = dense(rows, 5, form)
+    lists.state[:] = np.arange(5)
     before = Lists(*(part.copy() for part in lists))
-    join(rows, everyone(n), rows, everyone(n), everyone(n).rows, euclidean(d), lists, True, 0, 1)
-    np.testing.assert_array_equal(lists.ids, before.ids)
-
-
-def test_a_list_keeps_what_is_nearer_than_all_that_comes() -> None:
-    rows = make_points("plain", np.float32, 30, 3, seed=7)
-    lists = empty(30, 3)
-    lists.ids[:] = [40, 41, -2]
-    lists.distances[:] = [-2, -1, -0.5]
-    before = Lists(*(part.copy() for part in lists))
-    join(rows, everyone(30), rows, everyone(30), everyone(30).rows, euclidean(3), lists, True, 0, 1)
+    join(rows, everyone(60), rows, everyone(60), everyone(60).rows, form, lists, True, 0, 1)
     same(lists, before)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_list_keeps_what_is_nearer_than_all_that_comes(way: str) -> None:
+    """Neighbours that are elsewhere have numbers below -1, and their distances count like any other."""
+    rows, form = coded(make_points("plain", np.float32, 30, 3, seed=7), way)
+    lists = empty(30, 3)
+    lists.ids[:], lists.distances[:] = [40, 41, -2], [-2, -1, -0.5]
+    lists.ids[20:], lists.distances[20:] = [-2, -3, -1], [-1, 0.25, np.inf]
+    before = Lists(*(part.copy() for part in lists))
+    join(rows, everyone(30), rows, everyone(30), everyone(30).rows, form, lists, True, 0, 1)
+    same(Lists(*(part[:20] for part in lists)), Lists(*(part[:20] for part in before)))
+    gaps, others = canonical(rows, rows, form), ~np.eye(30, dtype=bool)
+    for row, found in list(enumerate(naive.nearest_allowed(gaps, others, 3)))[20:]:
+        expected = naive.nearest([(-1.0, -2), (0.25, -3), *found], 3)
+        assert naive.entries(lists.ids, lists.distances, row) == expected
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 5])
 def test_ranges_of_groups_are_independent(cut: int) -> None:
     n, groups = 120, 5
-    rows = make_points("plain", np.float32, n, 4, seed=8)
+    rows, form = coded(make_points("plain", np.float32, n, 4, seed=8))
     leaves = grouped(np.random.default_rng(9).integers(0, groups, n), groups)
     whole, parts = empty(n, 4), empty(n, 4)
-    compared = join(rows, leaves, rows, leaves, leaves.rows, euclidean(4), whole, True, 0, groups)
+    compared = join(rows, leaves, rows, leaves, leaves.rows, form, whole, True, 0, groups)
     in_parts = 0
     for first, last in ((cut, groups), (0, cut)):
-        in_parts += join(rows, leaves, rows, leaves, leaves.rows, euclidean(4), parts, True, first, last)
+        in_parts += join(rows, leaves, rows, leaves, leaves.rows, form, parts, True, first, last)
     same(whole, parts)
     assert compared == in_parts == sum(len(group) ** 2 for group in naive.members(leaves))
 
 
 def test_empty_groups_cost_nothing() -> None:
-    rows = make_points("plain", np.float32, 6, 2, seed=10)
+    rows, form = coded(make_points("plain", np.float32, 6, 2, seed=10))
     queries = grouped(np.array([0, 0, 2, 2, -1, -1]), 4)
     base = grouped(np.array([1, 1, 2, 2, 3, 3]), 4)
     lists = empty(6, 2)
-    assert join(rows, queries, rows, base, base.rows, euclidean(2), lists, True, 0, 4) == 4
+    assert join(rows, queries, rows, base, base.rows, form, lists, True, 0, 4) == 4
     assert lists.ids[2:4, 0].tolist() == [3, 2]
     assert (lists.ids[[0, 1, 4, 5]] == -1).all()

@@ -1,4 +1,7 @@
-"""The tree: every row lands in leaves, near rows in the same ones, and neither threads nor cuts change a leaf."""
+"""The tree: every row lands in leaves, near rows in the same ones, and neither threads nor cuts change a leaf.
+
+Rows are routed by their codes alone, so the twin, which goes by exact distances between codes, agrees on every row.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distnnd.kernels import trees
-from distnnd.kernels.rows import form_of, prepare, routing_form
+from distnnd.kernels.codes import Rows, coder_of, encode, form_of, routing_form, trusted
+from distnnd.kernels.rows import prepare, prepared_width
 from distnnd.kernels.trees import Leaves, Role, Shape, all_members, descend, even_ranges, slot_groups
 from distnnd.values.metric import METRICS
 from tests import naive
-from tests.strategies import few, make_points, points, sized
+from tests.strategies import FLAVOURS, few, make_points, points, sized
 
 SEED = 2**62 + 12345
 SHAPES = [Shape(leaf=20, largest=40, pivots=8, fanout=2), Shape(leaf=15, largest=25, pivots=5, fanout=3)]
 
 
-def all_of(points: np.ndarray) -> Role:
-    return Role(routing_form(points.shape[1]), np.ones(len(points), bool))
+def coded(raw: np.ndarray, present: np.ndarray | None = None) -> tuple[Rows, Role]:
+    """The rows with their codes, and the role of those that are present: all, if it is not said."""
+    metric = METRICS["euclidean"]
+    ready = prepare(raw, metric, prepared_width(metric, raw.dtype, raw.shape[1], False), 0.0)
+    coder = coder_of(ready, metric)
+    rows = encode(ready, coder)
+    return rows, Role(routing_form(rows, coder), np.ones(len(raw), bool) if present is None else present)
+
+
+def grown(raw: np.ndarray, shape: Shape, seed: int = SEED, present: np.ndarray | None = None) -> Leaves:
+    rows, role = coded(raw, present)
+    (leaves,) = descend(rows, [role], shape, seed)
+    return leaves
 
 
 def sizes_of(leaves: Leaves) -> np.ndarray:
@@ -52,47 +67,57 @@ def assert_same(one: list[Leaves], other: list[Leaves]) -> None:
 @few(40)
 @given(data=st.data())
 def test_present_rows_land_and_leaves_stay_small(data: st.DataObject) -> None:
-    rows = data.draw(points(dtypes=(np.float32, np.uint8), rows=(1, sized(500, 90)), columns=(1, 6)))
+    raw = data.draw(points(rows=(1, sized(500, 90)), columns=(1, 6)))
     shape = data.draw(st.sampled_from(SHAPES))
     seed = data.draw(st.integers(0, 2**63 - 1))
-    present = np.random.default_rng(seed).random(len(rows)) < data.draw(st.sampled_from([0.5, 0.9, 1.0]))
-    (leaves,) = descend(rows, [Role(routing_form(rows.shape[1]), present)], shape, seed)
+    present = np.random.default_rng(seed).random(len(raw)) < data.draw(st.sampled_from([0.5, 0.9, 1.0]))
+    leaves = grown(raw, shape, seed, present)
     assert_all_land(leaves, present, shape)
     assert sizes_of(leaves).max() <= shape.largest
 
 
-@pytest.mark.parametrize("kind", ["identical", "five values", "half identical", "a dense cluster"])
+@pytest.mark.parametrize("kind", ["identical", "five values", "half identical", "a dense cluster", "one code"])
 def test_runs_of_equal_rows_are_cut_too(kind: str) -> None:
+    """Rows that are identical, and rows that codes cannot tell apart."""
     n = sized(5000, 400)
     rng = np.random.default_rng(0)
-    rows = np.full((n, 3), 7, np.float32)
+    raw = np.full((n, 3), 7, np.float32)
     if kind == "five values":
-        rows += rng.integers(0, 5, n)[:, None].astype(np.float32)
+        raw += rng.integers(0, 5, n)[:, None].astype(np.float32)
     if kind == "half identical":
-        rows[rng.random(n) < 0.5] = rng.normal(size=3)
-        rows[: n // 3] += rng.normal(size=(n // 3, 3)).astype(np.float32)
+        raw[rng.random(n) < 0.5] = rng.normal(size=3)
+        raw[: n // 3] += rng.normal(size=(n // 3, 3)).astype(np.float32)
     if kind == "a dense cluster":
-        rows = rng.normal(size=(n, 3)).astype(np.float32)
-        rows[n // 10 :] *= 1e-4
+        raw = rng.normal(size=(n, 3)).astype(np.float32)
+        raw[n // 10 :] *= 1e-4
+    if kind == "one code":
+        raw = rng.normal(size=(n, 3)).astype(np.float32)
+        raw[: n // 20] *= 1e5
+        assert len(np.unique(coded(raw)[0].values[n // 20 :], axis=0)) < 10
     shape = SHAPES[0]
-    (leaves,) = descend(rows, [all_of(rows)], shape, SEED)
+    leaves = grown(raw, shape)
     assert_all_land(leaves, np.ones(n, bool), shape)
     assert sizes_of(leaves).max() <= shape.largest
 
 
 def test_few_rows_are_one_leaf() -> None:
-    for n in (0, 1, 2, 40):
-        rows = make_points("plain", np.float32, n, 3, seed=1)
-        (leaves,) = descend(rows, [all_of(rows)], SHAPES[0], SEED)
+    for n in (1, 2, 40):
+        leaves = grown(make_points("plain", np.float32, n, 3, seed=1), SHAPES[0])
         assert leaves.count == 1
         assert leaves.compared == 0
         assert (leaves.slots == 0).all()
 
 
+def test_no_rows_are_no_trouble() -> None:
+    rows, role = coded(make_points("plain", np.float32, 5, 3, seed=1))
+    nobody = Rows(*(part[:0] for part in rows))
+    (leaves,) = descend(nobody, [Role(role.form, role.present[:0])], SHAPES[0], SEED)
+    assert leaves.slots.shape == (0, 1)
+
+
 def test_nobody_lands_where_nobody_is_present() -> None:
-    rows = make_points("plain", np.float32, 100, 3, seed=1)
-    (leaves,) = descend(rows, [Role(routing_form(3), np.zeros(100, bool))], SHAPES[0], SEED)
-    assert (leaves.slots == -1).all()
+    raw = make_points("plain", np.float32, 100, 3, seed=1)
+    assert (grown(raw, SHAPES[0], present=np.zeros(100, bool)).slots == -1).all()
 
 
 def test_members_of_leaves_by_place_and_altogether() -> None:
@@ -107,30 +132,36 @@ def test_members_of_leaves_by_place_and_altogether() -> None:
 
 @pytest.mark.parametrize("flavour", ["plain", "ties", "duplicates"])
 def test_parts_and_threads_change_nothing(flavour: str) -> None:
-    n = sized(1500, 120)
-    rows = make_points(flavour, np.float32, n, 4, seed=2)
-    expected = descend(rows, [all_of(rows)], SHAPES[0], SEED)
+    rows, role = coded(make_points(flavour, np.float32, sized(1500, 120), 4, seed=2))
+    expected = descend(rows, [role], SHAPES[0], SEED)
     assert expected[0].count > 5
     for parts in (2, 3, 50):
-        assert_same(expected, descend(rows, [all_of(rows)], SHAPES[0], SEED, parts=parts))
+        assert_same(expected, descend(rows, [role], SHAPES[0], SEED, parts=parts))
     with ThreadPoolExecutor(3) as pool:
 
         def each(function, ranges):
             return list(pool.map(lambda ends: function(*ends), ranges))
 
-        assert_same(expected, descend(rows, [all_of(rows)], SHAPES[0], SEED, each, 5))
+        assert_same(expected, descend(rows, [role], SHAPES[0], SEED, each, 5))
 
     def backwards(function, ranges):
         return [function(*ends) for ends in reversed(list(ranges))]
 
-    assert_same(expected, descend(rows, [all_of(rows)], SHAPES[0], SEED, backwards, 7))
+    assert_same(expected, descend(rows, [role], SHAPES[0], SEED, backwards, 7))
 
 
 def test_another_seed_grows_another_tree() -> None:
-    rows = make_points("plain", np.float32, 200, 4, seed=3)
-    one, same, other = (descend(rows, [all_of(rows)], SHAPES[0], seed)[0] for seed in (SEED, SEED, SEED + 1))
+    raw = make_points("plain", np.float32, 200, 4, seed=3)
+    one, same, other = (grown(raw, SHAPES[0], seed) for seed in (SEED, SEED, SEED + 1))
     assert (one.slots == same.slots).all()
     assert one.slots.shape != other.slots.shape or (one.slots != other.slots).any()
+
+
+def test_the_tree_is_one_of_codes() -> None:
+    """What rows are beyond their codes moves nobody."""
+    rows, role = coded(make_points("plain", np.float32, 200, 4, seed=3))
+    blank = rows._replace(points=np.full_like(rows.points, np.nan))
+    assert_same(descend(rows, [role], SHAPES[0], SEED), descend(blank, [role], SHAPES[0], SEED))
 
 
 @few(30)
@@ -189,35 +220,35 @@ def as_lists(leaves: Leaves) -> list[list[int]]:
 def test_two_pivots_and_fanout_one_make_a_random_projection_tree(dtype: type, drawn: list[naive.Level]) -> None:
     """Each row is on the side of the nearer of the two rows that part its node, all the way down."""
     n, d = sized(700, 150), 6
-    rows = (256 * np.random.default_rng(4).random((n, d))).astype(dtype)
+    rows, role = coded((256 * np.random.default_rng(4).random((n, d))).astype(dtype))
     shape = Shape(leaf=20, largest=30, pivots=2, fanout=1)
-    (leaves,) = descend(rows, [all_of(rows)], shape, SEED)
+    (leaves,) = descend(rows, [role], shape, SEED)
     assert all(set(level.carved.tolist()) <= {0, 2} for level in drawn)
-    expected = naive.descend(rows, [(True, d, np.ones(n, bool))], 1, drawn)[0]
-    wrong = [row for row, (told, true) in enumerate(zip(as_lists(leaves), expected, strict=True)) if told != true]
-    assert [row for row in wrong if not on_the_border(rows, row, drawn)] == []
-    assert len(wrong) < n // 10
+    assert as_lists(leaves) == naive.descend(rows.values, [(True, d, role.present)], 1, drawn)[0]
     assert sizes_of(leaves).max() <= shape.largest
     assert len(drawn) >= 3
 
 
-def on_the_border(rows: np.ndarray, row: int, drawn: list[naive.Level]) -> bool:
-    """Whether a row is as near to one pivot of a node as to the other: then it may go to either."""
-    for level in drawn:
-        gaps = naive.squared(rows[[row]], rows[level.pivots])[0]
-        for first in range(0, len(gaps), 2):
-            if abs(gaps[first] - gaps[first + 1]) <= 1e-6 * gaps[first]:
-                return True
-    return False
-
-
+@pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("shape", [*SHAPES, Shape(20, 30, 6, 1)], ids=str)
-def test_rows_stand_in_the_leaves_of_their_nearest_pivots(shape: Shape, drawn: list[naive.Level]) -> None:
+def test_rows_stand_in_the_leaves_of_their_nearest_pivots(shape: Shape, flavour: str, drawn: list[naive.Level]) -> None:
+    """As near as each other: in the leaf of the lower number."""
     n, d = sized(900, 150), 5
-    rows = make_points("plain", np.float32, n, d, seed=5)
     present = np.random.default_rng(6).random(n) < 0.9
-    (leaves,) = descend(rows, [Role(routing_form(d), present)], shape, SEED)
-    assert as_lists(leaves) == naive.descend(rows, [(True, d, present)], shape.fanout, drawn)[0]
+    rows, role = coded(make_points(flavour, np.float32, n, d, seed=5), present)
+    (leaves,) = descend(rows, [role], shape, SEED)
+    assert as_lists(leaves) == naive.descend(rows.values, [(True, d, present)], shape.fanout, drawn)[0]
+
+
+def test_outliers_that_codes_cut_off_stand_with_their_codes(drawn: list[naive.Level]) -> None:
+    n, d = sized(900, 250), 5
+    raw = make_points("plain", np.float32, n, d, seed=12)
+    raw[:2] *= 1e6
+    assert coder_of(raw, METRICS["euclidean"]).cuts
+    rows, role = coded(raw)
+    (leaves,) = descend(rows, [role], SHAPES[0], SEED)
+    assert as_lists(leaves) == naive.descend(rows.values, [(True, d, role.present)], SHAPES[0].fanout, drawn)[0]
+    assert sizes_of(leaves).max() <= SHAPES[0].largest
 
 
 def test_two_roles_share_one_tree(drawn: list[naive.Level]) -> None:
@@ -225,11 +256,13 @@ def test_two_roles_share_one_tree(drawn: list[naive.Level]) -> None:
     n, shape = sized(900, 150), SHAPES[0]
     raw = make_points("plain", np.float32, n, 5, seed=7)
     metric = METRICS["inner_product"]
-    rows = prepare(raw, metric, 6, float(np.linalg.norm(raw, axis=1).max()) + 1e-3)
+    ready = prepare(raw, metric, 6, float(np.linalg.norm(raw, axis=1).max()) + 1e-3)
+    coder = coder_of(ready, metric)
+    rows = encode(ready, coder)
     looking, standing = np.random.default_rng(8).random((2, n)) < 0.7
-    pair = [Role(form_of(metric, 6), looking), Role(routing_form(6), standing)]
+    pair = [Role(trusted(form_of(metric, rows, coder)), looking), Role(routing_form(rows, coder), standing)]
     leaves = descend(rows, pair, shape, SEED)
-    expected = naive.descend(rows, [(False, 5, looking), (True, 6, standing)], shape.fanout, drawn)
+    expected = naive.descend(rows.values, [(False, 5, looking), (True, 6, standing)], shape.fanout, drawn)
     for told, places, role in zip(leaves, expected, pair, strict=True):
         assert_all_land(told, role.present, shape)
         assert as_lists(told) == places
@@ -241,13 +274,13 @@ def test_two_roles_share_one_tree(drawn: list[naive.Level]) -> None:
 
 def test_the_pairs_compared_are_counted(drawn: list[naive.Level]) -> None:
     n = sized(600, 120)
-    rows = make_points("plain", np.float32, n, 4, seed=9)
-    (leaves,) = descend(rows, [all_of(rows)], Shape(20, 30, 6, 1), SEED)
+    rows, role = coded(make_points("plain", np.float32, n, 4, seed=9))
+    (leaves,) = descend(rows, [role], Shape(20, 30, 6, 1), SEED)
     stand = np.zeros(n, np.int64)
     compared = 0
     for depth, level in enumerate(drawn):
         compared += int(level.carved[stand].sum())
-        places = naive.descend(rows, [(True, 4, np.ones(n, bool))], 1, drawn[: depth + 1])[0]
+        places = naive.descend(rows.values, [(True, 4, role.present)], 1, drawn[: depth + 1])[0]
         stand = np.array([nodes[0] for nodes in places])
     assert leaves.compared == compared
 
@@ -271,23 +304,23 @@ def clusters(n: int) -> np.ndarray:
 @pytest.mark.parametrize("n", [110, 1000])
 def test_near_rows_meet(n: int) -> None:
     rows = clusters(sized(n, 110))
-    shape = Shape(leaf=40, largest=80, pivots=16, fanout=2)
-    (leaves,) = descend(rows, [all_of(rows)], shape, SEED)
+    leaves = grown(rows, Shape(leaf=40, largest=80, pivots=16, fanout=2))
     assert leaves.count >= 4
     assert share_met(rows, leaves, 8) > 0.85
 
 
 def test_near_rows_meet_when_the_root_is_hardly_too_large() -> None:
     rows = clusters(90)
-    (leaves,) = descend(rows, [all_of(rows)], Shape(leaf=40, largest=80, pivots=16, fanout=2), SEED)
+    leaves = grown(rows, Shape(leaf=40, largest=80, pivots=16, fanout=2))
     assert leaves.count >= 2
     assert share_met(rows, leaves, 8) > 0.85
 
 
 def test_chance_is_the_last_resort(drawn: list[naive.Level]) -> None:
-    """Rows without repeats can always be carved: one uneven pair of pivots is a reason to draw another."""
+    """Rows whose codes do not repeat can always be carved: one uneven pair of pivots is a reason to draw another."""
     n = sized(1000, 300)
-    rows = make_points("plain", np.float32, n, 6, seed=11)
-    descend(rows, [all_of(rows)], Shape(leaf=20, largest=30, pivots=2, fanout=1), SEED)
+    raw = make_points("plain", np.float32, n, 6, seed=11)
+    assert len(np.unique(coded(raw)[0].values, axis=0)) == n
+    grown(raw, Shape(leaf=20, largest=30, pivots=2, fanout=1))
     stuck = [level.children[node] > 1 for level in drawn for (_, node) in level.dealt[0]]
     assert sum(stuck) < n / 50

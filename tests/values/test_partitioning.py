@@ -19,7 +19,7 @@ from distnnd.values.partitioning import (
     EXACT_ROWS,
     RESERVED,
     USABLE,
-    candidate_cap,
+    companion_cap,
     first_width,
     make_plan,
     make_units,
@@ -205,7 +205,7 @@ def test_lists_hold_what_is_asked_for_and_grow_to_an_end(k: int, more: int, part
         assert width <= following <= next_width(width, k, n, partitions, 2 * shortfall) <= n - 1
         width = following
     assert width == max(first_width(k, n), widest(k, n, partitions))
-    assert width <= 60 or candidate_cap(width) == 60
+    assert 8 <= companion_cap(width) <= 30
 
 
 @given(n=st.integers(1, 10**9), d=st.integers(1, 10**5))

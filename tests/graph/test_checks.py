@@ -19,18 +19,7 @@ from distnnd.storage.source import open_source
 from distnnd.values.errors import SpecError, StoreError
 from distnnd.values.metric import METRICS
 from tests.conftest import clustered
-from tests.test_graph import Array, D, K, N, all_distances, few_points, true_lists, write_graph
-
-
-@pytest.fixture
-def points() -> Array:
-    return few_points()
-
-
-@pytest.fixture
-def graph(tmp_path: Path, points: Array) -> Graph:
-    return write_graph(tmp_path / "graph.zarr", points, true_lists(points, K, "euclidean"))
-
+from tests.graph.small import Array, D, K, N, all_distances, true_lists, write_graph
 
 # --- verify -------------------------------------------------------------------------------------------------
 

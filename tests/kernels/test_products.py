@@ -1,0 +1,191 @@
+"""Products of packed bytes are the plain integer products: whole numbers leave no room for a tolerance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+
+from distnnd.kernels import products
+from distnnd.kernels.products import OFFSET, QUERIES
+from tests import naive
+from tests.strategies import JIT_OFF, few, sized
+
+WIDTHS = [4, 8, 12, 60, 64, 68, 124, 128, 132, 192, 256, 784, 1000]
+LANES = 16
+UNTOUCHED = 123456789
+
+
+@njit
+def pack(values, rows, first, count, packed):
+    products.pack(values, rows, first, count, packed)
+
+
+@njit
+def multiply(queries, width, first, last, starts, packed, first_group, groups, out):
+    products.multiply(queries, width, first, last, starts, packed, first_group, groups, out)
+
+
+@njit
+def room_for(width):
+    return products.room_for(width)
+
+
+def up(count: int, to: int) -> int:
+    return -(-count // to) * to
+
+
+def in_full(rows: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Some row ids, the last again up to whole vectors: int32, as the tiles lay them out."""
+    whole = np.minimum(np.arange(up(count, LANES)), count - 1)
+    return np.concatenate([rows[:first], rows[first:][whole]]).astype(np.int32)
+
+
+def packed_of(values: np.ndarray, rows: np.ndarray, first: int, count: int, python: bool = False) -> np.ndarray:
+    """Packed rows[first : first + count], in a room a little larger than they need."""
+    packed = np.full(up(count, LANES) * room_for(values.shape[1]) + 64, 99, np.int8)
+    (products._pack_python if python else pack)(values, rows, first, count, packed)
+    assert (packed[-64:] == 99).all()
+    return packed[:-64]
+
+
+def starts_of(queries: np.ndarray) -> np.ndarray:
+    """What makes up for the offset of packed bytes."""
+    return (-OFFSET * queries.astype(np.int64).sum(axis=1)).astype(np.int32)
+
+
+def multiplied(
+    queries: np.ndarray, values: np.ndarray, first: int, first_group: int, python: bool = False, spare: int = 0
+) -> np.ndarray:
+    """Products of queries[first:] with all rows of `values` from a group on, checked to have touched nothing else."""
+    count, width = queries.shape
+    groups = up(len(values), LANES) // LANES
+    room = up(count - first, QUERIES) + first
+    left, starts = np.zeros((room, width), np.int8), np.zeros(room, np.int32)
+    left[:count], starts[:count] = queries, starts_of(queries)
+    packed = packed_of(values, in_full(np.arange(len(values)), 0, len(values)), 0, len(values))
+    columns = LANES * (groups - first_group)
+    out = np.full((room + 1, columns + spare), UNTOUCHED, np.int32)
+    run = products._multiply_python if python else multiply
+    run(left.ravel(), width, first, count, starts, packed, first_group, groups, out)
+    assert (out[:first] == UNTOUCHED).all()
+    assert (out[room:] == UNTOUCHED).all()
+    assert (out[:, columns:] == UNTOUCHED).all()
+    return out[first:count, : len(values) - LANES * first_group]
+
+
+def random_bytes(rng: np.random.Generator, rows: int, width: int) -> np.ndarray:
+    """Bytes of the whole range, the ends more often than by chance."""
+    values = rng.integers(-128, 128, (rows, width))
+    ends = rng.random((rows, width))
+    values[ends < 0.1], values[ends > 0.9] = -128, 127
+    return values.astype(np.int8)
+
+
+# --- pack -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_packed_rows_lie_where_they_should(width: int) -> None:
+    """Compiled and as plain Python, byte by byte: sixteen rows side by side, four columns of each."""
+    rng = np.random.default_rng(width)
+    values = random_bytes(rng, 40, width)
+    for count in (1, 15, 16, 17, 33)[:: sized(1, 2)]:
+        first = int(rng.integers(0, 5))
+        rows = in_full(rng.integers(0, 40, first + count), first, count)
+        told = packed_of(values, rows, first, count).view(np.uint8)
+        np.testing.assert_array_equal(told, packed_of(values, rows, first, count, python=True).view(np.uint8))
+        if width <= 256:
+            assert told.tolist() == naive.packed(values, rows[first:])
+
+
+def test_the_last_row_of_a_table_may_be_the_last_of_its_memory() -> None:
+    """Where a row ends before a vector does, nothing behind it is read: the next row must not show."""
+    values = np.full((3, 20), -128, np.int8)
+    values[1] = 5
+    values[2] = 127
+    told = packed_of(values, in_full(np.array([1, 2]), 0, 2), 0, 2).view(np.uint8).reshape(16, 16, 4)
+    assert (told[:5, 0] == 133).all()
+    assert (told[:5, 1:] == 255).all()
+    assert (told[5:] == OFFSET).all()
+
+
+@pytest.mark.parametrize(("width", "room"), [(4, 64), (60, 64), (64, 64), (68, 128), (128, 128), (1000, 1024)])
+def test_room_for_a_packed_row_is_whole_vectors(width: int, room: int) -> None:
+    assert room_for(width) == room
+
+
+# --- multiply -------------------------------------------------------------------------------------
+
+
+@few(120)
+@given(data=st.data())
+def test_products_are_the_integer_products(data: st.DataObject) -> None:
+    width = 4 * data.draw(st.integers(1, sized(250, 60)))
+    base, count = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200))
+    first = QUERIES * data.draw(st.integers(0, (count - 1) // QUERIES))
+    first_group = data.draw(st.integers(0, (base - 1) // LANES))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**16)))
+    queries, values = random_bytes(rng, count, width), random_bytes(rng, base, width)
+    told = multiplied(queries, values, first, first_group, spare=data.draw(st.sampled_from([0, 1, 48])))
+    np.testing.assert_array_equal(told, naive.whole_products(queries[first:], values[LANES * first_group :]))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_number_of_groups_and_of_queries(width: int) -> None:
+    """Four groups are multiplied at once, then what is left of them; queries go by fours."""
+    rng = np.random.default_rng(width)
+    queries, values = random_bytes(rng, 9, width), random_bytes(rng, 16 * 9, width)
+    true = naive.whole_products(queries, values)
+    for base in (1, 16, 17, 32, 33, 48, 64, 65, 80, 113, 144):
+        for count in (1, 4, 5, 9):
+            np.testing.assert_array_equal(multiplied(queries[:count], values[:base], 0, 0), true[:count, :base])
+    for first_group in range(1, 9):
+        np.testing.assert_array_equal(multiplied(queries, values, 4, first_group), true[4:, 16 * first_group :])
+
+
+@pytest.mark.parametrize("width", [4, 64, 68, 1000, 8192])
+@pytest.mark.parametrize(("query", "other"), [(-128, -128), (-128, 127), (127, -128), (127, 127)])
+def test_the_largest_products(width: int, query: int, other: int) -> None:
+    """Sums of 16-bit halves would leave 16 bits; at 8192 columns a product is 2^27, its unsigned twin twice that."""
+    queries, values = np.full((5, width), query, np.int8), np.full((17, width), other, np.int8)
+    assert (multiplied(queries, values, 0, 0) == query * other * width).all()
+
+
+def test_wide_rows_of_small_codes() -> None:
+    """Codes of wide rows are smaller, but the bytes that they are multiplied with are not: they lie 128 too high."""
+    width = sized(200_000, 20_000)
+    peak = int((2**27 / width) ** 0.5)
+    queries, values = np.full((4, width), peak, np.int8), np.full((16, width), peak, np.int8)
+    values[8:] = -peak
+    told = multiplied(queries, values, 0, 0)
+    assert (told[:, :8] == peak * peak * width).all()
+    assert (told[:, 8:] == -peak * peak * width).all()
+
+
+def test_sums_begin_with_what_they_are_given() -> None:
+    rng = np.random.default_rng(0)
+    queries, values = random_bytes(rng, 4, 12), random_bytes(rng, 16, 12)
+    starts = np.array([0, 1, -(2**27), 2**27], np.int32)
+    out = np.zeros((4, 16), np.int32)
+    rows = np.arange(16, dtype=np.int32)
+    multiply(queries.ravel(), 12, 0, 4, starts, packed_of(values, rows, 0, 16), 0, 1, out)
+    unsigned = values.astype(np.int64) + OFFSET
+    np.testing.assert_array_equal(out, naive.whole_products(queries, unsigned) + starts[:, None])
+
+
+@pytest.mark.parametrize("width", [4, 64, 132])
+def test_the_python_twin_multiplies_the_same(width: int) -> None:
+    rng = np.random.default_rng(width)
+    queries, values = random_bytes(rng, 11, width), random_bytes(rng, 50, width)
+    for first, first_group in ((0, 0), (4, 1), (8, 3)):
+        np.testing.assert_array_equal(
+            multiplied(queries, values, first, first_group, python=True),
+            multiplied(queries, values, first, first_group),
+        )
+
+
+def test_without_the_jit_the_twin_is_what_kernels_call() -> None:
+    assert (products.pack is products._pack_python) == (products.multiply is products._multiply_python) == JIT_OFF
