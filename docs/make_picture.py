@@ -77,7 +77,8 @@ def picture() -> str:
     out.append(arrow(782, 300, 867, 238))
     out.append(arrow(940, 300, 1040, 238))
     kernels = [
-        (260, "leaves", ["product tiles and", "their selection"]),
+        (118, "codes", ["rows as bytes,", "exact products"]),
+        (260, "leaves", ["tiles of products", "and selection"]),
         (402, "pivots", ["who shares", "a partition"]),
         (544, "trees", ["rows down to", "overlapping leaves"]),
         (686, "descent", ["companions of rows,", "small products"]),

@@ -25,7 +25,7 @@ LARGEST_SQUARE = 2**27
 # From these many rows a coder learns where the centre lies and how far coordinates reach.
 LOOKED_AT = 8192
 # Coordinates are cut off where the farthest reaches so many times as far as all but a hundredth of the rows do.
-FAR = 4.0
+FAR, USUAL = 4.0, 0.99
 # Standard deviations of its rounding that an estimate is forgiven.
 DEVIATIONS = 3.0
 
@@ -51,8 +51,8 @@ class Rows(NamedTuple):
     starts: np.ndarray
 
 
-def coder_of(points: np.ndarray, metric: Metric) -> Coder:
-    """A coder for rows like these. points: prepared rows [m, w].
+def coder_of(points: np.ndarray, metric: Metric, others: np.ndarray | None = None) -> Coder:
+    """A coder for rows like these. points: prepared rows [m, w]; others: rows that will be compared with them, if any.
 
     Around the mean of some rows; inner products allow no centre but the origin, and they would shrink if anything
     were cut off, so that what is nearest looked far.
@@ -60,16 +60,29 @@ def coder_of(points: np.ndarray, metric: Metric) -> Coder:
     width = points.shape[1]
     if points.dtype == np.int8:
         return Coder(np.zeros(width, np.float32), 1.0, exact=True, cuts=False)
-    some = points[:: max(1, len(points) // LOOKED_AT)]
-    centre = some.mean(axis=0, dtype=np.float64) if metric.euclidean else np.zeros(width)
-    centre = centre.astype(np.float32)
-    reach = np.abs(some - centre).max(axis=1)
-    farthest, usual = float(reach.max(initial=0)), float(np.quantile(reach, 0.99)) if len(reach) else 0.0
-    if not metric.euclidean:
-        farthest, usual = max(float(points.max(initial=0)), -float(points.min(initial=0))), 0.0
+    centre = np.zeros(width, np.float32)
+    usual = np.inf
+    if metric.euclidean:
+        some = points[:: max(1, len(points) // LOOKED_AT)]
+        reach = np.abs(some - some.mean(axis=0)).max(axis=1)
+        # The farthest rows, which may be cut off, would draw the centre towards them.
+        near = some[reach <= np.quantile(reach, USUAL)]
+        centre = near.mean(axis=0, dtype=np.float64).astype(np.float32)
+        usual = float(np.abs(near - centre).max())
+    farthest = max(farthest_from(centre, rows) for rows in (points, others) if rows is not None)
     cuts = farthest > FAR * usual > 0
     peak = min(PEAK, int((LARGEST_SQUARE / width) ** 0.5))
     return Coder(centre, (FAR * usual if cuts else farthest) / peak or 1.0, exact=False, cuts=cuts)
+
+
+@kernel
+def farthest_from(centre, points):
+    """The largest distance of a coordinate from that of the centre."""
+    farthest = np.float32(0)
+    for row in range(points.shape[0]):
+        for column in range(points.shape[1]):
+            farthest = max(farthest, abs(np.float32(points[row, column]) - centre[column]))
+    return farthest
 
 
 def encode(points: np.ndarray, coder: Coder) -> Rows:
@@ -112,18 +125,18 @@ def form_of(metric: Metric, rows: Rows, coder: Coder, strict: bool = False) -> F
     """How rows of this coder are compared for their surrogates; the last column of inner_product only serves routing.
 
     A coordinate is rounded by at most step / 2, with variance step^2 / 12: a distance between codes is off by at most
-    step * sqrt(width), and mostly by a few times step / sqrt(6). strict: allow for the most, so that nothing is missed;
-    rows that the coder did not look at, which may be cut off, are then expected too.
+    step * sqrt(width), and mostly by a few times step / sqrt(6). strict: allow for the most, so that nothing is missed
+    among rows that the coder has seen.
     """
     width = rows.points.shape[1]
     # A coordinate on the verge of the next code is off by a little more than half a step, as floats are rounded too.
     off = 1.0001 * width**0.5 if strict else DEVIATIONS / 6**0.5
     if metric.euclidean:
         unit, spread, spare = coder.step**2, 2 * off, max(off * off, width)
-        form = Form(True, width, np.float32(unit), np.float32(spread), np.float32(spare), False, coder.cuts or strict)
+        form = Form(True, width, np.float32(unit), np.float32(spread), np.float32(spare), False, coder.cuts)
         return trusted(form) if coder.exact else form
     unit, spare = coder.step**2 / 2, 2 * (off * float(rows.squares.max(initial=1)) ** 0.5 + width / 4)
-    return Form(False, width - 1, np.float32(unit), np.float32(0), np.float32(spare), False, strict)
+    return Form(False, width - 1, np.float32(unit), np.float32(0), np.float32(spare), False, False)
 
 
 def routing_form(rows: Rows, coder: Coder) -> Form:
@@ -142,9 +155,10 @@ def limit_of(form, surrogate):
     """The largest estimate, int32, that may belong to a surrogate no larger than the given one."""
     if surrogate == np.inf:
         return np.int32(EVERYTHING)
-    codes = surrogate / form.unit
+    # Huge surrogates of outliers first: no infinity times zero below.
+    codes = min(max(surrogate / form.unit, np.float32(-EVERYTHING)), np.float32(EVERYTHING))
     codes += form.spread * np.sqrt(max(codes, np.float32(0))) + form.spare + abs(codes) * np.float32(3e-7)
-    return np.int32(min(max(codes, np.float32(-EVERYTHING)), np.float32(EVERYTHING)))
+    return np.int32(min(codes, np.float32(EVERYTHING)))
 
 
 @kernel(inline=True)

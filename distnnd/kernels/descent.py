@@ -165,7 +165,7 @@ def room_for_pairs(cap, width):
 
 
 @kernel(inline=True)
-def near_pairs(rows, form, lists, news, count, pairs):
+def near_pairs(rows, form, lists, limits, news, count, pairs):
     """Note the pairs of the first `news` members with all later ones that may enter a list; how many, and compared."""
     worst = lists.ids.shape[1] - 1
     width = rows.values.shape[1]
@@ -173,7 +173,7 @@ def near_pairs(rows, form, lists, news, count, pairs):
     for i in range(LANES * groups):
         member = pairs.members[i]
         pairs.squares[i] = rows.squares[member] if form.euclidean else np.int32(0)
-        pairs.limits[i] = limit_of(form, lists.distances[member, worst])
+        pairs.limits[i] = limits[member]
     pack(rows.values, pairs.members, 0, count, pairs.right)
     gather(rows, pairs.members, 0, news, form.columns, pairs.left, pairs.starts)
     near = compared = 0
@@ -235,9 +235,10 @@ def note(rows, form, lists, pairs, near, finds, used):
 
 
 @kernel
-def join(rows, companions, form, lists, first, last, room):
+def join(rows, companions, limits, form, lists, first, last, room):
     """Compare the companions of each row first .. last among themselves.
 
+    limits: int32[m], the largest estimates that may enter the lists (as limits_of says).
     Returns Finds (as the lists stood), the row before which it stopped because `room` finds might not have held more,
     and the pairs compared.
     """
@@ -253,16 +254,26 @@ def join(rows, companions, form, lists, first, last, room):
             stop = row
             break
         if news > 0 and count > 1:
-            near, more = near_pairs(rows, form, lists, news, count, pairs)
+            near, more = near_pairs(rows, form, lists, limits, news, count, pairs)
             used = note(rows, form, lists, pairs, near, finds, used)
             compared += more
     return Finds(finds.targets[:used], finds.labels[:used], finds.distances[:used]), stop, compared
 
 
 @kernel
-def apply(finds, lists, first, last):
+def limits_of(form, lists, limits):
+    """Write down for each row the largest estimate that may enter its list: together, as they are looked at often."""
+    for row in range(lists.ids.shape[0]):
+        limits[row] = limit_of(form, lists.distances[row, lists.ids.shape[1] - 1])
+
+
+@kernel
+def apply(finds, form, lists, limits, first, last):
     """Put the finds of targets first .. last into their lists, in the order in which they were found."""
+    worst = lists.ids.shape[1] - 1
     for found in range(finds.targets.size):
         target = finds.targets[found]
-        if first <= target < last:
-            insert(lists, target, finds.labels[found], finds.distances[found], np.uint8(BORN))
+        if not first <= target < last:
+            continue
+        if insert(lists, target, finds.labels[found], finds.distances[found], np.uint8(BORN)):
+            limits[target] = limit_of(form, lists.distances[target, worst])

@@ -21,7 +21,7 @@ class Form(NamedTuple):
 
     euclidean: the surrogate is the squared euclidean distance, else the negated inner product; columns: how many
     leading columns of a prepared row take part; unit: the surrogate that an estimate of one stands for. An estimate may
-    be off by spread * sqrt(estimate) + spare, and far too low where codes are `cut` off; trusted: it is kept as it is.
+    be off by spread * sqrt(estimate) + spare, and far too low where codes may be `cut` off; trusted: it is kept.
     """
 
     euclidean: bool

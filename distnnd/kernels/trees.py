@@ -61,6 +61,11 @@ def even_ranges(weights: np.ndarray, parts: int) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in pairwise(cuts) if b > a]
 
 
+def even_cuts(count: int, parts: int) -> list[tuple[int, int]]:
+    """Cut 0 .. count into at most `parts` ranges of about equal length."""
+    return [(first, last) for first, last in pairwise(count * i // parts for i in range(parts + 1)) if last > first]
+
+
 def slot_groups(slots: np.ndarray, count: int) -> list[Groups]:
     """For each place of a row its groups by node: one list of groups a column of `slots`."""
     return [Groups(*group_rows(np.ascontiguousarray(column), count)) for column in slots.T]

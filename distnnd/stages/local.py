@@ -7,18 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import descent, merge, trees
+from ..kernels import merge, trees
 from ..kernels.codes import Coder, Rows, coder_of, encode, form_of, routing_form, trusted
 from ..kernels.leaves import join
 from ..kernels.neighbours import FRESH, OLD, Lists, empty, sort_rows
 from ..kernels.pivots import BASE, QUERY
 from ..kernels.random import seed_of
-from ..kernels.rows import Form, rescore
+from ..kernels.rows import Form
 from ..storage import graph, mailbox
 from ..values.memory import (
-    DESCENT_FINDS,
-    DESCENT_RANGE,
-    DESCENT_ROWS,
     item_bytes,
     local_fixed,
     local_row,
@@ -27,12 +24,12 @@ from ..values.memory import (
 from ..values.partitioning import LEAF_FANOUT, Unit, companion_cap
 from ..values.plan import Job, Stage, Task
 from .measured import measured, side_by_side
+from .passes import Known, Work, descend, finish_lists, in_order
 from .points import assemble, read_prepared
 from .probe import probes_between, recall_counters
 from .route import mail_of
 
 LOCAL = 4
-PASSES = 12
 # Ranges of work per thread: enough that an uneven one does not hold up the rest.
 PARTS = 4
 LEAF = 400
@@ -150,7 +147,7 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         if fine_enough(job, coder, form):
             form = trusted(form)
         compared = compare_leaves(work, rows, form, looking, standing, lists)
-        ranges = trees.even_ranges(np.ones(m), work.parts)
+        ranges = trees.even_cuts(m, work.parts)
         each(lambda a, b: merge.fill(points, form, lists, present, seed, a, b), ranges)
         counters = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
         if not job.layout.exact:
@@ -168,15 +165,6 @@ def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, sta
     for block in {id(block): block for block in blocks}.values():
         merge.permute(block.reshape(len(order), -1), order)
     return order
-
-
-class Work(NamedTuple):
-    """Who works on a partition: the job, the task's seed, how ranges are run, and into how many they are cut."""
-
-    job: Job
-    seed: int
-    each: trees.Each
-    parts: int
 
 
 def grow(
@@ -236,101 +224,6 @@ def fine_enough(job: Job, coder: Coder, form: Form) -> bool:
     if coder.cuts or not form.euclidean or job.layout.exact:
         return False
     return float(np.quantile(probes_between(job, 0, job.layout.n)[1], BLURRED)) >= FINE * float(form.unit)
-
-
-class Known(NamedTuple):
-    """Probe rows of a partition that holds everything. positions: int64[p]; thresholds: their k-th true surrogates."""
-
-    positions: np.ndarray
-    thresholds: np.ndarray
-
-    @classmethod
-    def of(cls, job: Job, task: Task, order: np.ndarray) -> Known:
-        """None but where all rows are here: elsewhere neighbours may be missing for another reason."""
-        if task.arguments["slices"] is not None:
-            return cls(np.empty(0, np.int64), np.empty(0, np.float32))
-        rows, thresholds = probes_between(job, 0, job.layout.n)
-        return cls(in_order(order)[rows], thresholds)
-
-    def enough(self, points: np.ndarray, form: Form, lists: Lists, k: int, target: float) -> bool:
-        """Whether the target is reached by half a standard error: looking after each pass must not pass by luck."""
-        if not self.positions.size:
-            return False
-        sample = Lists(*(part[self.positions] for part in lists))
-        finish_lists(points[self.positions], points, form, sample, 0, len(self.positions))
-        hits = merge.count_hits(sample, np.arange(len(self.positions)), self.thresholds, k)
-        return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= target)
-
-
-def descend(work: Work, rows: Rows, form: Form, lists: Lists, known: Known) -> dict[str, float]:
-    """Passes of NN-descent until the probe rows show that it is enough, or a pass changes little.
-
-    How little follows from the recall that is asked for.
-    """
-    m, spec = len(rows.points), work.job.spec
-    little = min(max((1 - spec.target_recall) / 5, 0.001), 0.02) * spec.n_neighbors * m
-    compared, passes = 0, 0
-    companions = descent.no_companions(m, companion_cap(lists.ids.shape[1]))
-    for number in range(PASSES):
-        compared += descend_once(work, rows, form, lists, companions, seed_of(work.seed, number))
-        passes += 1
-        if descent.settle(lists, 0, m) <= little:
-            break
-        if known.enough(rows.points, form, lists, spec.n_neighbors, spec.target_recall):
-            break
-    return {"passes": passes, "descended": compared}
-
-
-def descend_once(work: Work, rows: Rows, form: Form, lists: Lists, companions: descent.Companions, seed: int) -> int:
-    """One pass: draw companions, compare them, put what was found into the lists."""
-    m = len(lists.ids)
-    # Drawing reads all lists once for each range: one range a thread.
-    cuts = trees.even_ranges(np.ones(m), work.job.threads)
-    work.each(lambda a, b: descent.draw(lists, companions, a, b, seed), cuts)
-    work.each(lambda a, b: descent.mark(lists, a, b), cuts)
-    return sum(
-        compare_companions(work, rows, form, lists, companions, (start, stop))
-        for start, stop in mailbox.strips(0, m, DESCENT_ROWS)
-    )
-
-
-def compare_companions(
-    work: Work,
-    rows: Rows,
-    form: Form,
-    lists: Lists,
-    companions: descent.Companions,
-    part: tuple[int, int],
-) -> int:
-    """Compare the drawn companions of a range of rows against the lists as they stand, then change the lists."""
-    todo = list(mailbox.strips(*part, DESCENT_RANGE))
-    targets_of = trees.even_ranges(np.ones(len(lists.ids)), work.job.threads)
-    compared = 0
-    while todo:
-
-        def run(a: int, b: int) -> tuple:
-            return descent.join(rows, companions, form, lists, a, b, DESCENT_RANGE * DESCENT_FINDS)
-
-        found = work.each(run, todo)
-        # A range whose finds filled the room stops early and goes on once they are in the lists.
-        todo = [(stop, b) for (_, b), (_, stop, _) in zip(todo, found, strict=True) if stop < b]
-        compared += sum(part[-1] for part in found)
-        finds = descent.Finds(*(np.concatenate(parts) for parts in zip(*(part[0] for part in found), strict=True)))
-        work.each(lambda a, b, finds=finds: descent.apply(finds, lists, a, b), targets_of)
-    return compared
-
-
-def finish_lists(rows: np.ndarray, points: np.ndarray, form: Form, lists: Lists, first: int, last: int) -> None:
-    """Canonical distances for the lists first .. last of `rows`, and their order by them."""
-    rescore(rows, points, form, lists, first, last)
-    sort_rows(lists, first, last)
-
-
-def in_order(order: np.ndarray) -> np.ndarray:
-    """Where each row that came stands now: the inverse of a permutation."""
-    positions = np.empty(len(order), np.int64)
-    positions[order] = np.arange(len(order))
-    return positions
 
 
 def write_round(job: Job, task: Task, partition: Partition, lists: Lists, order: np.ndarray) -> dict[str, float]:

@@ -53,7 +53,7 @@ def nearest_in_block(probes: np.ndarray, block: np.ndarray, metric: Metric, k: i
 
     probes, block: prepared rows; the lists hold positions in the block, int32, and canonical surrogates, float32.
     """
-    coder = coder_of(block, metric)
+    coder = coder_of(block, metric, probes)
     rows = encode(block, coder)
     form = form_of(metric, rows, coder, strict=True)
     lists = empty(len(probes), min(k + SPARE + 1, len(block)))

@@ -135,6 +135,19 @@ def test_floats_round_a_coordinate_by_a_little_more_than_half_a_step() -> None:
     assert_nothing_is_kept_out(form_of(EUCLIDEAN, rows, coder, strict=True), rows, rows, EUCLIDEAN)
 
 
+@pytest.mark.parametrize("code", [0, 3, 100])
+def test_the_largest_product_that_codes_can_hide(code: int) -> None:
+    """All coordinates of parallel rows rounded down by almost half a step: no product is farther from its estimate."""
+    width = 400
+    raw = np.full((2, width), code + 0.499, np.float32)
+    raw[:, -1] = 0
+    coder = Coder(np.zeros(width, np.float32), 1.0, exact=False, cuts=False)
+    rows = encode(raw, coder)
+    assert rows.values[0].tolist() == [code] * (width - 1) + [0]
+    below = assert_nothing_is_kept_out(form_of(PRODUCT, rows, coder, strict=True), rows, rows, PRODUCT)
+    assert below.max() < 3 * code + 0.2 * width, "nor is more allowed for than that"
+
+
 @pytest.mark.parametrize("d", [1, 3, 17, 200])
 def test_what_is_cut_off_seems_near_but_never_far(d: int) -> None:
     """A few rows far out would leave all others a handful of codes."""
@@ -148,22 +161,22 @@ def test_what_is_cut_off_seems_near_but_never_far(d: int) -> None:
         assert form.cut, "such estimates are no bound for what is near"
     below = assert_nothing_is_kept_out(form, some, rows, EUCLIDEAN)
     assert (below[-2:, :-2] > 1e5).all(), "the outliers were not cut off"
-    near = below[:-2, :-2] * form.unit
-    assert np.median(near) < 0.5 * np.median(canonical(raw[:20], raw[20:40], EUCLIDEAN))
+    assert coder.step < 6 * FAR / PEAK, "codes are as fine as the other rows need them"
 
 
 @few(30)
 @given(data=st.data())
-def test_rows_that_the_coder_never_saw_are_not_kept_out(data: st.DataObject) -> None:
-    """Probe rows of other blocks, or rows between those that were looked at, may lie anywhere."""
+def test_rows_of_elsewhere_that_the_coder_saw_are_not_kept_out(data: st.DataObject) -> None:
+    """Probe rows of other blocks may lie anywhere: what they reach is reached, or said to be cut off."""
     d, seed = data.draw(st.integers(1, 8)), data.draw(st.integers(0, 2**16))
     known, others = make_points("plain", np.float32, 30, d, seed), make_points("plain", np.float32, 8, d, seed + 1)
     others *= np.float32(data.draw(st.sampled_from([1, 3, 100])))
     others += np.float32(data.draw(st.sampled_from([0, 2, 50])))
-    coder = coder_of(known, EUCLIDEAN)
+    coder = coder_of(known, EUCLIDEAN, others)
     rows = encode(known, coder)
     form = form_of(EUCLIDEAN, rows, coder, strict=True)
-    assert form.cut, "the coder cannot know: no estimate of a strict form is a bound"
+    assert form.cut == coder.cuts
+    assert coder.cuts or np.abs(others - coder.centre).max() <= 1.0001 * PEAK * coder.step
     assert_nothing_is_kept_out(form, encode(others, coder), rows, EUCLIDEAN)
 
 
@@ -258,17 +271,17 @@ def test_where_nothing_is_cut_off_estimates_are_not_too_low_either(name: str, ra
 @pytest.mark.parametrize("d", [4, 30, 300])
 @pytest.mark.parametrize("name", ["euclidean", "cosine", "inner_product"])
 def test_what_estimates_are_forgiven_is_mostly_enough(name: str, d: int) -> None:
-    """Without `strict` a pair in some thousands may be kept out, for far fewer that are let in."""
+    """Without `strict` a pair in a thousand may be kept out, for far fewer that are let in."""
     metric = METRICS[name]
     rows = prepared(make_points("plain", np.float32, sized(150, 25), d, seed=d), metric)
     coder = coder_of(rows, metric)
     coded = encode(rows, coder)
     form, strict = form_of(metric, coded, coder), form_of(metric, coded, coder, strict=True)
     true, told = canonical(rows, rows, metric), estimated(coded, coded, form)
-    assert (told <= limits(form, true)).mean() > 0.999
+    assert (told <= limits(form, true)).mean() > 0.998
     assert (limits(form, true) <= limits(strict, true)).all()
     if d >= 30:
-        assert limits(form, true).sum() - told.sum() < 0.7 * (limits(strict, true).sum() - told.sum())
+        assert limits(form, true).sum() - told.sum() < 0.3 * (limits(strict, true).sum() - told.sum())
 
 
 @pytest.mark.parametrize("d", [2, 16, 120])
@@ -287,7 +300,8 @@ def test_far_from_the_origin_codes_are_as_fine(offset: float) -> None:
     """Codes lie around the centre of the rows, so what all rows share takes none of their bits."""
     raw = make_points("plain", np.float32, 200, 5, seed=6) + np.float32(offset)
     coder = coder_of(raw, EUCLIDEAN)
-    np.testing.assert_allclose(coder.centre, raw.mean(axis=0, dtype=np.float64), rtol=1e-6, atol=1e-6)
+    # All but the farthest hundredth have a say in where the centre lies.
+    assert np.abs(coder.centre - raw.mean(axis=0, dtype=np.float64)).max() < 0.1 + abs(offset) * 1e-6
     assert coder.step < 5 / PEAK
     rows, some = encode(raw, coder), encode(raw[:10], coder)
     assert_nothing_is_kept_out(form_of(EUCLIDEAN, rows, coder, strict=True), some, rows, EUCLIDEAN)
@@ -301,7 +315,7 @@ def test_far_from_the_origin_codes_are_as_fine(offset: float) -> None:
 def test_narrow_rows_lose_nothing(flavour: str, dtype: type) -> None:
     """The estimate is the squared distance of the raw rows, and so is the canonical surrogate."""
     raw = make_points(flavour, dtype, sized(40, 12), 7, seed=7)
-    raw[:2] = np.iinfo(dtype).min, np.iinfo(dtype).max
+    raw[0], raw[1] = np.iinfo(dtype).min, np.iinfo(dtype).max
     rows = prepared(raw, EUCLIDEAN)
     coder = coder_of(rows, EUCLIDEAN)
     coded = encode(rows, coder)
@@ -404,7 +418,7 @@ def test_no_rows_at_all() -> None:
 
 @pytest.mark.parametrize(("times", "cuts"), [(0.5, False), (3.5, False), (4.5, True), (1e6, True)])
 def test_only_what_is_far_out_is_cut_off(times: float, cuts: bool) -> None:
-    """Farther than a few times what all but a hundredth of the rows reach."""
+    """Farther than a few times what all but a hundredth of the rows reach; however far, it does not draw the centre."""
     rng = np.random.default_rng(9)
     rows = rng.uniform(-1, 1, (1000, 2)).astype(np.float32)
     rows[:, 0] = np.sign(rows[:, 0])
@@ -412,6 +426,7 @@ def test_only_what_is_far_out_is_cut_off(times: float, cuts: bool) -> None:
     coder = coder_of(rows, EUCLIDEAN)
     assert coder.cuts == cuts
     assert coder.step == pytest.approx((FAR if cuts else max(times, 1)) / PEAK, rel=0.1)
+    assert np.abs(coder.centre).max() < 0.1
 
 
 def test_a_few_rows_among_many_that_are_the_same_are_not_cut_off() -> None:
@@ -453,14 +468,14 @@ def some_form(metric: Metric, strict: bool = False) -> tuple[Form, Rows, Coder]:
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_form_of(strict: bool) -> None:
-    """Which columns count, and whether estimates may bound anything: in a strict form they never do."""
+    """Which columns count, what a unit is, and that estimates may bound others where nothing was cut off."""
     for name, columns in (("euclidean", 6), ("cosine", 6), ("inner_product", 6)):
         metric = METRICS[name]
         form, coded, coder = some_form(metric, strict)
         assert form.euclidean == metric.euclidean
         assert form.columns == columns == coded.points.shape[1] - (not metric.euclidean)
         assert not form.trusted
-        assert form.cut == strict
+        assert not form.cut
         assert form.unit == np.float32(coder.step**2 / (1 if metric.euclidean else 2))
         assert all(isinstance(number, np.float32) for number in (form.unit, form.spread, form.spare))
 
@@ -496,7 +511,7 @@ def test_a_larger_surrogate_has_no_smaller_limit(metric: Metric) -> None:
     told = limits_of(form, surrogates).astype(np.int64)
     assert (np.diff(told) >= 0).all()
     assert told[-1] == EVERYTHING
-    assert told[0] == (int(form.spare) if metric.euclidean else -EVERYTHING)
+    assert told[0] == int(form.spare) if metric.euclidean else told[0] < -0.99 * EVERYTHING
 
 
 def test_everything_may_enter_a_list_that_knows_nothing() -> None:
@@ -504,7 +519,8 @@ def test_everything_may_enter_a_list_that_knows_nothing() -> None:
         form, _, _ = some_form(metric)
         for one in (form, trusted(form), form_of(metric, *some_form(metric)[1:], strict=True)):
             assert limit(one, np.inf) == EVERYTHING
-            assert limit(one, 1e38) == EVERYTHING
+            assert limit(one, 1e38) == EVERYTHING, "more units than a float32 can count"
+            assert limit(one, -1e38) < -0.99 * EVERYTHING or metric.euclidean
 
 
 def test_limits_of_large_whole_numbers_are_not_rounded_down() -> None:

@@ -170,13 +170,16 @@ def test_the_users_own_cache_stays_where_it_was(monkeypatch: pytest.MonkeyPatch,
 CALL = """
 import json
 import numpy as np
-from distnnd.kernels import leaves, merge, neighbours, rows
+from distnnd.kernels import codes, leaves, merge, neighbours
+from distnnd.values.metric import METRICS
 points = np.arange(12, dtype=np.float32).reshape(6, 2)
 group = leaves.Groups(*leaves.group_rows(np.zeros(6, np.int32), 1))
 lists, merged = neighbours.empty(6, 2), neighbours.empty(6, 2, np.int64)
-form = rows.Form(True, np.float32(2), 2)
 if {join}:
-    leaves.join(points, group, points, group, group.rows, form, lists, True, 0, 1)
+    coder = codes.coder_of(points, METRICS["euclidean"])
+    rows = codes.encode(points, coder)
+    form = codes.form_of(METRICS["euclidean"], rows, coder)
+    leaves.join(rows, group, rows, group, group.rows, form, lists, True, 0, 1)
 merge.fold(merged, np.arange(6), np.tile(np.array([7, 8]), (6, 1)), np.tile(np.array([1, 2], np.float32), (6, 1)))
 stats = {{}}
 for kernel in (leaves.group_rows, merge.fold, leaves.join):
@@ -211,7 +214,8 @@ def test_an_edit_in_another_file_is_not_served_from_disk(copy: Path, tmp_path: P
     before = called(copy, tmp_path / "cache", join=False)
     path = copy / "distnnd" / "kernels" / "neighbours.py"
     source = path.read_text()
-    edited = source.replace("    ids[row, slot] = label\n    states[row, slot] = state\n", "    ids[row, slot] = 99\n")
+    ends = "    lists.ids[row, slot] = {}\n    lists.state"
+    edited = source.replace(ends.format("label"), ends.format(99))
     assert edited != source
     path.write_text(edited)
     after = called(copy, tmp_path / "cache", join=False)

@@ -143,9 +143,8 @@ def test_equal_is_below_and_one_more_is_not() -> None:
 
 def test_the_higher_of_two_limits_counts() -> None:
     """A pair is looked at if it may enter the list of one or of the other."""
-    bias, products = np.zeros((2, 16), np.int32)
-    bias[:] = 10
-    limits = np.array([9, 10, 11, *[-5] * 13], np.int32)
+    bias, products = np.full(32, 10, np.int32), np.zeros(32, np.int32)
+    limits = np.array([9, 10, 11, *[-5] * 29], np.int32)
     assert masks_of_either(bias, products, limits, 0, 16, np.int32(-6), np.int32(0))[0] == 0b110
     assert masks_of_either(bias, products, limits, 0, 16, np.int32(10), np.int32(0))[0] == 2**16 - 1
     assert masks_of_either(bias, products, limits, 0, 16, np.int32(-6), np.int32(1))[0] == 0b111

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from distnnd.kernels.codes import EVERYTHING, Rows, coder_of, encode, form_of, trusted
+from distnnd.kernels.codes import EVERYTHING, Coder, Rows, coder_of, encode, form_of, limit_of, trusted
 from distnnd.kernels.leaves import BASE, HITS, QUERIES, Groups, first_bound, group_rows, join, room_for_tile
 from distnnd.kernels.neighbours import FRESH, Lists, empty
 from distnnd.kernels.rows import Form, prepare, prepared_width, rescore
@@ -17,9 +17,9 @@ from tests import naive
 from tests.strategies import few, make_points, points, sized
 
 DTYPES = (np.float32, np.uint8, np.int8)
-# How lists may be kept: strict, and every estimate looked at; strict, and a first bound of estimates believed (where
-# nothing is cut off); by the estimates themselves.
-WAYS = ["strict", "bounded", "trusted"]
+# How lists may be kept: strict; strict, as if codes were cut off, which leaves a new list without a bound; by the
+# estimates themselves.
+WAYS = ["strict", "cut", "trusted"]
 
 
 def everyone(n: int) -> Groups:
@@ -41,9 +41,8 @@ def coded(raw: np.ndarray, way: str = "strict", metric: str = "sqeuclidean") -> 
     coder = coder_of(ready, METRICS[metric])
     rows = encode(ready, coder)
     form = form_of(METRICS[metric], rows, coder, strict=True)
-    if way == "bounded":
-        assert not coder.cuts
-        form = form._replace(cut=False)
+    if way == "cut":
+        form = form._replace(cut=True)
     return rows, trusted(form) if way == "trusted" else form
 
 
@@ -185,8 +184,8 @@ def test_outliers_that_codes_cut_off_have_their_true_neighbours(far: float) -> N
     rng = np.random.default_rng(13)
     raw = rng.uniform(-1, 1, (n, 2)).astype(np.float32)
     raw[:3, 0], raw[3, 1] = far * np.arange(1, 4), -far
-    assert coder_of(raw, METRICS["sqeuclidean"]).cuts
     rows, form = coded(raw)
+    assert form.cut
     assert (rows.values[:3, 0] == 127).all()
     lists = dense(rows, k, form)
     assert_dense(lists, rows, form)
@@ -200,21 +199,22 @@ def test_all_but_outliers_in_one_code_are_still_told_apart() -> None:
     raw = make_points("plain", np.float32, n, 3, seed=14)
     raw[: n // 10] *= 1e5
     rows, form = coded(raw)
-    assert not coder_of(raw, METRICS["sqeuclidean"]).cuts
+    assert not form.cut
     assert len(np.unique(rows.values[n // 10 :], axis=0)) < 10
     lists = dense(rows, 5, form)
     assert_dense(lists, rows, form)
     assert_true(lists, raw)
 
 
-@pytest.mark.parametrize("far", [1, 30])
+@pytest.mark.parametrize("far", [1, 100])
 def test_a_whole_block_far_from_the_origin(far: float) -> None:
-    """Probe rows meet a base of a whole block, whose codes need not reach as far as they lie."""
+    """Probe rows meet a base of a whole block, far beyond which they may lie themselves."""
     n, d, k = sized(2**16, 2000), 4, 5
     rng = np.random.default_rng(3)
     block, probes = ((rng.normal(size=(m, d)) + 1e5).astype(np.float32) for m in (n, 20))
     probes[::2, 0] += far
-    coder = coder_of(block, METRICS["sqeuclidean"])
+    coder = coder_of(block, METRICS["sqeuclidean"], probes)
+    assert coder.cuts == (far > 50)
     rows, some = encode(block, coder), encode(probes, coder)
     form = form_of(METRICS["sqeuclidean"], rows, coder, strict=True)
     lists, base = empty(len(probes), k), everyone(n)
@@ -224,11 +224,25 @@ def test_a_whole_block_far_from_the_origin(far: float) -> None:
     naive.assert_nearest(lists.ids, lists.distances, gaps, gaps >= 0, 2e-6 * gaps)
 
 
+def test_probe_rows_of_another_shape_than_the_block() -> None:
+    """Under inner_product all rows are as long, but these have in one coordinate what others have in many."""
+    n, d, k = sized(2000, 300), 64, 10
+    metric = METRICS["inner_product"]
+    raw = np.random.default_rng(17).normal(size=(n, d))
+    block = prepare(raw / np.linalg.norm(raw, axis=1)[:, None], metric, d + 1, 1.0)
+    probes = prepare(np.eye(d)[:20], metric, d + 1, 1.0)
+    coder = coder_of(block, metric, probes)
+    rows, some = encode(block, coder), encode(probes, coder)
+    form = form_of(metric, rows, coder, strict=True)
+    lists, base = empty(len(probes), k), everyone(n)
+    join(some, everyone(len(probes)), rows, base, base.rows, form, lists, False, 0, 1)
+    assert_right(lists, canonical(some, rows, form), np.ones((len(probes), n), bool))
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_identical_rows_are_at_no_distance(way: str) -> None:
     """All are hits at once, more than are offered at once; the lowest ids stay."""
-    n, k = BASE + 60, 8
-    assert n > 8 * HITS
+    n, k = sized(BASE + 60, 4 * HITS + 10), 8
     rows, form = coded(np.full((n, 6), 0.1, np.float32), way)
     lists = dense(rows, k, form, np.random.default_rng(0).permutation(n))
     expected = np.tile(np.arange(k), (n, 1))
@@ -266,6 +280,12 @@ def test_estimates_that_are_mostly_right_find_mostly_all() -> None:
 
 
 @njit
+def limit_of_all(form, surrogate):
+    """limit_of() from outside of a kernel."""
+    return limit_of(form, surrogate)
+
+
+@njit
 def bound_of(products, bias, count, wanted, width):
     """first_bound() of a tile whose fourth query and base are these, and the groups it deals candidates into."""
     tile = room_for_tile(4, width)
@@ -295,6 +315,21 @@ def test_a_list_can_ask_for_one_more_than_it_holds() -> None:
         assert room_for_tile(4, width).minima.size > width
 
 
+def test_a_bound_forgives_the_estimates_it_is_made_of_too() -> None:
+    """The nearest row looks far by its codes, all others look near: each off by nearly all that a form allows."""
+    raw = np.full((BASE, 4), 10.49, np.float32)
+    raw[0], raw[77] = -0.49, [-11.51, -10.51, -10.51, -10.51]
+    coder = Coder(np.zeros(4, np.float32), 1.0, exact=False, cuts=False)
+    rows = encode(raw, coder)
+    form = form_of(METRICS["sqeuclidean"], rows, coder, strict=True)
+    assert not form.cut
+    looks = naive.estimates(rows.values[:1], rows.values, True, 4)[0]
+    assert looks[77] > limit_of_all(form, form.unit * np.float32(looks[1])) > looks[1]
+    lists, query, base = empty(BASE, 1), Groups(np.zeros(1, np.int32), np.array([0, 1])), everyone(BASE)
+    join(rows, query, rows, base, base.rows, form, lists, True, 0, 1)
+    assert lists.ids[0, 0] == 77
+
+
 # --- groups of queries, groups of base ------------------------------------------------------------
 
 
@@ -315,7 +350,7 @@ def test_rows_meet_the_base_of_their_group_and_nothing_else(way: str, data: st.D
     coder = coder_of(np.concatenate([raw, other]), METRICS["sqeuclidean"])
     rows, others = encode(raw, coder), encode(other, coder)
     form = form_of(METRICS["sqeuclidean"], others, coder, strict=True)
-    form = {"strict": form, "bounded": form._replace(cut=False), "trusted": trusted(form)}[way]
+    form = {"strict": form, "cut": form._replace(cut=True), "trusted": trusted(form)}[way]
     lists = empty(len(raw), k)
     compared = join(rows, queries, others, stock, names, form, lists, False, 0, groups)
     allowed = naive.allowed_by_join((len(raw), len(other)), naive.members(queries), naive.members(stock), itself=False)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from distnnd.kernels.merge import count_hits, fill, fold, globalise, localise, permute, table_of, widened
 from distnnd.kernels.neighbours import FRESH, OLD, Lists, empty
-from distnnd.kernels.rows import Form
+from distnnd.kernels.rows import plain_form
+from distnnd.values.metric import METRICS
 from tests import naive
 from tests.strategies import few, lists_of_one_row, make_points, sized
 
@@ -191,7 +192,7 @@ def test_fill_gives_full_lists_of_present_others(n: int, dtype: type) -> None:
     present = np.random.default_rng(n).random(n) < 0.8
     width = min(6, int(present.sum()) // 2)
     lists = empty(n, width)
-    fill(points, Form(True, np.float32(2), 4), lists, present, SEED, 0, n)
+    fill(points, plain_form(METRICS["euclidean"], 4), lists, present, SEED, 0, n)
     naive.assert_ordered(lists.ids, lists.distances)
     assert (lists.ids[~present] == -1).all()
     assert (lists.ids[present] >= 0).all()
@@ -207,7 +208,7 @@ def test_fill_gives_full_lists_of_present_others(n: int, dtype: type) -> None:
 
 def test_fill_is_the_same_in_any_ranges_and_another_with_another_seed() -> None:
     points = make_points("plain", np.float32, 60, 3, seed=3)
-    form, present = Form(True, np.float32(2), 3), np.ones(60, bool)
+    form, present = plain_form(METRICS["euclidean"], 3), np.ones(60, bool)
     whole, parts, other = (empty(60, 5) for _ in range(3))
     fill(points, form, whole, present, SEED, 0, 60)
     for first, last in ((40, 60), (0, 7), (7, 40)):
@@ -222,7 +223,7 @@ def test_fill_leaves_full_lists_and_known_neighbours_alone() -> None:
     lists = empty(30, 3)
     lists.ids[0], lists.distances[0] = [5, 6, 7], [1, 2, 3]
     lists.ids[1], lists.distances[1] = [-2, 8, -1], [0, 0, np.inf]
-    fill(points, Form(True, np.float32(2), 3), lists, np.ones(30, bool), SEED, 0, 2)
+    fill(points, plain_form(METRICS["euclidean"], 3), lists, np.ones(30, bool), SEED, 0, 2)
     assert lists.ids[0].tolist() == [5, 6, 7]
     assert lists.ids[1, :2].tolist() == [-2, 8]
     assert lists.ids[1, 2] not in (-2, -1, 1, 8)

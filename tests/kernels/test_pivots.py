@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from distnnd.kernels.neighbours import empty
 from distnnd.kernels.pivots import BASE, QUERY, assign, count_pivots, share_out
-from distnnd.kernels.rows import routing_form
+from distnnd.kernels.rows import plain_form
+from distnnd.values.metric import METRICS
 from tests import naive
 from tests.strategies import few, make_points
 
@@ -20,7 +21,7 @@ SEED = 2**62 + 12345
 
 
 def shared(pivots: np.ndarray, loads: np.ndarray, parts: int) -> np.ndarray:
-    partition = share_out(pivots, loads, parts, routing_form(pivots.shape[1]), SEED)
+    partition = share_out(pivots, loads, parts, plain_form(METRICS["euclidean"], pivots.shape[1]), SEED)
     assert partition.dtype == np.int32
     assert partition.min(initial=0) >= 0
     assert partition.max(initial=0) < parts

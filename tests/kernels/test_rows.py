@@ -9,28 +9,33 @@ from hypothesis import strategies as st
 
 from distnnd.kernels.neighbours import empty
 from distnnd.kernels.rows import (
+    WIDEST_NARROW,
     Form,
     finish,
-    form_of,
-    gather,
+    plain_form,
     prepare,
     prepared_width,
     rescore,
-    routing_form,
-    squares,
+    stays_narrow,
 )
 from distnnd.values.metric import METRICS, Metric
 from tests import naive
 from tests.strategies import FLAVOURS, few, make_points, points, sized
 
 DTYPES = [np.float32, np.uint8, np.int8]
+NARROW = [np.uint8, np.int8]
 
 
 def prepared(raw: np.ndarray, metric: Metric) -> tuple[np.ndarray, Form]:
     """Rows as the stages would prepare them, and their form."""
-    width = prepared_width(metric, raw.shape[1], zero_rows=not raw.any(axis=1).all())
+    width = prepared_width(metric, raw.dtype, raw.shape[1], zero_rows=not raw.any(axis=1).all())
     radius = float(np.linalg.norm(raw.astype(np.float64), axis=1).max())
-    return prepare(raw, metric, width, radius), form_of(metric, width)
+    return prepare(raw, metric, width, radius), plain_form(metric, width)
+
+
+def over(euclidean: bool, columns: int) -> Form:
+    """The form of a surrogate over leading columns; what it says of codes does not matter here."""
+    return Form(euclidean, columns, np.float32(3), np.float32(5), np.float32(7), trusted=False, cut=True)
 
 
 def canonical(rows: np.ndarray, others: np.ndarray, form: Form) -> np.ndarray:
@@ -64,9 +69,9 @@ def test_the_finished_surrogate_is_the_metric(name: str, data: st.DataObject) ->
 
 @pytest.mark.parametrize("euclidean", [True, False], ids=["euclidean", "inner"])
 @few(40)
-@given(rows=points(rows=(1, sized(40, 12)), columns=(1, 70)))
+@given(rows=points(dtypes=(np.float32, np.int8), rows=(1, sized(40, 12)), columns=(1, 70)))
 def test_the_surrogate_is_symmetric_exact_and_zero_for_equal_rows(euclidean: bool, rows: np.ndarray) -> None:
-    form = Form(euclidean, np.float32(2 if euclidean else 1), rows.shape[1])
+    form = over(euclidean, rows.shape[1])
     told, true = canonical(rows, rows, form), naive.surrogates(rows, rows, euclidean)
     np.testing.assert_array_equal(told, told.T)
     size = np.abs(rows.astype(np.float64))
@@ -77,7 +82,7 @@ def test_the_surrogate_is_symmetric_exact_and_zero_for_equal_rows(euclidean: boo
         assert (told[~equal] > 0).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [np.float32, np.int8])
 @pytest.mark.parametrize("euclidean", [True, False], ids=["euclidean", "inner"])
 def test_the_surrogate_is_the_same_number_wherever_the_rows_lie(dtype: type, euclidean: bool) -> None:
     """Two partitions find the same pair: merging relies on equal bits, whatever lies before the rows in memory."""
@@ -85,7 +90,7 @@ def test_the_surrogate_is_the_same_number_wherever_the_rows_lie(dtype: type, euc
         rows = make_points("plain", dtype, sized(20, 5), d, seed=d)
         moved = np.zeros((27 + len(rows), d), dtype)
         moved[27:] = rows
-        form = Form(euclidean, np.float32(2 if euclidean else 1), d)
+        form = over(euclidean, d)
         here = canonical(rows, rows, form)
         np.testing.assert_array_equal(here, canonical(rows, moved, form)[:, 27:])
         np.testing.assert_array_equal(here, canonical(moved, moved, form)[27:, 27:])
@@ -94,7 +99,7 @@ def test_the_surrogate_is_the_same_number_wherever_the_rows_lie(dtype: type, euc
 def test_columns_beyond_the_form_do_not_count() -> None:
     rows = make_points("plain", np.float32, 10, 6, seed=0)
     for euclidean in (True, False):
-        form = Form(euclidean, np.float32(1), 4)
+        form = over(euclidean, 4)
         cut = np.ascontiguousarray(rows[:, :4])
         np.testing.assert_array_equal(canonical(rows, rows, form), canonical(cut, cut, form))
 
@@ -102,14 +107,63 @@ def test_columns_beyond_the_form_do_not_count() -> None:
 # --- prepare --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["euclidean", "sqeuclidean"])
-def test_euclidean_rows_stay_as_they_are(name: str, dtype: type) -> None:
-    raw = make_points("plain", dtype, 9, 4, seed=1)
+def test_euclidean_rows_stay_as_they_are(name: str) -> None:
+    raw = make_points("plain", np.float32, 9, 5, seed=1)
     rows, form = prepared(raw, METRICS[name])
-    assert rows.dtype == dtype
-    np.testing.assert_array_equal(rows, raw)
-    assert form == Form(True, np.float32(2), 4)
+    assert rows is raw
+    assert form == Form(True, 5, 1, 0, 0, trusted=False, cut=False)
+
+
+@pytest.mark.parametrize("d", [1, 3, 4, 5, 8])
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("name", ["euclidean", "sqeuclidean"])
+def test_narrow_rows_become_int8_and_are_filled_up(name: str, dtype: type, d: int) -> None:
+    """Moved by 128 where they have no sign: all differences stay. Columns go by fours, as products of codes do."""
+    metric = METRICS[name]
+    raw = np.random.default_rng(d).integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, (30, d)).astype(dtype)
+    raw[0], raw[1] = np.iinfo(dtype).min, np.iinfo(dtype).max
+    before = raw.copy()
+    rows, form = prepared(raw, metric)
+    assert rows.dtype == np.int8
+    assert rows.shape == (30, -(-d // 4) * 4)
+    np.testing.assert_array_equal(rows[:, :d].astype(int), raw.astype(int) - (128 if dtype == np.uint8 else 0))
+    assert (rows[:, d:] == 0).all()
+    np.testing.assert_array_equal(raw, before)
+    assert form == plain_form(metric, rows.shape[1]) == Form(True, rows.shape[1], 1, 0, 0, trusted=False, cut=False)
+    np.testing.assert_array_equal(canonical(rows, rows, form), naive.squared(raw, raw))
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_narrow_rows_of_any_layout_are_prepared(dtype: type) -> None:
+    """A source may hand out a view: every other row, or columns first."""
+    raw = make_points("plain", dtype, 20, 6, seed=2)
+    expected, _ = prepared(raw, METRICS["euclidean"])
+    np.testing.assert_array_equal(prepared(np.asfortranarray(raw), METRICS["euclidean"])[0], expected)
+    np.testing.assert_array_equal(prepared(raw[::2], METRICS["euclidean"])[0], expected[::2])
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_the_widest_narrow_rows(dtype: type) -> None:
+    """One column more, and squares of bytes would leave 32 bits: such rows are floats."""
+    metric = METRICS["euclidean"]
+    for d, kept in ((WIDEST_NARROW, np.int8), (WIDEST_NARROW + 1, np.float32)):
+        raw = make_points("plain", dtype, 2, d, seed=3)
+        rows, _ = prepared(raw, metric)
+        assert stays_narrow(metric, dtype, d) == (kept == np.int8)
+        assert rows.dtype == kept
+        assert rows.shape == (2, d)
+        if kept == np.float32:
+            np.testing.assert_array_equal(rows, raw)
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, "float32", "uint8", *NARROW])
+def test_only_narrow_numbers_under_a_plain_euclidean_metric_stay_narrow(name: str, dtype: type | str) -> None:
+    """A plan knows its dtype by name."""
+    narrow = name in ("euclidean", "sqeuclidean") and np.dtype(dtype).kind != "f"
+    assert stays_narrow(METRICS[name], dtype, 7) == narrow
+    assert (prepared_width(METRICS[name], dtype, 7, zero_rows=False) == 8) == (narrow or name == "inner_product")
 
 
 def test_half_precision_becomes_single() -> None:
@@ -170,26 +224,38 @@ def test_inner_product_rows_lie_on_a_sphere(dtype: type) -> None:
     assert rows.shape == (50, 6)
     np.testing.assert_array_equal(rows[:, :5], raw)
     np.testing.assert_allclose(np.linalg.norm(rows.astype(np.float64), axis=1), radius, rtol=1e-6)
-    assert form.columns == 5
-    assert routing_form(6) == Form(True, np.float32(2), 6)
+    assert form == Form(False, 5, 1, 0, 0, trusted=False, cut=False)
     query = rows[7] * np.float32([1, 1, 1, 1, 1, 0])
     apart, products = naive.squared(query[None], rows)[0], raw.astype(np.float64) @ raw[7].astype(np.float64)
     np.testing.assert_allclose(apart, apart[0] + 2 * (products[0] - products), rtol=1e-5, atol=1e-5 * radius**2)
 
 
 @pytest.mark.parametrize(
-    ("name", "zero_rows", "width"),
+    ("name", "zero_rows", "dtype", "width"),
     [
-        ("euclidean", False, 5),
-        ("euclidean", True, 5),
-        ("cosine", False, 5),
-        ("cosine", True, 6),
-        ("inner_product", False, 6),
-        ("inner_product", True, 6),
+        ("euclidean", False, np.float32, 5),
+        ("euclidean", True, np.float32, 5),
+        ("euclidean", False, np.uint8, 8),
+        ("sqeuclidean", True, np.int8, 8),
+        ("cosine", False, np.float32, 5),
+        ("cosine", True, np.float32, 6),
+        ("cosine", False, np.uint8, 5),
+        ("cosine", True, np.int8, 6),
+        ("inner_product", False, np.float32, 6),
+        ("inner_product", True, np.uint8, 6),
     ],
 )
-def test_a_column_is_added_only_where_it_is_needed(name: str, zero_rows: bool, width: int) -> None:
-    assert prepared_width(METRICS[name], 5, zero_rows) == width
+def test_columns_are_added_only_where_they_are_needed(name: str, zero_rows: bool, dtype: type, width: int) -> None:
+    assert prepared_width(METRICS[name], dtype, 5, zero_rows) == width
+    assert prepare(np.ones((2, 5), dtype), METRICS[name], width, 3.0).shape == (2, width)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_plain_form_compares_what_the_metric_compares(name: str) -> None:
+    """Without codes only the canonical surrogate is asked; the last column of inner_product is none of it."""
+    form = plain_form(METRICS[name], 9)
+    inner = name == "inner_product"
+    assert form == Form(not inner, 9 - inner, 1, 0, 0, trusted=False, cut=False)
 
 
 @pytest.mark.parametrize(
@@ -202,27 +268,7 @@ def test_finish(name: str, expected: list[float]) -> None:
     assert told.tolist() == expected
 
 
-# --- gather, squares, rescore ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gather_takes_rows_around_a_centre(dtype: type) -> None:
-    rows = make_points("plain", dtype, 20, 6, seed=6)
-    order = np.array([3, 19, 0, 7, 7, 2], np.int32)
-    centre = np.array([1, -2, 0.5, 30, 0, 9], np.float32)
-    block = np.full((5, 6), 77, np.float32)
-    gather(rows, order, 1, 4, centre, 4, block)
-    np.testing.assert_array_equal(block[:3, :4], rows[[19, 0, 7], :4].astype(np.float32) - centre[:4])
-    assert (block[:3, 4:] == 0).all()
-    assert (block[3:] == 77).all()
-
-
-def test_squares_sums_each_row() -> None:
-    block = make_points("plain", np.float32, 9, 21, seed=7)
-    out = np.full(9, -1, np.float32)
-    squares(block, 7, out)
-    np.testing.assert_allclose(out[:7], (block[:7].astype(np.float64) ** 2).sum(axis=1), rtol=1e-6)
-    assert out[7:].tolist() == [-1, -1]
+# --- rescore --------------------------------------------------------------------------------------
 
 
 def test_rescore_leaves_alone_what_is_not_at_hand() -> None:
@@ -231,7 +277,7 @@ def test_rescore_leaves_alone_what_is_not_at_hand() -> None:
     lists = empty(6, 4)
     lists.ids[:] = [8, -2, 0, -1]
     lists.distances[:] = [5, 6, 7, np.inf]
-    rescore(rows, others, Form(True, np.float32(2), 3), lists, 1, 5)
+    rescore(rows, others, over(True, 3), lists, 1, 5)
     true = naive.squared(rows, others)
     np.testing.assert_allclose(lists.distances[1:5, 0], true[1:5, 8], rtol=1e-6)
     np.testing.assert_allclose(lists.distances[1:5, 2], true[1:5, 0], rtol=1e-6)

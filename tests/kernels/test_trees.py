@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from distnnd.kernels import trees
 from distnnd.kernels.codes import Rows, coder_of, encode, form_of, routing_form, trusted
 from distnnd.kernels.rows import prepare, prepared_width
-from distnnd.kernels.trees import Leaves, Role, Shape, all_members, descend, even_ranges, slot_groups
+from distnnd.kernels.trees import Leaves, Role, Shape, all_members, descend, even_cuts, even_ranges, slot_groups
 from distnnd.values.metric import METRICS
 from tests import naive
 from tests.strategies import FLAVOURS, few, make_points, points, sized
@@ -173,6 +173,16 @@ def test_even_ranges_cover_all_in_order(weights: list[int], parts: int) -> None:
     assert all(first < last for first, last in ranges)
     for first, last in ranges:
         assert sum(weights[first:last]) <= sum(weights) / parts + 2 * max(weights) + 1e-9
+
+
+@few(30)
+@given(count=st.integers(0, 50), parts=st.integers(1, 9))
+def test_even_cuts_are_of_about_equal_length(count: int, parts: int) -> None:
+    cuts = even_cuts(count, parts)
+    assert [i for first, last in cuts for i in range(first, last)] == list(range(count))
+    assert len(cuts) == min(count, parts)
+    lengths = [last - first for first, last in cuts]
+    assert max(lengths, default=0) - min(lengths, default=0) <= 1
 
 
 # --- the same tree as the twin's ------------------------------------------------------------------

@@ -1,0 +1,126 @@
+"""Passes of NN-descent over a partition, in memory, until the probe rows show that it is enough."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels import descent, merge, trees
+from ..kernels.codes import Rows
+from ..kernels.neighbours import Lists, sort_rows
+from ..kernels.random import seed_of
+from ..kernels.rows import Form, rescore
+from ..storage import mailbox
+from ..values.memory import DESCENT_FINDS, DESCENT_RANGE, DESCENT_ROWS
+from ..values.partitioning import companion_cap
+from ..values.plan import Job, Task
+from .probe import probes_between
+
+PASSES = 12
+
+
+class Work(NamedTuple):
+    """Who works on a partition: the job, the task's seed, how ranges are run, and into how many they are cut."""
+
+    job: Job
+    seed: int
+    each: trees.Each
+    parts: int
+
+
+class Known(NamedTuple):
+    """Probe rows of a partition that holds everything. positions: int64[p]; thresholds: their k-th true surrogates."""
+
+    positions: np.ndarray
+    thresholds: np.ndarray
+
+    @classmethod
+    def of(cls, job: Job, task: Task, order: np.ndarray) -> Known:
+        """None but where all rows are here: elsewhere neighbours may be missing for another reason."""
+        if task.arguments["slices"] is not None:
+            return cls(np.empty(0, np.int64), np.empty(0, np.float32))
+        rows, thresholds = probes_between(job, 0, job.layout.n)
+        return cls(in_order(order)[rows], thresholds)
+
+    def enough(self, points: np.ndarray, form: Form, lists: Lists, k: int, target: float) -> bool:
+        """Whether the target is reached by half a standard error: looking after each pass must not pass by luck."""
+        if not self.positions.size:
+            return False
+        sample = Lists(*(part[self.positions] for part in lists))
+        finish_lists(points[self.positions], points, form, sample, 0, len(self.positions))
+        hits = merge.count_hits(sample, np.arange(len(self.positions)), self.thresholds, k)
+        return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= target)
+
+
+class Walk(NamedTuple):
+    """What passes work on: coded rows in leaf order, how they are compared, their lists; scratch beside them.
+
+    companions: room for those of all rows; limits: int32[m], the largest estimates that may enter the lists.
+    """
+
+    rows: Rows
+    form: Form
+    lists: Lists
+    companions: descent.Companions
+    limits: np.ndarray
+
+
+def descend(work: Work, rows: Rows, form: Form, lists: Lists, known: Known) -> dict[str, float]:
+    """Passes of NN-descent until the probe rows show that it is enough, or a pass changes little.
+
+    How little follows from the recall that is asked for.
+    """
+    m, spec = len(lists.ids), work.job.spec
+    little = min(max((1 - spec.target_recall) / 5, 0.001), 0.02) * spec.n_neighbors * m
+    compared, passes = 0, 0
+    companions = descent.no_companions(m, companion_cap(lists.ids.shape[1]))
+    walk = Walk(rows, form, lists, companions, np.empty(m, np.int32))
+    descent.limits_of(form, lists, walk.limits)
+    for number in range(PASSES):
+        compared += descend_once(work, walk, seed_of(work.seed, number))
+        passes += 1
+        if descent.settle(lists, 0, m) <= little:
+            break
+        if known.enough(rows.points, form, lists, spec.n_neighbors, spec.target_recall):
+            break
+    return {"passes": passes, "descended": compared}
+
+
+def descend_once(work: Work, walk: Walk, seed: int) -> int:
+    """One pass: draw companions, compare them, put what was found into the lists; returns the pairs compared."""
+    m = len(walk.lists.ids)
+    # Drawing reads all lists once for each range: one range a thread.
+    cuts = trees.even_cuts(m, work.job.threads)
+    work.each(lambda a, b: descent.draw(walk.lists, walk.companions, a, b, seed), cuts)
+    work.each(lambda a, b: descent.mark(walk.lists, a, b), cuts)
+    return sum(compare_companions(work, walk, start, stop) for start, stop in mailbox.strips(0, m, DESCENT_ROWS))
+
+
+def compare_companions(work: Work, walk: Walk, first: int, last: int) -> int:
+    """Compare the companions of the rows first .. last against the lists as they stand, then change the lists."""
+    rows, form, lists, companions, limits = walk
+    todo = list(mailbox.strips(first, last, DESCENT_RANGE))
+    targets_of = trees.even_cuts(len(lists.ids), work.job.threads)
+    room, compared = DESCENT_RANGE * DESCENT_FINDS, 0
+    while todo:
+        found = work.each(lambda a, b: descent.join(rows, companions, limits, form, lists, a, b, room), todo)
+        # A range whose finds filled the room stops early and goes on once they are in the lists.
+        todo = [(stop, b) for (_, b), (_, stop, _) in zip(todo, found, strict=True) if stop < b]
+        compared += sum(part[-1] for part in found)
+        finds = descent.Finds(*(np.concatenate(parts) for parts in zip(*(part[0] for part in found), strict=True)))
+        work.each(lambda a, b, finds=finds: descent.apply(finds, form, lists, limits, a, b), targets_of)
+    return compared
+
+
+def finish_lists(rows: np.ndarray, points: np.ndarray, form: Form, lists: Lists, first: int, last: int) -> None:
+    """Canonical distances for the lists first .. last of `rows`, and their order by them."""
+    rescore(rows, points, form, lists, first, last)
+    sort_rows(lists, first, last)
+
+
+def in_order(order: np.ndarray) -> np.ndarray:
+    """Where each row that came stands now: the inverse of a permutation."""
+    positions = np.empty(len(order), np.int64)
+    positions[order] = np.arange(len(order))
+    return positions
