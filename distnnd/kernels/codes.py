@@ -62,7 +62,7 @@ def coder_of(points: np.ndarray, metric: Metric, others: np.ndarray | None = Non
         return Coder(np.zeros(width, np.float32), 1.0, exact=True, cuts=False)
     centre = np.zeros(width, np.float32)
     usual = np.inf
-    if metric.euclidean:
+    if metric.euclidean and len(points):
         some = points[:: max(1, len(points) // LOOKED_AT)]
         reach = np.abs(some - some.mean(axis=0)).max(axis=1)
         # The farthest rows, which may be cut off, would draw the centre towards them.

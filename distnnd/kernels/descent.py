@@ -59,7 +59,7 @@ def offer(drawn, seen, row, label, seed):
 
 @kernel
 def draw(lists, companions, first, last, seed):
-    """Draw the companions of the rows first .. last, and mark the fresh entries of these rows as drawn."""
+    """Draw the companions of the rows first .. last among the rows that hold them and are not held by them."""
     ids, state = lists.ids, lists.state
     companions.fresh_count[first:last] = 0
     companions.old_count[first:last] = 0
