@@ -16,6 +16,7 @@ from ..kernels.random import seed_of
 from ..kernels.rows import Form
 from ..storage import graph, mailbox
 from ..values.memory import (
+    WRITTEN_AT_ONCE,
     item_bytes,
     local_fixed,
     local_row,
@@ -104,7 +105,8 @@ def read_mail(job: Job, task: Task) -> Partition:
     def strips() -> Iterator[tuple[int, np.ndarray]]:
         at = 0
         for block, first, last in slices:
-            for start, stop in mailbox.strips(first, last, strip_rows(job.layout.d)):
+            # Whole chunks: one that is read in part is read as often as it has parts.
+            for start, stop in mailbox.strips(first, last, max(1, WRITTEN_AT_ONCE // record.itemsize)):
                 mail = mailbox.read_records(job.scratch, f"{task.round}/mail/{block}", record, start, stop)
                 here = slice(at, at + len(mail))
                 rows[here] = mail["row"] + np.int64(job.layout.block(block)[0])

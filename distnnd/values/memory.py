@@ -20,7 +20,7 @@ SLACK = 24 * 2**20
 DESCENT_ROWS = 16384
 DESCENT_RANGE = 2048
 DESCENT_FINDS = 40
-WRITTEN_AT_ONCE = 4 * 2**20
+WRITTEN_AT_ONCE = 2 * 2**20
 # Rows that are read, prepared or written at a time where a whole block or partition need not be copied.
 STRIP_BYTES = 2**21
 
@@ -65,7 +65,7 @@ def local_fixed(d: int, item: int, width: int, threads: int) -> int:
     """
     tiles = threads * tile_bytes(d)
     finds = 2 * 12 * DESCENT_ROWS * DESCENT_FINDS
-    strip = strip_rows(d) * (3 * (d * item + 20 * width) + 20 * d)
+    strip = 3 * WRITTEN_AT_ONCE + strip_rows(d) * (2 * (d * item + 20 * width) + 20 * d)
     return SLACK + tiles + finds + strip
 
 
