@@ -42,6 +42,34 @@ def real(name: str) -> Task:
     return Task(name, points, metric, truth["query_ids"], truth["indices"])
 
 
+def task(name: str) -> Task:
+    """The data set of that name: a real one, or "manifold-<rows>-<columns>" with answers for a thousand of its rows."""
+    if not name.startswith("manifold-"):
+        return real(name)
+    n, d = map(int, name.split("-")[1:])
+    MADE.mkdir(parents=True, exist_ok=True)
+    points, answers = MADE / f"{name}.npy", MADE / f"{name}.gt.npz"
+    if not points.exists():
+        np.save(points, np.concatenate(list(manifold(n, d))))
+    if not answers.exists():
+        queries = np.sort(np.random.default_rng(1).choice(n, 1000, replace=False))
+        np.savez(answers, queries=queries, truth=_nearest(np.load(points), queries))
+    truth = np.load(answers)
+    return Task(name, points, "euclidean", truth["queries"], truth["truth"])
+
+
+def _nearest(points: np.ndarray, queries: np.ndarray, k: int = 15) -> np.ndarray:
+    """The k nearest rows of each query row but itself, those that float32 finds nearest ranked anew in float64."""
+    squares = np.einsum("ij,ij->i", points, points)
+    nearest = np.empty((len(queries), k), np.int64)
+    for i, row in enumerate(queries):
+        gaps = squares - 2 * (points @ points[row])
+        gaps[row] = np.inf
+        some = np.argpartition(gaps, 3 * k)[: 3 * k]
+        nearest[i] = some[np.argsort(_distances(points[row], points[some], "euclidean"))[:k]]
+    return nearest
+
+
 def recall(task: Task, ids: np.ndarray, k: int) -> float:
     """Recall of `ids` [n, >= k] against the exact answers, neighbours as near as the k-th true one counted as right."""
     points = np.load(task.points, mmap_mode="r")
