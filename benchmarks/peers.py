@@ -1,7 +1,7 @@
 """The graph builders that are measured beside each other: points in, ids of the 15 nearest out, everything in memory.
 
 Each takes float32 points [n, d], the metric, and its own settings; what it does before (imports, compilation) is not
-counted, as benchmarks.one builds a sample first. All run on as many threads as there are processors, or one.
+counted, as benchmarks.one builds a sample first. All run on as many threads as there are processors.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def faiss_ivf(task: data.Task, settings: dict[str, Any]) -> Found:
     points = _prepared(task)
     nlist = settings.get("nlist", int(4 * len(points) ** 0.5))
     index = faiss.IndexIVFFlat(faiss.IndexFlatL2(points.shape[1]), points.shape[1], nlist)
-    # Two per cent of the time go into k-means this way, half of it by default.
+    # A short training: the rows that are searched are the rows that are trained on.
     index.cp.max_points_per_centroid, index.cp.niter = 64, 10
     index.train(points)
     index.add(points)

@@ -1,8 +1,8 @@
 """`python -m benchmarks.run [set ...]`: every builder on the same data in the same run; a table and curves.
 
 Sets: mnist, glove, manifold-200000-128 (the small ones, by default), manifold-1000000-128. Each builder runs in a
-process of its own at a few settings, in turn with the others; threads may use both processors, and the process is
-pinned to as many as it has threads. Writes benchmarks/results/<set>.md and .png.
+process of its own at a few settings, one after the other, on all processors.
+Writes benchmarks/results/<set>.md and .png.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .measure import machine, run
 
 SMALL = ("mnist", "glove", "manifold-200000-128")
 RESULTS = ROOT / "benchmarks" / "results"
-# From quick to thorough; hard sets get the thorough half of what easy ones get.
+# From quick to thorough.
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "distnnd": [{"target_recall": target} for target in (0.75, 0.9, 0.95, 0.99)],
     "pynndescent": [{}, {"n_neighbors": 31}],
