@@ -14,11 +14,10 @@ import numpy as np
 
 from ..values.metric import Metric
 from .jit import kernel
+from .products import OFFSET
 from .rows import WORD, Form
 
 PEAK = 127
-# Packed bytes are unsigned, this much above their value.
-OFFSET = 128
 # Larger than every estimate: squares and products of codes stay below 2^27, for which wide rows get smaller codes.
 EVERYTHING = 2**29
 LARGEST_SQUARE = 2**27
@@ -71,8 +70,12 @@ def coder_of(points: np.ndarray, metric: Metric, others: np.ndarray | None = Non
         usual = float(np.abs(near - centre).max())
     farthest = max(farthest_from(centre, rows) for rows in (points, others) if rows is not None)
     cuts = farthest > FAR * usual > 0
-    peak = min(PEAK, int((LARGEST_SQUARE / width) ** 0.5))
-    return Coder(centre, (FAR * usual if cuts else farthest) / peak or 1.0, exact=False, cuts=cuts)
+    return Coder(centre, (FAR * usual if cuts else farthest) / peak_of(width) or 1.0, exact=False, cuts=cuts)
+
+
+def peak_of(width: int) -> int:
+    """The largest code of rows that wide: squares and products of rows must stay in 32 bits."""
+    return min(PEAK, int((LARGEST_SQUARE / width) ** 0.5))
 
 
 @kernel
@@ -92,8 +95,7 @@ def encode(points: np.ndarray, coder: Coder) -> Rows:
     values = points
     if not coder.exact:
         values = np.zeros((m, -(-width // WORD) * WORD), np.int8)
-        peak = min(PEAK, int((LARGEST_SQUARE / width) ** 0.5))
-        code(points, coder.centre, np.float32(1 / coder.step), np.float32(peak), values)
+        code(points, coder.centre, np.float32(1 / coder.step), np.float32(peak_of(width)), values)
     add_up(values, squares, starts)
     return Rows(points, values, squares, starts)
 

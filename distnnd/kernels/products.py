@@ -17,10 +17,10 @@ from numba.extending import intrinsic
 
 from .jit import kernel
 from .lanes import LANES, splat
+from .rows import WORD
 
 QUERIES = 4  # rows of a tile: with four groups of the base its sums fill half of the registers
 COLUMNS = 64  # columns that are packed at a time: one vector of bytes
-WORD = 4
 OFFSET = 128  # packed bytes are unsigned, this much above their value
 
 _BYTE, _HALF, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -176,7 +176,7 @@ def _pack16(typingctx, values, rows, first, column, packed, place):
 
 @kernel(inline=True)
 def _pack(values, rows, first, count, packed):
-    room = (values.shape[1] + COLUMNS - 1) // COLUMNS * COLUMNS
+    room = room_for(values.shape[1])
     for group in range((count + LANES - 1) // LANES):
         for column in range(0, values.shape[1], COLUMNS):
             _pack16(values, rows, first + LANES * group, column, packed, (group * room + column) * LANES)
@@ -184,7 +184,7 @@ def _pack(values, rows, first, count, packed):
 
 @kernel(inline=True)
 def _multiply(queries, width, first, last, starts, packed, first_group, groups, products):
-    room = (width + COLUMNS - 1) // COLUMNS * COLUMNS
+    room = room_for(width)
     for query in range(first, last, QUERIES):
         group = first_group
         while group < groups:
