@@ -32,7 +32,7 @@ HOUSE = {
     #               floor  rooms                                        libraries
     "values":  Room(0,     "",                                          "numpy"),
     "kernels": Room(1,     "values",                                    "numpy numba llvmlite"),
-    "storage": Room(1,     "values",                                    "numpy zarr numcodecs "
+    "storage": Room(1,     "values",                                    "numpy zarr google_crc32c "
                                                                         "h5py obstore fsspec"),
     "stages":  Room(2,     "values kernels storage",                    "numpy scipy.sparse threadpoolctl"),
     "runtime": Room(3,     "values",                                    "dask distributed threadpoolctl"),

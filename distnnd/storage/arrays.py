@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import zarr
@@ -21,6 +21,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from ..values.errors import StoreError
+from . import chunks
 
 REMEDY = "restore it from a copy, or delete the graph store and build it again"
 
@@ -32,8 +33,19 @@ def fill_of(dtype: np.dtype[Any]) -> Any:
     return -1 if dtype.kind == "i" and dtype.itemsize > 1 else 0
 
 
-def create(location: str, name: str, shape: tuple[int, ...], dtype: Any, chunk_rows: int, dims: tuple[str, ...]) -> Any:
-    """A new array at location/name, cut along its first axis only; what a dead attempt left there is replaced."""
+def create(
+    location: str,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    chunk_rows: int,
+    dims: tuple[str, ...],
+    separator: Literal[".", "/"] = "/",
+) -> Any:
+    """A new array at location/name, cut along its first axis only; what a dead attempt left there is replaced.
+
+    separator: "." puts all chunks into one folder; a folder for each takes as long to make as a small chunk.
+    """
     kind = np.dtype(dtype)
     return zarr.create_array(
         store=location,
@@ -45,6 +57,7 @@ def create(location: str, name: str, shape: tuple[int, ...], dtype: Any, chunk_r
         fill_value=fill_of(kind),
         dimension_names=dims,
         config={"write_empty_chunks": True},
+        chunk_key_encoding={"name": "default", "separator": separator},
         overwrite=True,
     )
 
@@ -75,6 +88,8 @@ def opened_once(location: str, name: str) -> Any:
 
 def read(array: Any, first: int, last: int) -> np.ndarray:
     """Rows first .. last of an open array of ours; StoreError names the chunk that is missing, truncated or altered."""
+    if first < last and chunks.direct(array):
+        return _read_directly(array, first, last)
     try:
         values = np.asarray(array[first:last])
     except MemoryError:
@@ -84,6 +99,24 @@ def read(array: Any, first: int, last: int) -> np.ndarray:
     # After the read, so that a chunk deleted meanwhile is noticed.
     _check_present(array, first, last)
     return values
+
+
+def write(array: Any, first: int, values: np.ndarray) -> None:
+    """Write rows from `first` on, whole chunks, to an open array of ours."""
+    if len(values) and chunks.direct(array):
+        chunks.write(array, first, values)
+    elif len(values):
+        array[first : first + len(values)] = values
+
+
+def _read_directly(array: Any, first: int, last: int) -> np.ndarray:
+    try:
+        return chunks.read(array, first, last)
+    except chunks.Damage as damage:
+        place = _place(array, damage.key)
+        if damage.missing:
+            raise StoreError(f"{place} is missing and would read as {array.fill_value}; {REMEDY}") from damage
+        raise StoreError(f"{place} is truncated or altered ({damage}); {REMEDY}") from damage
 
 
 def _keys(array: Any, first: int, last: int) -> dict[str, int]:
@@ -132,6 +165,9 @@ def _key(group: Any, name: str) -> str:
 
 def put_json(location: str, name: str, value: Any) -> None:
     """Write a small JSON document beside the arrays, atomically where the store is."""
+    if "://" not in location:
+        chunks.write_file(os.path.join(location, name), [json.dumps(value).encode()])
+        return
     group = zarr.open_group(store=location, mode="a")
     data = default_buffer_prototype().buffer.from_bytes(json.dumps(value).encode())
     sync(group.store.set(_key(group, name), data))
@@ -139,6 +175,12 @@ def put_json(location: str, name: str, value: Any) -> None:
 
 def get_json(location: str, name: str) -> Any | None:
     """The JSON document of that name, None where there is none."""
+    if "://" not in location:
+        try:
+            with open(os.path.join(location, name), "rb") as file:
+                return json.loads(file.read())
+        except FileNotFoundError:
+            return None
     try:
         group = zarr.open_group(store=location, mode="r")
     except FileNotFoundError:

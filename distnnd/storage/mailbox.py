@@ -57,9 +57,8 @@ def write(scratch: str, place: str, columns: Mapping[str, np.ndarray]) -> None:
         row = max(1, values.nbytes // max(len(values), 1))
         dims = ("row", *["dim"] * (values.ndim - 1))
         chunk = max(1, WRITTEN_AT_ONCE // row)
-        target = arrays.create(scratch, f"{place}/{name}", values.shape, values.dtype, chunk, dims)
-        if len(values):
-            target[:] = values
+        target = arrays.create(scratch, f"{place}/{name}", values.shape, values.dtype, chunk, dims, ".")
+        arrays.write(target, 0, values)
 
 
 def read(scratch: str, place: str, name: str, first: int = 0, last: int | None = None) -> np.ndarray:
@@ -89,7 +88,7 @@ class RecordWriter:
         least = max(1, LEAST_CHUNK // record.itemsize)
         self._chunk = min(most, max(least, read_at_once))
         shape = (length, record.itemsize)
-        self._target = arrays.create(scratch, f"{place}/records", shape, np.uint8, self._chunk, ("row", "byte"))
+        self._target = arrays.create(scratch, f"{place}/records", shape, np.uint8, self._chunk, ("row", "byte"), ".")
         self._length, self._at = length, 0
         self._pending: list[np.ndarray] = []
 
@@ -101,14 +100,15 @@ class RecordWriter:
 
     def close(self) -> None:
         """Write what is pending; AssertionError if fewer records came than were announced."""
-        self._write(sum(map(len, self._pending)))
-        assert self._at == self._length, f"{self._at} of {self._length} records written"
+        waiting = sum(map(len, self._pending))
+        assert self._at + waiting == self._length, f"{self._at + waiting} of {self._length} records written"
+        self._write(waiting)
 
     def _write(self, ready: int) -> None:
         if ready <= 0:
             return
         rows = np.concatenate(self._pending)
-        self._target[self._at : self._at + ready] = rows[:ready]
+        arrays.write(self._target, self._at, rows[:ready])
         self._pending = [rows[ready:].copy()] if ready < len(rows) else []
         self._at += ready
 
