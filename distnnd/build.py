@@ -27,7 +27,7 @@ from .storage.spool import Spool
 from .values.errors import BudgetError, SpecError, StoreError
 from .values.partitioning import first_width, make_plan, make_units, next_width, pieces_of
 from .values.plan import Extent, Job, Layout, Plan, Report, Stage
-from .values.recall import EXACT, Recall, estimate_recall
+from .values.recall import EXACT, Recall, estimate_recall, good_enough
 from .values.spec import BuildSpec, format_bytes, parse_bytes
 
 # A round that adds less than this to a measured recall is the last: more of them would not reach the target.
@@ -299,7 +299,7 @@ def prepare(build: Build) -> None:
     radius = max(report.counters["radius"] for report in scanned)
     build.job = replace(build.job, zero_rows=zero_rows, radius=radius)
     build.commit(scan={"zero_rows": zero_rows, "radius": radius})
-    if build.job.layout.probes:
+    if build.job.layout.partitions > 1:
         build.run(plan_collect(build.job))
         build.run(plan_probe(build.job))
         build.run(plan_truth(build.job))
@@ -317,12 +317,13 @@ def rounds(build: Build) -> Recall:
         store.create_round(build.out, number, n, width, layout.block_rows)
         one_round = whole_round if layout.partitions == 1 else exchange_round
         reports = one_round(build, number, width, done[-1]["width"] if done else 0)
-        recall, short = measure(build, reports)
+        recall, short, published = measure(build, reports)
         entry = {
             "number": number,
             "width": width,
             "recall": recall.to_json(),
             "short": short,
+            "published": published,
             "peak": build.peak,
         }
         build.commit(rounds=[*done, entry], recall=recall.to_json())
@@ -342,10 +343,7 @@ def width_after(build: Build, last: dict[str, Any]) -> int:
 
 def finished(build: Build, done: list[dict[str, Any]]) -> bool:
     """Whether the committed rounds are enough, or further ones would not help."""
-    last = done[-1]["recall"]
-    if last["exact"]:
-        return True
-    if last["estimate"] >= build.spec.target_recall and not done[-1]["short"]:
+    if good_enough(Recall(**done[-1]["recall"]), done[-1]["short"], build.spec.target_recall):
         return True
     if len(done) >= build.spec.max_rounds:
         return True
@@ -355,7 +353,8 @@ def finished(build: Build, done: list[dict[str, Any]]) -> bool:
 
 
 def whole_round(build: Build, number: int, width: int, before: int) -> list[Report]:
-    """A round where everything is one partition: fresh leaves over the present lists."""
+    """A round where everything is one partition: fresh leaves over the present lists; published if good enough."""
+    create_result(build)
     return build.run(plan_local(build.job, number, before, width, []))
 
 
@@ -370,24 +369,29 @@ def exchange_round(build: Build, number: int, width: int, before: int) -> list[R
     return build.run(plan_merge(job, number, width, pieces_of(units, job.layout.blocks)))
 
 
-def measure(build: Build, reports: list[Report]) -> tuple[Recall, int]:
-    """The recall that the reports of a round add up to, and how many rows still lack neighbours."""
+def measure(build: Build, reports: list[Report]) -> tuple[Recall, int, bool]:
+    """The recall that the reports of a round add up to, how many rows lack neighbours, and whether all is published."""
 
     def total(name: str) -> float:
         return sum(report.counters.get(name, 0) for report in reports)
 
-    if build.job.layout.exact:
-        return EXACT, int(total("short"))
-    recall = estimate_recall(total("probes"), total("hits"), total("squares"), build.spec.n_neighbors)
-    return recall, int(total("short"))
+    recall = EXACT
+    if not build.job.layout.exact:
+        recall = estimate_recall(total("probes"), total("hits"), total("squares"), build.spec.n_neighbors)
+    return recall, int(total("short")), bool(total("published"))
+
+
+def create_result(build: Build) -> None:
+    """The arrays of the finished graph, still empty."""
+    store.create_result(build.out, build.source.n, build.spec.n_neighbors, build.job.layout.block_rows)
 
 
 def publish(build: Build, recall: Recall) -> None:
     """Write the finished arrays, then say so in one piece, then clean up."""
     last = build.facts["rounds"][-1]
-    layout = build.job.layout
-    store.create_result(build.out, build.source.n, build.spec.n_neighbors, layout.block_rows)
-    build.run(plan_publish(build.job, last["number"], last["width"]))
+    if not last["published"]:
+        create_result(build)
+        build.run(plan_publish(build.job, last["number"], last["width"]))
     build.commit(state="complete", recall=recall.to_json())
     mailbox.discard(build.job.scratch)
     store.tidy(build.out)

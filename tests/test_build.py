@@ -238,7 +238,7 @@ def test_resume_goes_on_at_the_last_committed_round(serial, tmp_path, points, cu
 def unfinished(points: np.ndarray, out: Path) -> None:
     """Leave an unfinished build behind."""
     with pytest.raises(Stop):
-        distnnd.build(points, out, client=SerialExecutor(), progress=stop_after(5))
+        distnnd.build(points, out, client=SerialExecutor(), progress=stop_after(2))
 
 
 def test_resume_refuses_other_parameters(serial, tmp_path, points):

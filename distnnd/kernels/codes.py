@@ -179,3 +179,13 @@ def gather(rows, chosen, first, count, columns, block, starts):
             start += OFFSET * np.int32(rows.values[row, column])
             block[i * width + column] = 0
         starts[i] = start
+
+
+@kernel(inline=True)
+def copy_codes(values, row, columns, block):
+    """Codes of one row, columns from `columns` on zero. block: int8, longer than a row, zero behind it."""
+    width = values.shape[1]
+    for column in range(width):
+        block[column] = values[row, column]
+    for column in range(columns, width):
+        block[column] = 0

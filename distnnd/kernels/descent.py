@@ -12,13 +12,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .codes import gather, limit_of
+from .codes import copy_codes, limit_of
 from .jit import kernel
-from .lanes import LANES, either, lowest_bit, prefetch, without_lowest
+from .lanes import LANES, prefetch
 from .leaves import measure
 from .neighbours import BORN, DRAWN, FRESH, OLD, holds, insert
-from .products import QUERIES, multiply, pack, room_for
+from .products import OFFSET, dots, room_for
 from .random import below as random_below
+from .sieve import meetings, near, strangers, within
+
+# A card says all that comparing a row needs beside its codes, in one piece of memory: four leaves it stands in, its
+# square, what its products begin with, and the largest estimate that may enter its list.
+LEAVES, SQUARE, START, LIMIT, CARD = 4, 4, 5, 6, 8
+# Near pairs that are looked up in the lists together: by then the lists are at hand.
+AT_ONCE = 96
+# Holders of a row that are looked at; of so many rows at a time.
+HOLDERS = 32
+DRAWN_AT_ONCE = 16384
 
 
 class Companions(NamedTuple):
@@ -45,34 +55,71 @@ def no_companions(rows: int, cap: int) -> Companions:
 
 
 @kernel(inline=True)
-def offer(drawn, seen, row, label, seed):
-    """Offer `label` to the reservoir of `row`: each is kept with equal chance."""
-    cap, count = drawn.shape[1], seen[row]
+def offer(drawn, seen, at, row, label, seed):
+    """Offer `label` to the reservoir of `row`, which stands at `at`: each is kept with equal chance."""
+    cap, count = drawn.shape[1], seen[at]
     slot = np.int64(count)
     if count >= cap:
         stream = np.uint64(seed) ^ (np.uint64(row) << np.uint64(32))
         slot = random_below(stream, (np.uint64(count) << np.uint64(32)) | np.uint64(label), count + 1)
     if slot < cap:
-        drawn[row, slot] = label
-    seen[row] = count + 1
+        drawn[at, slot] = label
+    seen[at] = count + 1
 
 
 @kernel
 def draw(lists, companions, first, last, seed):
-    """Draw the companions of the rows first .. last among the rows that hold them and are not held by them."""
-    ids, state = lists.ids, lists.state
-    companions.fresh_count[first:last] = 0
-    companions.old_count[first:last] = 0
-    for row in range(ids.shape[0]):
-        for slot in range(ids.shape[1]):
-            label = ids[row, slot]
+    """Draw the companions of the rows first .. last among the rows that hold them and are not held by them.
+
+    All lists are read once for each DRAWN_AT_ONCE rows: their holders are gathered first, with nothing to wait for,
+    and each row then looks at its own list alone.
+    """
+    holders = np.empty((min(last - first, DRAWN_AT_ONCE), HOLDERS), np.int32)
+    counts = np.empty(len(holders), np.int32)
+    for start in range(first, last, DRAWN_AT_ONCE):
+        stop = min(last, start + DRAWN_AT_ONCE)
+        counts[:] = 0
+        gather_holders(lists, holders, counts, start, stop, seed)
+        choose(lists, holders, counts, companions, start, stop, seed)
+
+
+@kernel
+def gather_holders(lists, holders, counts, first, last, seed):
+    """Gather the holders of the rows first .. last, at most HOLDERS of each: r as 2 r + 1 where the entry is fresh."""
+    width = lists.ids.shape[1]
+    rows_at_once = max(LANES, 4096 // width // LANES * LANES)
+    places = np.empty((rows_at_once + LANES) * width, np.int32)
+    for row in range(0, lists.ids.shape[0], rows_at_once):
+        entries = min(rows_at_once, lists.ids.shape[0] - row) * width
+        whole = entries - entries % LANES
+        found = within(lists.ids[row:], 0, whole, first, last, places)
+        for entry in range(whole, entries):
+            if first <= lists.ids[row + entry // width, entry % width] < last:
+                places[found] = entry
+                found += 1
+        for i in range(found):
+            entry = np.uint32(places[i])
+            one, slot = row + np.int64(entry // np.uint32(width)), np.int64(entry % np.uint32(width))
+            holder = 2 * one + (lists.state[one, slot] != OLD)
+            label = lists.ids[one, slot]
+            offer(holders, counts, label - first, label, np.int32(holder), seed)
+
+
+@kernel(inline=True)
+def choose(lists, holders, counts, companions, first, last, seed):
+    """Draw companions of the rows first .. last among their holders."""
+    for row in range(first, last):
+        companions.fresh_count[row] = companions.old_count[row] = 0
+        for i in range(min(counts[row - first], HOLDERS)):
+            holder = holders[row - first, i]
+            label = holder >> 1
             # A neighbour that holds this row too is its own companion already.
-            if label < first or label >= last or holds(ids, label, row):
+            if holds(lists.ids, row, label):
                 continue
-            if state[row, slot] == OLD:
-                offer(companions.old, companions.old_count, label, row, seed)
+            if holder & 1:
+                offer(companions.fresh, companions.fresh_count, row, row, label, seed)
             else:
-                offer(companions.fresh, companions.fresh_count, label, row, seed)
+                offer(companions.old, companions.old_count, row, row, label, seed)
 
 
 @kernel
@@ -86,30 +133,31 @@ def mark(lists, first, last):
 
 @kernel(inline=True)
 def gather_companions(lists, companions, row, members):
-    """Write the companions of a row to `members`, fresh ones first, up to a multiple of sixteen; returns both counts.
+    """Write the companions of a row to `members`, fresh ones first; returns how many are fresh, and all.
 
     Own entries, as far as they were there when companions were drawn, and the rows that were drawn.
     """
-    news = count = 0
-    for kind in (FRESH, OLD):
-        for slot in range(lists.ids.shape[1]):
-            what = lists.state[row, slot]
-            if lists.ids[row, slot] >= 0 and what == (DRAWN if kind == FRESH else OLD):
-                members[count] = lists.ids[row, slot]
-                count += 1
-        drawn, seen = companions.old, companions.old_count[row]
-        if kind == FRESH:
-            drawn, seen = companions.fresh, companions.fresh_count[row]
-        for slot in range(min(seen, drawn.shape[1])):
-            members[count] = drawn[row, slot]
+    count = append_own(lists, row, DRAWN, members, 0)
+    for slot in range(min(companions.fresh_count[row], companions.fresh.shape[1])):
+        members[count] = companions.fresh[row, slot]
+        count += 1
+    news = count
+    if news > 0:
+        count = append_own(lists, row, OLD, members, count)
+        for slot in range(min(companions.old_count[row], companions.old.shape[1])):
+            members[count] = companions.old[row, slot]
             count += 1
-        if kind == FRESH:
-            news = count
-            if news == 0:
-                break
-    for i in range(count, (count + LANES - 1) // LANES * LANES):
-        members[i] = members[count - 1]
     return news, count
+
+
+@kernel(inline=True)
+def append_own(lists, row, state, members, count):
+    """Write the entries of list `row` in that state to `members` from `count` on; returns where they end."""
+    for slot in range(lists.ids.shape[1]):
+        # Written in any case and counted where it belongs there: no branch to guess.
+        members[count] = lists.ids[row, slot]
+        count += np.int64((lists.state[row, slot] == state) & (lists.ids[row, slot] >= 0))
+    return count
 
 
 @kernel
@@ -126,83 +174,131 @@ def settle(lists, first, last):
     return births
 
 
-class Pairs(NamedTuple):
-    """Room to compare the companions of one row: codes, what estimates are made of, and the near pairs found.
+class Meeting(NamedTuple):
+    """Room to compare the companions of one row.
 
-    left: int8, flat; starts: int32; right: int8, packed; products: int32[., most]; members, squares, limits:
-    int32[most], companions with their squares and the largest estimates that would enter their lists; first, second,
-    estimate: int32, near pairs as places among the members.
+    coming: int32[most], the companions of the next row; members, squares, starts, limits, met: int32[most], those of
+    this one with what their cards say, and a bit for each leaf in which they met; others, other_squares, other_limits,
+    products: int32[most], those that one member has not met yet; query: its codes, int8.
     """
 
-    left: np.ndarray
-    starts: np.ndarray
-    right: np.ndarray
-    products: np.ndarray
+    coming: np.ndarray
     members: np.ndarray
     squares: np.ndarray
+    starts: np.ndarray
     limits: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    estimate: np.ndarray
+    met: np.ndarray
+    others: np.ndarray
+    other_squares: np.ndarray
+    other_limits: np.ndarray
+    products: np.ndarray
+    query: np.ndarray
 
 
 @kernel
-def room_for_pairs(cap, width):
+def room_for_meeting(cap, width):
     """Room for at most `cap` fresh companions and as many old ones, in rows of `width` columns."""
-    most = (2 * cap + LANES - 1) // LANES * LANES
-    return Pairs(
-        np.zeros((cap + QUERIES) * width, np.int8),
-        np.zeros(cap + QUERIES, np.int32),
-        np.empty(most * room_for(width), np.int8),
-        np.empty((cap + QUERIES, most), np.int32),
-        np.empty(most, np.int32),
+    most = 2 * cap + 2 * LANES
+    return Meeting(
         np.zeros(most, np.int32),
-        np.empty(most, np.int32),
-        np.empty(cap * most, np.int32),
-        np.empty(cap * most, np.int32),
-        np.empty(cap * most, np.int32),
+        np.zeros(most, np.int32),
+        np.zeros(most, np.int32),
+        np.zeros(most, np.int32),
+        np.zeros(most, np.int32),
+        np.zeros(most, np.int32),
+        np.zeros(most, np.int32),
+        np.zeros(most, np.int32),
+        np.zeros(most, np.int32),
+        np.zeros(most, np.int32),
+        np.zeros(room_for(width), np.int8),
+    )
+
+
+class Near(NamedTuple):
+    """Pairs that are near: both rows, the largest estimates that would enter their lists, their own. int32[room]."""
+
+    ones: np.ndarray
+    others: np.ndarray
+    one_limits: np.ndarray
+    other_limits: np.ndarray
+    estimates: np.ndarray
+
+
+@kernel
+def room_for_near(cap):
+    """Room for the near pairs of some rows with at most `cap` companions of each kind."""
+    room = AT_ONCE + 2 * cap * cap + LANES
+    return Near(
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
     )
 
 
 @kernel(inline=True)
-def near_pairs(rows, form, lists, limits, news, count, pairs):
-    """Note the pairs of the first `news` members with all later ones that may enter a list; how many, and compared."""
-    worst = lists.ids.shape[1] - 1
-    width = rows.values.shape[1]
-    groups = (count + LANES - 1) // LANES
-    for i in range(LANES * groups):
-        member = pairs.members[i]
-        pairs.squares[i] = rows.squares[member] if form.euclidean else np.int32(0)
-        pairs.limits[i] = limits[member]
-    pack(rows.values, pairs.members, 0, count, pairs.right)
-    gather(rows, pairs.members, 0, news, form.columns, pairs.left, pairs.starts)
-    near = compared = 0
-    for group in range((news + LANES - 1) // LANES):
-        # From the diagonal on: what lies left of it was compared as another stripe's column.
-        stripe = group * LANES
-        stop, columns = min(news, stripe + LANES), count - stripe
-        multiply(pairs.left, width, stripe, stop, pairs.starts, pairs.right, group, groups, pairs.products)
-        compared += (stop - stripe) * columns
-        for i in range(stripe, stop):
-            one, limit, square = pairs.members[i], pairs.limits[i], pairs.squares[i]
-            product = pairs.products[i]
-            for start in range(0, columns, LANES):
-                mask = either(pairs.squares, product, pairs.limits, stripe, start, columns, limit, -square)
-                while mask != 0:
-                    column = start + lowest_bit(mask)
-                    mask = without_lowest(mask)
-                    j = stripe + column
-                    other = pairs.members[j]
-                    if j <= i or other == one:
-                        continue
-                    pairs.first[near], pairs.second[near] = i, j
-                    pairs.estimate[near] = square + pairs.squares[j] - 2 * product[column]
-                    near += 1
-                    # Their lists are looked at next.
-                    prefetch(lists.ids, one * (worst + 1))
-                    prefetch(lists.ids, other * (worst + 1))
-                    prefetch(lists.ids, other * (worst + 1) + worst)
-    return near, compared
+def introduce(cards, in_leaves, row, news, count, meeting):
+    """Write down what comparing needs to know of the members; returns the bit of those that all have met each other.
+
+    in_leaves: members that stand in one leaf of the row have met there. The leaf that most of them share is the one
+    whose members need not be compared with all the others: the others are compared with them.
+    """
+    met = meeting.met
+    for i in range(count):
+        member = meeting.members[i]
+        met[i] = meetings(cards, row, member) if in_leaves else np.int32(0)
+        meeting.squares[i], meeting.limits[i] = cards[member, SQUARE], cards[member, LIMIT]
+        meeting.starts[i] = cards[member, START]
+    most, all_met = 0, np.int32(0)
+    if in_leaves and news == count:
+        for place in range(LEAVES):
+            there = 0
+            for i in range(count):
+                there += (met[i] >> (4 * place)) & 1
+            if there > most:
+                most, all_met = there, np.int32(1 << (4 * place))
+    return all_met
+
+
+@kernel(inline=True)
+def ask_for(lists, row):
+    """Ask for the ids of list `row`, which are looked at soon."""
+    width = lists.ids.shape[1]
+    prefetch(lists.ids, row * width)
+    prefetch(lists.ids, row * width + width - 1)
+
+
+@kernel(inline=True)
+def near_pairs(rows, form, lists, all_met, news, count, meeting, pairs, used):
+    """Note the pairs of a fresh member with others that are near and have not met, from pair `used` on.
+
+    Returns where they end, and the pairs compared.
+    """
+    compared = 0
+    for i in range(news):
+        if meeting.met[i] & all_met:
+            continue
+        others = strangers(
+            meeting.met, meeting.squares, meeting.limits, meeting.members, i, all_met, count,
+            meeting.other_squares, meeting.other_limits, meeting.others,
+        )  # fmt: skip
+        if others == 0:
+            continue
+        compared += others
+        member = meeting.members[i]
+        copy_codes(rows.values, member, form.columns, meeting.query)
+        dots(rows.values, meeting.others, others, meeting.query, meeting.starts[i], meeting.products)
+        before = used
+        card = (member, meeting.squares[i], meeting.limits[i])
+        used = near(
+            meeting.other_squares, meeting.products, meeting.other_limits, meeting.others, others, card, pairs, used
+        )
+        if used > before:
+            ask_for(lists, member)
+        for at in range(before, used):
+            ask_for(lists, pairs.others[at])
+    return used, compared
 
 
 class Finds(NamedTuple):
@@ -214,61 +310,100 @@ class Finds(NamedTuple):
 
 
 @kernel(inline=True)
-def note(rows, form, lists, pairs, near, finds, used):
-    """Write down the near pairs that a list does not hold yet, from find `used` on; returns how many there are."""
+def expect(rows, companions, cards, lists, row, last, meeting):
+    """Gather the companions of a row that comes next, and ask for their cards and codes before they are needed."""
+    if row >= last:
+        return 0, 0
+    news, count = gather_companions(lists, companions, row, meeting.coming)
+    width = rows.values.shape[1]
+    if news > 0:
+        for i in range(count):
+            member = np.int64(meeting.coming[i])
+            prefetch(cards, member * CARD)
+            for column in range(0, width, 64):
+                prefetch(rows.values, member * width + column)
+            prefetch(rows.values, member * width + width - 1)
+    return news, count
+
+
+@kernel(inline=True)
+def note(rows, form, lists, pairs, count, finds, used):
+    """Write down what the first `count` pairs would put into lists, unless it is there; returns where the finds end."""
     worst = lists.ids.shape[1] - 1
-    for at in range(near):
-        i, j, estimate = pairs.first[at], pairs.second[at], pairs.estimate[at]
-        one, other = pairs.members[i], pairs.members[j]
-        for_one = estimate <= pairs.limits[i] and not holds(lists.ids, one, other)
-        for_other = estimate <= pairs.limits[j] and not holds(lists.ids, other, one)
+    for at in range(count):
+        one, other, estimate = pairs.ones[at], pairs.others[at], pairs.estimates[at]
+        for_one = estimate <= pairs.one_limits[at] and not holds(lists.ids, one, other)
+        for_other = estimate <= pairs.other_limits[at] and not holds(lists.ids, other, one)
         if not (for_one or for_other):
             continue
         distance = measure(rows, one, rows, other, estimate, form)
-        if for_one and distance < lists.distances[one, worst]:
+        if for_one and (form.trusted or distance < lists.distances[one, worst]):
             finds.targets[used], finds.labels[used], finds.distances[used] = one, other, distance
             used += 1
-        if for_other and distance < lists.distances[other, worst]:
+        if for_other and (form.trusted or distance < lists.distances[other, worst]):
             finds.targets[used], finds.labels[used], finds.distances[used] = other, one, distance
             used += 1
     return used
 
 
 @kernel
-def join(rows, companions, limits, form, lists, first, last, room):
-    """Compare the companions of each row first .. last among themselves.
+def join(rows, companions, cards, in_leaves, form, lists, first, last, room):
+    """Compare the companions of each row first .. last among themselves, but those that met in a leaf of that row.
 
-    limits: int32[m], the largest estimates that may enter the lists (as limits_of says).
+    cards: as fill_cards writes them; in_leaves: all pairs of each leaf on the cards have been compared.
     Returns Finds (as the lists stood), the row before which it stopped because `room` finds might not have held more,
     and the pairs compared.
     """
     cap = lists.ids.shape[1] + companions.fresh.shape[1]
-    pairs = room_for_pairs(cap, rows.values.shape[1])
-    room = max(room, 2 * pairs.first.size)
+    meeting, pairs = room_for_meeting(cap, rows.values.shape[1]), room_for_near(cap)
+    room = max(room, 2 * pairs.ones.size)
     finds = Finds(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float32))
-    used = compared = 0
+    used = compared = waiting = 0
     stop = last
+    news, count = expect(rows, companions, cards, lists, first, last, meeting)
     for row in range(first, last):
-        news, count = gather_companions(lists, companions, row, pairs.members)
-        if used + 2 * news * count > room:
+        if used + 2 * (waiting + news * count) > room:
             stop = row
             break
-        if news > 0 and count > 1:
-            near, more = near_pairs(rows, form, lists, limits, news, count, pairs)
-            used = note(rows, form, lists, pairs, near, finds, used)
-            compared += more
+        for i in range(count):
+            meeting.members[i] = meeting.coming[i]
+        now, here = news, count
+        news, count = expect(rows, companions, cards, lists, row + 1, last, meeting)
+        if now == 0 or here < 2:
+            continue
+        all_met = introduce(cards, in_leaves, row, now, here, meeting)
+        waiting, more = near_pairs(rows, form, lists, all_met, now, here, meeting, pairs, waiting)
+        compared += more
+        if waiting > AT_ONCE:
+            used = note(rows, form, lists, pairs, waiting, finds, used)
+            waiting = 0
+    used = note(rows, form, lists, pairs, waiting, finds, used)
     return Finds(finds.targets[:used], finds.labels[:used], finds.distances[:used]), stop, compared
 
 
+def new_cards(slots: np.ndarray) -> np.ndarray:
+    """Cards of rows that stand in the leaves `slots`, int32[m, <= 4], -1 for none; fill_cards writes the rest."""
+    cards = np.empty((len(slots), CARD), np.int32)
+    # What stands in no leaf has met nobody: each row has a number of its own for that.
+    cards[:, :LEAVES] = -2 - np.arange(len(slots), dtype=np.int32)[:, None]
+    here = cards[:, : slots.shape[1]]
+    here[slots >= 0] = slots[slots >= 0]
+    return cards
+
+
 @kernel
-def limits_of(form, lists, limits):
-    """Write down for each row the largest estimate that may enter its list: together, as they are looked at often."""
+def fill_cards(rows, form, lists, cards):
+    """Write the squares of the rows and what may enter their lists on the cards."""
     for row in range(lists.ids.shape[0]):
-        limits[row] = limit_of(form, lists.distances[row, lists.ids.shape[1] - 1])
+        cards[row, SQUARE] = rows.squares[row] if form.euclidean else np.int32(0)
+        cards[row, START] = rows.starts[row]
+        for column in range(form.columns, rows.values.shape[1]):
+            cards[row, START] += OFFSET * np.int32(rows.values[row, column])
+        cards[row, LIMIT] = limit_of(form, lists.distances[row, lists.ids.shape[1] - 1])
 
 
 @kernel
-def apply(finds, form, lists, limits, first, last):
+def apply(finds, form, lists, cards, first, last):
     """Put the finds of targets first .. last into their lists, in the order in which they were found."""
     worst = lists.ids.shape[1] - 1
     for found in range(finds.targets.size):
@@ -276,4 +411,4 @@ def apply(finds, form, lists, limits, first, last):
         if not first <= target < last:
             continue
         if insert(lists, target, finds.labels[found], finds.distances[found], np.uint8(BORN)):
-            limits[target] = limit_of(form, lists.distances[target, worst])
+            cards[target, LIMIT] = limit_of(form, lists.distances[target, worst])

@@ -1,4 +1,4 @@
-"""Sixteen at once: the tests that let selection skip what cannot enter a list, and room made in a sorted list.
+"""Sixteen at once: small vector operations on arrays, and room made in a sorted list.
 
 Written as LLVM vector code, so one text serves AVX-512, AVX2 and NEON; with the JIT disabled plain Python runs.
 """
@@ -8,10 +8,8 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import config
 from numba.extending import intrinsic
-
-from .jit import kernel
 
 LANES = 16
 
@@ -31,45 +29,24 @@ def place(context, builder, array_type, array, index, vector):
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-def _mask(builder, hits):
+def mask_of(builder, hits):
+    """Sixteen truths as the bits of a number."""
     return builder.zext(builder.bitcast(hits, ir.IntType(LANES)), _INT)
 
 
-def _scores(context, builder, signature, arguments, bias_at, product_at):
+def sixteen(context, builder, array_type, array, index):
+    """Sixteen numbers of an array in one piece, from number `index` on."""
+    vector = ir.VectorType(context.get_value_type(array_type.dtype), LANES)
+    return builder.load(place(context, builder, array_type, array, index, vector), align=1)
+
+
+def scores_of(context, builder, signature, arguments, bias_at, product_at):
     """bias - 2 product of sixteen candidates; the arrays are the first two arguments."""
     bias, product = (
-        builder.load(place(context, builder, signature.args[i], arguments[i], index, INTS), align=4)
+        sixteen(context, builder, signature.args[i], arguments[i], index)
         for i, index in ((0, bias_at), (1, product_at))
     )
     return builder.sub(bias, builder.add(product, product))
-
-
-@intrinsic
-def _below_lanes(typingctx, bias, products, start, bound):
-    signature = types.uint32(bias, products, types.intp, types.int32)
-
-    def codegen(context, builder, signature, arguments):
-        start, bound = arguments[2:]
-        scores = _scores(context, builder, signature, arguments, start, start)
-        return _mask(builder, builder.icmp_signed("<=", scores, splat(builder, bound, INTS)))
-
-    return signature, codegen
-
-
-@intrinsic
-def _either_lanes(typingctx, bias, products, limits, first, start, limit, bound):
-    signature = types.uint32(bias, products, limits, *(types.intp,) * 2, *(types.int32,) * 2)
-
-    def codegen(context, builder, signature, arguments):
-        limits, first, start, limit, bound = arguments[2:]
-        at = builder.add(first, start)
-        limits = builder.load(place(context, builder, signature.args[2], limits, at, INTS), align=4)
-        limit = splat(builder, limit, INTS)
-        limits = builder.select(builder.icmp_signed(">", limits, limit), limits, limit)
-        scores = builder.sub(_scores(context, builder, signature, arguments, at, start), limits)
-        return _mask(builder, builder.icmp_signed("<=", scores, splat(builder, bound, INTS)))
-
-    return signature, codegen
 
 
 @intrinsic
@@ -98,23 +75,7 @@ def _any_equal_lanes(typingctx, numbers, start, number):
         vector = ir.VectorType(context.get_value_type(signature.args[0].dtype), LANES)
         here = builder.load(place(context, builder, signature.args[0], numbers, start, vector), align=1)
         equal = builder.icmp_signed("==", here, splat(builder, number, vector))
-        return builder.icmp_signed("!=", _mask(builder, equal), ir.Constant(_INT, 0))
-
-    return signature, codegen
-
-
-@intrinsic
-def _count_before_lanes(typingctx, distances, ids, start, distance, label):
-    signature = types.int32(distances, ids, types.intp, types.float32, ids.dtype)
-
-    def codegen(context, builder, signature, arguments):
-        start, distance, label = arguments[2:]
-        kinds = (FLOATS, ir.VectorType(context.get_value_type(signature.args[1].dtype), LANES))
-        distances, ids = (
-            builder.load(place(context, builder, signature.args[i], arguments[i], start, kinds[i]), align=1)
-            for i in (0, 1)
-        )
-        return builder.ctpop(_mask(builder, _precede(builder, distances, ids, distance, label)))
+        return builder.icmp_signed("!=", mask_of(builder, equal), ir.Constant(_INT, 0))
 
     return signature, codegen
 
@@ -126,7 +87,7 @@ def _keep_lower_lanes(typingctx, bias, products, start, minima, at):
     def codegen(context, builder, signature, arguments):
         start, minima, at = arguments[2:]
         pointer = place(context, builder, signature.args[3], minima, at, INTS)
-        scores, least = _scores(context, builder, signature, arguments, start, start), builder.load(pointer, align=4)
+        scores, least = scores_of(context, builder, signature, arguments, start, start), builder.load(pointer, align=4)
         builder.store(builder.select(builder.icmp_signed("<", scores, least), scores, least), pointer, align=4)
         return context.get_dummy_value()
 
@@ -140,20 +101,12 @@ def _count_at_most_lanes(typingctx, numbers, start, bound):
     def codegen(context, builder, signature, arguments):
         numbers, start, bound = arguments
         here = builder.load(place(context, builder, signature.args[0], numbers, start, INTS), align=4)
-        return builder.ctpop(_mask(builder, builder.icmp_signed("<=", here, splat(builder, bound, INTS))))
+        return builder.ctpop(mask_of(builder, builder.icmp_signed("<=", here, splat(builder, bound, INTS))))
 
     return signature, codegen
 
 
-@intrinsic
-def _lowest_bit_lanes(typingctx, mask):
-    def codegen(context, builder, signature, arguments):
-        return builder.zext(builder.cttz(arguments[0], cgutils.true_bit), _LONG)
-
-    return types.int64(types.uint32), codegen
-
-
-def _precede(builder, distances, ids, distance, label):
+def precede(builder, distances, ids, distance, label):
     """Which of sixteen entries come before (distance, label): nearer, or as near with a lower id."""
     distance, label = splat(builder, distance, distances.type), splat(builder, label, ids.type)
     near = builder.fcmp_ordered("<", distances, distance)
@@ -177,24 +130,13 @@ def _make_room_lanes(typingctx, distances, ids, states, at, distance, label, sta
         )
         new = [splat(builder, value, kind) for value, kind in zip(arguments[4:], kinds, strict=True)]
 
-        keep, first = (_precede(builder, *entries[:2], *arguments[4:6]) for entries in (here, left))
+        keep, first = (precede(builder, *entries[:2], *arguments[4:6]) for entries in (here, left))
         for i, kind in enumerate(kinds):
             value = builder.select(keep, here[i], builder.select(first, new[i], left[i]))
             builder.store(value, place(context, builder, signature.args[i], arguments[i], arguments[3], kind), align=1)
         return context.get_dummy_value()
 
     return signature, codegen
-
-
-def _below_python(bias, products, start, bound):
-    hits = bias[start : start + LANES] - 2 * products[start : start + LANES] <= bound
-    return np.uint32(sum(1 << lane for lane in range(LANES) if hits[lane]))
-
-
-def _either_python(bias, products, limits, first, start, limit, bound):
-    here = slice(first + start, first + start + LANES)
-    scores = bias[here] - np.maximum(limits[here], limit) - 2 * products[start : start + LANES]
-    return np.uint32(sum(1 << lane for lane in range(LANES) if scores[lane] <= bound))
 
 
 def _keep_lower_python(bias, products, start, minima, at):
@@ -206,21 +148,12 @@ def _any_equal_python(numbers, start, number):
     return bool((numbers.reshape(-1)[start : start + LANES] == number).any())
 
 
-def _count_before_python(distances, ids, start, distance, label):
-    distances, ids = (part.reshape(-1)[start : start + LANES] for part in (distances, ids))
-    return np.int32(((distances < distance) | ((distances == distance) & (ids < label))).sum())
-
-
 def _count_at_most_python(numbers, start, bound):
     return np.int32((numbers[start : start + LANES] <= bound).sum())
 
 
 def _prefetch_python(array, index):
     """Nothing: Python has no cache to fill."""
-
-
-def _lowest_bit_python(mask):
-    return (int(mask) & -int(mask)).bit_length() - 1
 
 
 def _make_room_python(distances, ids, states, at, distance, label, state):
@@ -234,49 +167,14 @@ def _make_room_python(distances, ids, states, at, distance, label, state):
                 part[at + lane] = number
 
 
-_below = _below_python if config.DISABLE_JIT else _below_lanes
-_either = _either_python if config.DISABLE_JIT else _either_lanes
 # Whether one of the sixteen numbers from flat index `start` on is `number`.
 any_equal = _any_equal_python if config.DISABLE_JIT else _any_equal_lanes
 # Ask for the numbers from flat index `index` on before they are needed.
 prefetch = _prefetch_python if config.DISABLE_JIT else _prefetch_lanes
-# How many of the sixteen entries from flat index `start` on come before (distance, label).
-count_before = _count_before_python if config.DISABLE_JIT else _count_before_lanes
 # minima[at + l] becomes bias[start + l] - 2 products[start + l] where that is lower, for sixteen l.
 keep_lower = _keep_lower_python if config.DISABLE_JIT else _keep_lower_lanes
 # How many of the sixteen numbers from `start` on are at most `bound`.
 count_at_most = _count_at_most_python if config.DISABLE_JIT else _count_at_most_lanes
-lowest_bit = _lowest_bit_python if config.DISABLE_JIT else _lowest_bit_lanes
 # Insert (distance, label, state) into the sixteen sorted entries from flat index `at` on; the one before them is looked
 # at too, the last of them falls out into the sixteen behind (or out of the list).
 make_room = _make_room_python if config.DISABLE_JIT else _make_room_lanes
-
-
-@kernel(inline=True)
-def _first_lanes(count):
-    """A mask of the first `count` lanes."""
-    return np.uint32(0xFFFF) if count >= LANES else np.uint32((1 << count) - 1)
-
-
-@kernel(inline=True)
-def below(bias, products, start, count, bound):
-    """Bit l of the answer is set where bias[start + l] - 2 products[start + l] <= bound, for start + l < count, l < 16.
-
-    bias, products: int32 with room to the next multiple of sixteen; start: a multiple of sixteen.
-    """
-    return _below(bias, products, start, bound) & _first_lanes(count - start)
-
-
-@kernel(inline=True)
-def either(bias, products, limits, first, start, count, limit, bound):
-    """Bit l is set where bias[j] - max(limits[j], limit) - 2 products[start + l] <= bound, j = first + start + l.
-
-    For start + l < count, l < 16; bias, products, limits: int32 with room to the next multiple of sixteen.
-    """
-    return _either(bias, products, limits, first, start, limit, bound) & _first_lanes(count - start)
-
-
-@kernel(inline=True)
-def without_lowest(mask):
-    """The mask with its lowest set bit cleared."""
-    return np.uint32(mask & (mask - np.uint32(1)))

@@ -13,10 +13,11 @@ import numpy as np
 
 from .codes import EVERYTHING, gather, limit_of
 from .jit import kernel
-from .lanes import LANES, below, count_at_most, keep_lower, lowest_bit, prefetch, without_lowest
-from .neighbours import FRESH, holds, room_for_offers, take
+from .lanes import LANES, count_at_most, keep_lower, prefetch
+from .neighbours import FRESH, room_for_offers, take
 from .products import multiply, pack, room_for
 from .rows import surrogate
+from .sieve import sift, strike
 
 # A tile of 128 x 512 products (256 KiB) and its rows stay in the second-level cache; both are multiples of sixteen.
 QUERIES = 128
@@ -58,7 +59,7 @@ class Tile(NamedTuple):
 
     left: int8, flat; starts: int32[QUERIES]; right: int8, packed; products: int32[QUERIES, BASE]; base_rows, names,
     bias: int32[BASE], rows of the base, what they are called and their squares; minima: int32, a multiple of sixteen;
-    hits: int32[HITS + 16], places of the base that may enter a list.
+    labels, places, scores: int32[BASE + 16], candidates that may enter a list: names, places in the base, estimates.
     """
 
     left: np.ndarray
@@ -69,7 +70,9 @@ class Tile(NamedTuple):
     names: np.ndarray
     bias: np.ndarray
     minima: np.ndarray
-    hits: np.ndarray
+    labels: np.ndarray
+    places: np.ndarray
+    scores: np.ndarray
 
 
 @kernel
@@ -84,7 +87,9 @@ def room_for_tile(columns, width):
         np.empty(BASE, np.int32),
         np.zeros(BASE, np.int32),
         np.empty((width * 3 // 2 + LANES) // LANES * LANES, np.int32),
-        np.empty(HITS + LANES, np.int32),
+        np.empty(BASE + LANES, np.int32),
+        np.empty(BASE + LANES, np.int32),
+        np.empty(BASE + LANES, np.int32),
     )
 
 
@@ -103,14 +108,20 @@ def first_bound(tile, query, count, wanted):
     for start in range(0, whole, groups):
         for group in range(0, groups, LANES):
             keep_lower(tile.bias, product, start + group, minima, group)
-    best = np.int32(EVERYTHING)
-    for i in range(groups):
+    low, high = np.int32(-EVERYTHING), np.int32(EVERYTHING)
+    # Halving: `high` is a bound all along, and near enough when few more than wanted lie below it.
+    while low < high:
+        middle = (low + high) >> 1
         upto = 0
         for start in range(0, groups, LANES):
-            upto += count_at_most(minima, start, minima[i])
-        if upto >= wanted:
-            best = min(best, minima[i])
-    return best
+            upto += count_at_most(minima, start, middle)
+        if upto < wanted:
+            low = middle + np.int32(1)
+        else:
+            high = middle
+            if upto <= wanted + wanted // 8:
+                break
+    return high
 
 
 @kernel(inline=True)
@@ -142,43 +153,40 @@ def limit_now(tile, query, count, own, form, lists, row):
 
 
 @kernel(inline=True)
-def offer_hits(rows, row, others, tile, query, own, form, lists, itself, offers, taken):
-    """Offer list `row` the first `taken` hits that it does not hold yet."""
-    last = lists.ids.shape[1] - 1
+def price(rows, row, others, tile, first, count, own, form, worst, offers):
+    """Make offers of `count` candidates from `first` on, with the distances that a list keeps; returns how many."""
+    if form.trusted:
+        for i in range(count):
+            offers.distances[i] = form.unit * np.float32(own + tile.scores[first + i])
+            offers.ids[i] = tile.labels[first + i]
+        return count
     used = 0
-    for i in range(taken):
-        at = tile.hits[i]
-        label = tile.names[at]
-        if (itself and label == row) or holds(lists.ids, row, label):
-            continue
-        estimate = own + tile.bias[at] - 2 * tile.products[query, at]
-        distance = measure(rows, row, others, tile.base_rows[at], estimate, form)
-        if distance <= lists.distances[row, last]:
+    for i in range(first, first + count):
+        distance = surrogate(rows.points, row, others.points, tile.base_rows[tile.places[i]], form)
+        if distance <= worst:
             offers.distances[used] = distance
-            offers.ids[used] = label
+            offers.ids[used] = tile.labels[i]
             used += 1
-    if used > 0:
-        take(lists, row, offers, used, np.uint8(FRESH))
+    return used
 
 
 @kernel(inline=True)
 def select(rows, row, others, tile, query, count, form, lists, itself, offers):
-    """Offer list `row` each of the first `count` rows of the base that may beat its worst; sixteen a test."""
+    """Offer list `row` each of the first `count` rows of the base that may beat its worst, some at a time."""
     last = lists.ids.shape[1] - 1
     own = rows.squares[row] if form.euclidean else np.int32(0)
-    limit = limit_now(tile, query, count, own, form, lists, row)
-    product = tile.products[query]
-    taken = 0
-    for start in range(0, count, LANES):
-        mask = below(tile.bias, product, start, count, limit - own)
-        while mask != 0:
-            tile.hits[taken] = start + lowest_bit(mask)
-            mask = without_lowest(mask)
-            taken += 1
-        if taken > HITS or start + LANES >= count:
-            offer_hits(rows, row, others, tile, query, own, form, lists, itself, offers, taken)
-            limit = min(limit, limit_of(form, lists.distances[row, last]))
-            taken = 0
+    limit = limit_now(tile, query, count, own, form, lists, row) - own
+    taken = sift(tile.bias, tile.products, query * BASE, count, limit, tile.places, tile.scores)
+    for i in range(taken):
+        tile.labels[i] = tile.names[tile.places[i]]
+    ignored = np.int32(row) if itself else np.int32(-1)
+    for first in range(0, taken, HITS):
+        count = min(HITS, taken - first)
+        count = strike(tile.labels, tile.places, tile.scores, first, count, limit, ignored, lists.ids, row, last + 1)
+        used = price(rows, row, others, tile, first, count, own, form, lists.distances[row, last], offers)
+        if used > 0:
+            take(lists, row, offers, used, np.uint8(FRESH))
+            limit = min(limit, limit_of(form, lists.distances[row, last]) - own)
 
 
 @kernel(inline=True)

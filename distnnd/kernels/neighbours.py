@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .jit import kernel
-from .lanes import LANES, any_equal, count_before, make_room
+from .lanes import LANES, any_equal, make_room
+from .sieve import rank
 
 # What NN-descent knows of an entry: compared with its companions already; not yet; not yet but drawn in this pass;
 # found in this pass.
@@ -79,14 +80,17 @@ def insert(lists, row, label, distance, state):
 class Offers(NamedTuple):
     """Room for offers to one list: distances float32[r], ids int32[r], r a multiple of sixteen.
 
-    Beside them a copy of the list and of its states: as many places as the list has, to the next multiple of sixteen.
+    Beside them how many entries come before each offer, int32[r], and a copy of the list and of its states with how
+    many offers come before each entry: as many places as the list has, to the next multiple of sixteen.
     """
 
     distances: np.ndarray
     ids: np.ndarray
+    ranks: np.ndarray
     held_distances: np.ndarray
     held_ids: np.ndarray
     held_state: np.ndarray
+    gains: np.ndarray
 
 
 @kernel
@@ -96,9 +100,11 @@ def room_for_offers(width, most):
     return Offers(
         np.empty(most, np.float32),
         np.empty(most, np.int32),
+        np.empty(most, np.int32),
         np.full(size, np.inf, np.float32),
         np.zeros(size, np.int32),
         np.empty(size, np.uint8),
+        np.empty(max(size, most), np.int32),
     )
 
 
@@ -116,26 +122,24 @@ def take(lists, row, offers, count, state):
     for i in range(count, (count + LANES - 1) // LANES * LANES):
         offers.distances[i] = np.inf
         offers.ids[i] = np.int32(-1)
+    offers.ranks[:count] = 0
+    for start in range(0, count, LANES):
+        rank(offers.distances, offers.ids, count, offers.distances, offers.ids, start, offers.ranks, offers.gains)
+    for start in range(0, width, LANES):
+        held = (offers.held_distances, offers.held_ids)
+        rank(offers.distances, offers.ids, count, *held, start, offers.ranks, offers.gains)
     for i in range(count):
-        distance, label, at = offers.distances[i], offers.ids[i], 0
-        for start in range(0, width, LANES):
-            at += count_before(offers.held_distances, offers.held_ids, start, distance, label)
-        for start in range(0, count, LANES):
-            at += count_before(offers.distances, offers.ids, start, distance, label)
+        at = offers.ranks[i]
         if at < width:
-            lists.distances[row, at] = distance
-            lists.ids[row, at] = label
+            lists.distances[row, at] = offers.distances[i]
+            lists.ids[row, at] = offers.ids[i]
             lists.state[row, at] = state
     for slot in range(width):
-        distance, label, at = offers.held_distances[slot], offers.held_ids[slot], slot
-        if distance == np.inf:
+        at = slot + offers.gains[slot]
+        if at >= width or offers.held_distances[slot] == np.inf:
             break
-        for start in range(0, count, LANES):
-            at += count_before(offers.distances, offers.ids, start, distance, label)
-        if at >= width:
-            break
-        lists.distances[row, at] = distance
-        lists.ids[row, at] = label
+        lists.distances[row, at] = offers.held_distances[slot]
+        lists.ids[row, at] = offers.held_ids[slot]
         lists.state[row, at] = offers.held_state[slot]
 
 
@@ -157,3 +161,22 @@ def sort_rows(lists, first, last):
             distances[row, at] = distance
             ids[row, at] = label
             states[row, at] = state
+
+
+@kernel
+def first_broken(ids, distances, first, n):
+    """The first row without distinct valid neighbours other than itself at ascending finite distances; -1 for none.
+
+    ids: int64[m, k], of the rows from `first` on; n: number of all rows.
+    """
+    for row in range(ids.shape[0]):
+        before = np.float32(-np.inf)
+        for slot in range(ids.shape[1]):
+            label, distance = ids[row, slot], distances[row, slot]
+            if not (0 <= label < n) or label == first + row or not before <= distance or distance == np.inf:
+                return row
+            for other in range(slot):
+                if ids[row, other] == label:
+                    return row
+            before = distance
+    return -1

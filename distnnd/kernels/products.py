@@ -142,29 +142,19 @@ def _pack16(typingctx, values, rows, first, column, packed, place):
         width = builder.extract_value(array.shape, 1)
         row_ids = _data(context, builder, signature.args[1], rows)
         out = _data(context, builder, signature.args[4], packed)
-        bits = ir.VectorType(ir.IntType(1), LANES)
-        pointer = _VECTOR.as_pointer()
-        shape = ir.FunctionType(_VECTOR, [pointer, _INT, bits, _VECTOR])
-        name = "llvm.masked.load.v16i32.p0"
-        load = builder.module.globals.get(name) or ir.Function(builder.module, shape, name)
-        left = builder.trunc(builder.udiv(builder.sub(width, column), _LONG(WORD)), _INT)
-        inside = builder.icmp_signed("<", ir.Constant(_VECTOR, list(range(LANES))), splat(builder, left, _VECTOR))
+        inside = _words_left(builder, width, column)
         zero = ir.Constant(_VECTOR, [0] * LANES)
         lanes = []
         for i in range(LANES):
             row = builder.sext(builder.load(builder.gep(row_ids, [builder.add(first, _LONG(i))])), _LONG)
             at = builder.add(builder.mul(row, width), column)
-            lanes.append(builder.call(load, [_vector_at(builder, array.data, at), _INT(4), inside, zero]))
+            lanes.append(builder.call(_masked(builder), [_vector_at(builder, array.data, at), _INT(4), inside, zero]))
         # Butterfly: at each step two vectors exchange the lanes in which their numbers differ by that bit.
         for bit in (1, 2, 4, 8):
             for i in range(LANES):
                 if i & bit:
                     continue
-                one, other = lanes[i], lanes[i | bit]
-                low = [lane if not lane & bit else LANES + (lane ^ bit) for lane in range(LANES)]
-                high = [lane | bit if not lane & bit else LANES + lane for lane in range(LANES)]
-                lanes[i] = builder.shuffle_vector(one, other, ir.Constant(_VECTOR, low))
-                lanes[i | bit] = builder.shuffle_vector(one, other, ir.Constant(_VECTOR, high))
+                lanes[i], lanes[i | bit] = _exchange(builder, lanes[i], lanes[i | bit], bit)
         flip = ir.Constant(_VECTOR, [-0x7F7F7F80] * LANES)
         for word in range(LANES):
             at = builder.add(place, _LONG(COLUMNS * word))
@@ -172,6 +162,84 @@ def _pack16(typingctx, values, rows, first, column, packed, place):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+def _masked(builder):
+    """Loads sixteen words as far as a mask says, zeros elsewhere."""
+    shape = ir.FunctionType(_VECTOR, [_VECTOR.as_pointer(), _INT, ir.VectorType(ir.IntType(1), LANES), _VECTOR])
+    name = "llvm.masked.load.v16i32.p0"
+    return builder.module.globals.get(name) or ir.Function(builder.module, shape, name)
+
+
+def _words_left(builder, width, column):
+    """Which of sixteen words from `column` on lie inside a row of `width` columns."""
+    left = builder.trunc(builder.udiv(builder.sub(width, column), _LONG(WORD)), _INT)
+    return builder.icmp_signed("<", ir.Constant(_VECTOR, list(range(LANES))), splat(builder, left, _VECTOR))
+
+
+def _exchange(builder, one, other, bit):
+    """The lanes of two vectors without and with `bit` in their number: (of both without, of both with)."""
+    low = [lane if not lane & bit else LANES + (lane ^ bit) for lane in range(LANES)]
+    high = [lane | bit if not lane & bit else LANES + lane for lane in range(LANES)]
+    return [builder.shuffle_vector(one, other, ir.Constant(_VECTOR, lanes)) for lanes in (low, high)]
+
+
+@intrinsic
+def _dots16(typingctx, values, rows, first, query, start, products):
+    """products[first + l] = start + query . values[rows[first + l]] for sixteen l; query as long as whole vectors."""
+    signature = types.void(values, rows, types.intp, query, types.int32, products)
+
+    def codegen(context, builder, signature, arguments):
+        values, rows, first, query, start, products = arguments
+        array = context.make_array(signature.args[0])(context, builder, values)
+        width = builder.extract_value(array.shape, 1)
+        row_ids, query, out = (
+            _data(context, builder, signature.args[i], part) for i, part in ((1, rows), (3, query), (5, products))
+        )
+        ids = [builder.load(builder.gep(row_ids, [builder.add(first, _LONG(i))])) for i in range(LANES)]
+        left = [builder.gep(array.data, [builder.mul(builder.sext(row, _LONG), width)]) for row in ids]
+        zero = ir.Constant(_VECTOR, [0] * LANES)
+        before, loop = builder.block, builder.append_basic_block("columns")
+        after = builder.append_basic_block("sums")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        at = builder.phi(_LONG)
+        at.add_incoming(_LONG(0), before)
+        sums = [builder.phi(_VECTOR) for _ in range(LANES)]
+        word = builder.load(_vector_at(builder, query, at), align=1)
+        inside, flip = _words_left(builder, width, at), ir.Constant(_VECTOR, [-0x7F7F7F80] * LANES)
+        ended = []
+        for total, row in zip(sums, left, strict=True):
+            base = builder.call(_masked(builder), [_vector_at(builder, row, at), _INT(4), inside, zero])
+            ended.append(_add_products(builder, total, builder.xor(base, flip), word))
+        following = builder.add(at, _LONG(COLUMNS))
+        at.add_incoming(following, builder.block)
+        for total, end in zip(sums, ended, strict=True):
+            total.add_incoming(zero, before)
+            total.add_incoming(end, builder.block)
+        builder.cbranch(builder.icmp_signed("<", following, width), loop, after)
+        builder.position_at_end(after)
+        # Butterfly: sums of pairs of vectors, until lane l of the last one is the sum over vector l.
+        for bit in (1, 2, 4, 8):
+            ended = [builder.add(*_exchange(builder, ended[i], ended[i + 1], bit)) for i in range(0, len(ended), 2)]
+        total = builder.add(ended[0], splat(builder, start, _VECTOR))
+        builder.store(total, _vector_at(builder, out, first), align=4)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@kernel(inline=True)
+def _dots(values, rows, count, query, start, products):
+    for first in range(0, count, LANES):
+        _dots16(values, rows, first, query, start, products)
+
+
+def _dots_python(values, rows, count, query, start, products):
+    count = -(-count // LANES) * LANES
+    width = values.shape[1]
+    base = (values[rows[:count]].view(np.uint8) ^ np.uint8(OFFSET)).astype(np.int32)
+    products[:count] = base @ query[:width].astype(np.int32) + start
 
 
 @kernel(inline=True)
@@ -225,3 +293,7 @@ def _multiply_python(queries, width, first, last, starts, packed, first_group, g
 # products have room to the next multiple of four rows.
 pack = _pack_python if config.DISABLE_JIT else _pack
 multiply = _multiply_python if config.DISABLE_JIT else _multiply
+# dots: one query, int8, filled up with zeros to whole vectors of 64, with the first `count` of `rows` of values
+# int8[m, w] where they lie: products[l] = start + query . row l; `rows` goes on with valid ids, and products has room,
+# to the next multiple of sixteen.
+dots = _dots_python if config.DISABLE_JIT else _dots

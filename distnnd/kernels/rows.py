@@ -9,11 +9,14 @@ import numpy as np
 from ..values.memory import strip_rows
 from ..values.metric import Metric
 from .jit import kernel
+from .lanes import prefetch
 
 # Codes are multiplied four columns at a time; rows of narrow numbers, which are their own codes, are as wide.
 WORD = 4
 # Wider rows of narrow numbers are compared as floats: their squares would leave 32 bits.
 WIDEST_NARROW = 8192
+# So many entries of a list ahead a row is asked for before it is needed.
+AHEAD = 3
 
 
 class Form(NamedTuple):
@@ -108,7 +111,11 @@ def surrogate(points, i, others, j, form):
 def rescore(points, others, form, lists, first, last):
     """Replace the distances of the rows first .. last by canonical ones, where the neighbour is at hand (id >= 0)."""
     ids, distances, _ = lists
+    width = others.shape[1]
     for row in range(first, last):
         for slot in range(ids.shape[1]):
+            ahead = min(slot + AHEAD, ids.shape[1] - 1)
+            for column in range(0, width, 64 // others.itemsize):
+                prefetch(others, max(ids[row, ahead], 0) * width + column)
             if ids[row, slot] >= 0:
                 distances[row, slot] = surrogate(points, row, others, ids[row, slot], form)

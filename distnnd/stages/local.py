@@ -12,6 +12,7 @@ from ..kernels.codes import Coder, Rows, coder_of, encode, form_of, routing_form
 from ..kernels.leaves import join
 from ..kernels.neighbours import FRESH, OLD, Lists, empty, sort_rows
 from ..kernels.pivots import BASE, QUERY
+from ..kernels.projection import narrower
 from ..kernels.random import seed_of
 from ..kernels.rows import Form
 from ..storage import graph, mailbox
@@ -24,16 +25,19 @@ from ..values.memory import (
 )
 from ..values.partitioning import LEAF_FANOUT, Unit, companion_cap
 from ..values.plan import Job, Stage, Task
+from ..values.recall import EXACT, estimate_recall, good_enough
 from .measured import measured, side_by_side
 from .passes import Known, Work, descend, finish_lists, in_order
 from .points import assemble, read_prepared
-from .probe import probes_between, recall_counters
+from .probe import probes_between, recall_counters, solve_probes
+from .publish import publish_rows
 from .route import mail_of
 
-LOCAL = 4
+LOCAL, NARROWED = 4, 5  # parts of seeds
 # Ranges of work per thread: enough that an uneven one does not hold up the rest.
 PARTS = 4
-LEAF = 400
+# Rows that a leaf aims at: as many as make its products cost as much as what is selected from them, between these.
+LEAF_LEAST, LEAF_MOST, LEAF_CODES = 400, 800, 102_400
 PIVOTS = 64
 # Estimates are trusted where the k-th neighbours of all but a few probe rows are so many units of them away: there one
 # standard deviation of their error is two per cent.
@@ -77,7 +81,7 @@ def run_local(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     lists, order, counters = solve(job, task, partition)
     read = partition.points.nbytes + partition.known.nbytes + partition.distances.nbytes
     if slices is None:
-        counters |= write_round(job, task, partition, lists, order)
+        counters |= write_whole(job, task, partition, lists, order)
     else:
         write_found(job, task, partition, lists, order)
     return counters, read, lists.ids.shape[0] * lists.ids.shape[1] * 12
@@ -135,6 +139,9 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         work = Work(job, seed, each, PARTS * job.threads if job.threads > 1 else 1)
         coder = coder_of(points, job.spec.kind)
         rows = encode(points, coder)
+        if task.arguments["slices"] is None and task.round == 1 and not job.layout.exact:
+            solve_probes(job, rows, coder, each, work.parts)
+        rows, coder = narrowed(work, rows, coder)
         looking, standing = grow(work, rows, coder, partition.roles, present)
         order = into_leaf_order(partition, rows, looking, standing)
         partition.rows[:] = partition.rows[order]
@@ -153,9 +160,18 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         each(lambda a, b: merge.fill(points, form, lists, present, seed, a, b), ranges)
         counters = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
         if not job.layout.exact:
-            counters |= descend(work, rows, form, lists, Known.of(job, task, order))
+            slots = standing.slots if looking is standing else None
+            counters |= descend(work, rows, form, lists, slots, Known.of(job, task, order))
         each(lambda a, b: finish_lists(points, points, form, lists, a, b), ranges)
     return lists, order, counters
+
+
+def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:
+    """Narrower codes of wide rows where they tell neighbours apart well; else the codes as they are."""
+    if work.job.layout.exact or not work.job.spec.kind.euclidean:
+        return rows, coder
+    found = narrower(rows, coder, seed_of(work.seed, NARROWED))
+    return found if found and fine_enough(work.job, found[1], form_of(work.job.spec.kind, *found)) else (rows, coder)
 
 
 def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, standing: trees.Leaves) -> np.ndarray:
@@ -173,7 +189,8 @@ def grow(
     work: Work, rows: Rows, coder: Coder, roles: np.ndarray | None, present: np.ndarray
 ) -> tuple[trees.Leaves, trees.Leaves]:
     """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same."""
-    leaf = max(LEAF, 8 * work.job.spec.n_neighbors)
+    leaf = min(max(LEAF_CODES // rows.values.shape[1], LEAF_LEAST), LEAF_MOST)
+    leaf = max(leaf, 8 * work.job.spec.n_neighbors)
     shape = trees.Shape(leaf, 2 * leaf, PIVOTS, LEAF_FANOUT)
     if work.job.layout.exact:
         leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)
@@ -228,19 +245,26 @@ def fine_enough(job: Job, coder: Coder, form: Form) -> bool:
     return float(np.quantile(probes_between(job, 0, job.layout.n)[1], BLURRED)) >= FINE * float(form.unit)
 
 
-def write_round(job: Job, task: Task, partition: Partition, lists: Lists, order: np.ndarray) -> dict[str, float]:
-    """Write the lists of all rows as the round's, block by block, and count the hits of its probe rows."""
-    positions = in_order(order)
+def write_whole(job: Job, task: Task, partition: Partition, lists: Lists, order: np.ndarray) -> dict[str, float]:
+    """Write the lists of all rows block by block, as the finished graph if they are good enough, else as the round's.
+
+    Counters: hits of the probe rows, rows that are short of neighbours, and whether the graph was published.
+    """
+    positions, k = in_order(order), job.spec.n_neighbors
     probes, thresholds = probes_between(job, 0, job.layout.n)
-    hits = merge.count_hits(lists, positions[probes], thresholds, job.spec.n_neighbors)
-    short = 0
+    counters = recall_counters(merge.count_hits(lists, positions[probes], thresholds, k))
+    short = int((lists.ids[:, k - 1] == -1).sum())
+    recall = EXACT if job.layout.exact else estimate_recall(**counters, k=k)
+    done = good_enough(recall, short, job.spec.target_recall)
     for index in range(job.layout.blocks):
         first, last = job.layout.block(index)
         chosen = positions[first:last]
         ids = merge.globalise(lists, partition.rows, partition.known, chosen)
-        short += int((ids[:, job.spec.n_neighbors - 1] < 0).sum())
-        graph.write_lists(job.out, task.round, first, ids, lists.distances[chosen])
-    return recall_counters(hits) | {"short": short}
+        if done:
+            publish_rows(job, first, ids, lists.distances[chosen])
+        else:
+            graph.write_lists(job.out, task.round, first, ids, lists.distances[chosen])
+    return counters | {"short": short, "published": done}
 
 
 def write_found(job: Job, task: Task, partition: Partition, lists: Lists, order: np.ndarray) -> None:

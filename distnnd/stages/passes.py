@@ -56,29 +56,34 @@ class Known(NamedTuple):
 class Walk(NamedTuple):
     """What passes work on: coded rows in leaf order, how they are compared, their lists; scratch beside them.
 
-    companions: room for those of all rows; limits: int32[m], the largest estimates that may enter the lists.
+    companions: room for those of all rows; cards: as descent.fill_cards writes them.
     """
 
     rows: Rows
     form: Form
     lists: Lists
     companions: descent.Companions
-    limits: np.ndarray
+    cards: np.ndarray
 
 
-def descend(work: Work, rows: Rows, form: Form, lists: Lists, known: Known) -> dict[str, float]:
+def descend(
+    work: Work, rows: Rows, form: Form, lists: Lists, slots: np.ndarray | None, known: Known
+) -> dict[str, float]:
     """Passes of NN-descent until the probe rows show that it is enough, or a pass changes little.
 
-    How little follows from the recall that is asked for.
+    How little follows from the recall that is asked for. slots: int32[m, places], the leaves of which all pairs have
+    been compared; None where rows look elsewhere than they stand.
     """
     m, spec = len(lists.ids), work.job.spec
     little = min(max((1 - spec.target_recall) / 5, 0.001), 0.02) * spec.n_neighbors * m
     compared, passes = 0, 0
     companions = descent.no_companions(m, companion_cap(lists.ids.shape[1]))
-    walk = Walk(rows, form, lists, companions, np.empty(m, np.int32))
-    descent.limits_of(form, lists, walk.limits)
+    walk = Walk(
+        rows, form, lists, companions, descent.new_cards(np.empty((m, 0), np.int32) if slots is None else slots)
+    )
+    descent.fill_cards(rows, form, lists, walk.cards)
     for number in range(PASSES):
-        compared += descend_once(work, walk, seed_of(work.seed, number))
+        compared += descend_once(work, walk, number == 0, seed_of(work.seed, number))
         passes += 1
         if descent.settle(lists, 0, m) <= little:
             break
@@ -87,29 +92,38 @@ def descend(work: Work, rows: Rows, form: Form, lists: Lists, known: Known) -> d
     return {"passes": passes, "descended": compared}
 
 
-def descend_once(work: Work, walk: Walk, seed: int) -> int:
-    """One pass: draw companions, compare them, put what was found into the lists; returns the pairs compared."""
+def descend_once(work: Work, walk: Walk, after_leaves: bool, seed: int) -> int:
+    """One pass: draw companions, compare them, put what was found into the lists; returns the pairs compared.
+
+    after_leaves: pairs that stand in one leaf have just been compared there.
+    """
     m = len(walk.lists.ids)
     # Drawing reads all lists once for each range: one range a thread.
     cuts = trees.even_cuts(m, work.job.threads)
     work.each(lambda a, b: descent.draw(walk.lists, walk.companions, a, b, seed), cuts)
     work.each(lambda a, b: descent.mark(walk.lists, a, b), cuts)
-    return sum(compare_companions(work, walk, start, stop) for start, stop in mailbox.strips(0, m, DESCENT_ROWS))
+    return sum(
+        compare_companions(work, walk, after_leaves, start, stop) for start, stop in mailbox.strips(0, m, DESCENT_ROWS)
+    )
 
 
-def compare_companions(work: Work, walk: Walk, first: int, last: int) -> int:
+def compare_companions(work: Work, walk: Walk, after_leaves: bool, first: int, last: int) -> int:
     """Compare the companions of the rows first .. last against the lists as they stand, then change the lists."""
-    rows, form, lists, companions, limits = walk
+    rows, form, lists, companions, cards = walk
+
+    def join(a: int, b: int) -> tuple[descent.Finds, int, int]:
+        return descent.join(rows, companions, cards, after_leaves, form, lists, a, b, room)
+
     todo = list(mailbox.strips(first, last, DESCENT_RANGE))
     targets_of = trees.even_cuts(len(lists.ids), work.job.threads)
     room, compared = DESCENT_RANGE * DESCENT_FINDS, 0
     while todo:
-        found = work.each(lambda a, b: descent.join(rows, companions, limits, form, lists, a, b, room), todo)
+        found = work.each(join, todo)
         # A range whose finds filled the room stops early and goes on once they are in the lists.
         todo = [(stop, b) for (_, b), (_, stop, _) in zip(todo, found, strict=True) if stop < b]
         compared += sum(part[-1] for part in found)
         finds = descent.Finds(*(np.concatenate(parts) for parts in zip(*(part[0] for part in found), strict=True)))
-        work.each(lambda a, b, finds=finds: descent.apply(finds, form, lists, limits, a, b), targets_of)
+        work.each(lambda a, b, finds=finds: descent.apply(finds, form, lists, cards, a, b), targets_of)
     return compared
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.codes import coder_of, encode, form_of
+from ..kernels.codes import Coder, Rows, coder_of, encode, form_of
 from ..kernels.leaves import Groups, join
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.rows import rescore
+from ..kernels.trees import Each, even_cuts, serial
 from ..storage import mailbox
 from ..values.memory import probe_bytes
 from ..values.metric import Metric
@@ -37,15 +38,19 @@ def run_probe(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     first, last = job.layout.block(task.index)
     probes, rows = read_chosen(job, "probes"), read_prepared(job, first, last)
     lists, compared = nearest_in_block(probes, rows, job.spec.kind, job.spec.n_neighbors)
-    itself = lists.ids + first == chosen_rows(job, PROBES)[:, None]
-    lists.distances[itself] = np.inf
-    sort_rows(lists, 0, len(probes))
+    without_itself(lists, chosen_rows(job, PROBES) - first)
     found = {
         "ids": np.where(lists.distances < np.inf, lists.ids + np.int64(first), -1),
         "distances": lists.distances,
     }
     mailbox.write(job.scratch, f"truth/{task.index}", found)
     return {"compared": compared}, rows.nbytes, sum(values.nbytes for values in found.values())
+
+
+def without_itself(lists: Lists, rows: np.ndarray) -> None:
+    """Take from each list the row it is of, and bring the lists into order. rows: int64, as the lists name them."""
+    lists.distances[lists.ids == rows[:, None]] = np.inf
+    sort_rows(lists, 0, len(rows))
 
 
 def nearest_in_block(probes: np.ndarray, block: np.ndarray, metric: Metric, k: int) -> tuple[Lists, int]:
@@ -55,13 +60,35 @@ def nearest_in_block(probes: np.ndarray, block: np.ndarray, metric: Metric, k: i
     """
     coder = coder_of(block, metric, probes)
     rows = encode(block, coder)
+    return nearest_among(encode(probes, coder), rows, coder, metric, k, serial, 1)
+
+
+def nearest_among(
+    probes: Rows, rows: Rows, coder: Coder, metric: Metric, k: int, each: Each, parts: int
+) -> tuple[Lists, int]:
+    """The same for coded rows; each, parts: how ranges of probe rows are run, and into how many they are cut."""
     form = form_of(metric, rows, coder, strict=True)
-    lists = empty(len(probes), min(k + SPARE + 1, len(block)))
-    one, other = np.arange(len(probes), dtype=np.int32), np.arange(len(block), dtype=np.int32)
-    queries, base = Groups(one, np.array([0, len(probes)])), Groups(other, np.array([0, len(block)]))
-    compared = join(encode(probes, coder), queries, rows, base, other, form, lists, False, 0, 1)
-    rescore(probes, block, form, lists, 0, len(probes))
+    count, m = len(probes.points), len(rows.points)
+    lists = empty(count, min(k + SPARE + 1, m))
+    everyone = np.arange(m, dtype=np.int32)
+    base = Groups(everyone, np.array([0, m]))
+
+    def compare(first: int, last: int) -> int:
+        queries = Groups(np.arange(first, last, dtype=np.int32), np.array([0, last - first]))
+        return join(probes, queries, rows, base, everyone, form, lists, False, 0, 1)
+
+    compared = sum(each(compare, even_cuts(count, parts)))
+    rescore(probes.points, rows.points, form, lists, 0, count)
     return lists, compared
+
+
+def solve_probes(job: Job, rows: Rows, coder: Coder, each: Each, parts: int) -> None:
+    """Write the truth about the probe rows where all rows are at hand, in the order of their ids."""
+    chosen, k = chosen_rows(job, PROBES), job.spec.n_neighbors
+    probes = Rows(*(np.ascontiguousarray(part[chosen]) for part in rows))
+    lists, _ = nearest_among(probes, rows, coder, job.spec.kind, k, each, parts)
+    without_itself(lists, chosen)
+    write_truth(job, chosen, lists.distances[:, k - 1].copy())
 
 
 @measured
@@ -73,9 +100,13 @@ def run_truth(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     for block in range(job.layout.blocks):
         found = [mailbox.read(job.scratch, f"truth/{block}", name) for name in ("ids", "distances")]
         fold(lists, everyone, *found)
-    columns = {"rows": rows, "threshold": lists.distances[:, -1].copy()}
-    mailbox.write(job.scratch, "truth/all", columns)
-    return {}, 0, sum(values.nbytes for values in columns.values())
+    return {}, 0, write_truth(job, rows, lists.distances[:, -1].copy())
+
+
+def write_truth(job: Job, rows: np.ndarray, thresholds: np.ndarray) -> int:
+    """Write the probe rows, int64[p], with their k-th true surrogates, float32[p]; returns the bytes."""
+    mailbox.write(job.scratch, "truth/all", {"rows": rows, "threshold": thresholds})
+    return rows.nbytes + thresholds.nbytes
 
 
 def probes_between(job: Job, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.neighbours import Lists, sort_rows
+from ..kernels.neighbours import Lists, first_broken, sort_rows
 from ..kernels.rows import finish
 from ..storage import graph
 from ..values.errors import StageError
@@ -23,25 +23,22 @@ def plan_publish(job: Job, number: int, width: int) -> Stage:
 def run_publish(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write block `task.index` of the finished graph; StageError if a row breaks the promise about rows."""
     first, last = job.layout.block(task.index)
-    k = job.spec.n_neighbors
     ids, surrogates = graph.read_lists(job.out, task.round, first, last)
+    return {}, ids.nbytes + surrogates.nbytes, publish_rows(job, first, ids, surrogates)
+
+
+def publish_rows(job: Job, first: int, ids: np.ndarray, surrogates: np.ndarray) -> int:
+    """Write the finished rows from `first` on, whole blocks, and return the bytes; StageError as run_publish.
+
+    ids: int64[m, w], surrogates: float32[m, w], w >= k.
+    """
+    k = job.spec.n_neighbors
     # Different surrogates may round to one distance: order by (distance, id) again.
     nearest = np.ascontiguousarray(ids[:, :k])
     distances = finish(np.ascontiguousarray(surrogates[:, :k]), job.spec.kind)
     sort_rows(Lists(nearest, distances, np.zeros(nearest.shape, np.uint8)), 0, len(nearest))
-    bad = broken_rows(nearest, distances, first, job.layout.n)
-    if bad.size:
-        row = int(bad[0])
+    row = first_broken(nearest, distances, first, job.layout.n)
+    if row >= 0:
         raise StageError(f"row {first + row} ended with ids {nearest[row].tolist()} at {distances[row].tolist()}")
     graph.write_result(job.out, first, nearest, distances)
-    return {}, ids.nbytes + surrogates.nbytes, nearest.nbytes + distances.nbytes
-
-
-def broken_rows(ids: np.ndarray, distances: np.ndarray, first: int, n: int) -> np.ndarray:
-    """Positions of rows without k distinct valid neighbours other than themselves at ascending finite distances."""
-    ordered = np.sort(ids, axis=1)
-    rows = np.arange(first, first + len(ids))[:, None]
-    good = (ids >= 0).all(axis=1) & (ids < n).all(axis=1) & (ids != rows).all(axis=1)
-    good &= (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)
-    good &= np.isfinite(distances).all(axis=1) & (np.diff(distances, axis=1) >= 0).all(axis=1)
-    return np.flatnonzero(~good)
+    return nearest.nbytes + distances.nbytes

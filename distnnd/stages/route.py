@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ..kernels.codes import coder_of, encode, form_of, routing_form, trusted
+from ..kernels.codes import Coder, Rows, coder_of, encode, form_of, routing_form, trusted
 from ..kernels.leaves import Groups, join
 from ..kernels.neighbours import empty
 from ..kernels.pivots import BASE, QUERY, assign
@@ -69,14 +71,29 @@ def read_and_place(job: Job, task: Task) -> tuple[np.ndarray, np.ndarray, np.nda
     roles = np.zeros(slots.shape, np.uint8)
     pivots = mailbox.read(job.scratch, f"{task.round}/pivots", "points")
     partition = mailbox.read(job.scratch, f"{task.round}/pivots", "partition")
+    signposts = Signposts.of(job, pivots, partition)
     for start, strip in read_strips(job, first, last):
         here = slice(start - first, start - first + len(strip))
         points[here] = strip
-        slots[here], roles[here] = places_of(job, strip, pivots, partition)
+        slots[here], roles[here] = places_of(job, strip, signposts)
     return points, slots, roles
 
 
-def places_of(job: Job, points: np.ndarray, pivots: np.ndarray, partition: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+class Signposts(NamedTuple):
+    """The pivots of a round, coded, with their coder and the partition of each, int32[v]."""
+
+    pivots: Rows
+    coder: Coder
+    partition: np.ndarray
+
+    @classmethod
+    def of(cls, job: Job, pivots: np.ndarray, partition: np.ndarray) -> Signposts:
+        """The signposts that prepared pivots are."""
+        coder = coder_of(pivots, job.spec.kind)
+        return cls(encode(pivots, coder), coder, partition)
+
+
+def places_of(job: Job, points: np.ndarray, signposts: Signposts) -> tuple[np.ndarray, np.ndarray]:
     """The partitions each row goes to, int32[m, copies], -1 for none, and its roles there, uint8[m, copies].
 
     Where nearness is mutual a row has both roles everywhere. Under inner_product rows lie on a sphere of one more
@@ -85,16 +102,16 @@ def places_of(job: Job, points: np.ndarray, pivots: np.ndarray, partition: np.nd
     width = width_of(job)
     slots = np.full((len(points), job.layout.copies), -1, np.int32)
     roles = np.zeros(slots.shape, np.uint8)
-    coder = coder_of(pivots, job.spec.kind)
-    rows, signposts = encode(prepare(points, job.spec.kind, width, job.radius), coder), encode(pivots, coder)
+    pivots, coder, partition = signposts
+    rows = encode(prepare(points, job.spec.kind, width, job.radius), coder)
     forms = [(routing_form(rows, coder), QUERY | BASE)]
     if not job.spec.kind.euclidean:
         forms = [(routing_form(rows, coder), BASE), (trusted(form_of(job.spec.kind, rows, coder)), QUERY)]
     queries = Groups(np.arange(len(points), dtype=np.int32), np.array([0, len(points)]))
-    everyone = np.arange(len(pivots), dtype=np.int32)
-    base = Groups(everyone, np.array([0, len(pivots)]))
+    everyone = np.arange(len(partition), dtype=np.int32)
+    base = Groups(everyone, np.array([0, len(partition)]))
     for form, role in forms:
-        nearest = empty(len(points), min(NEAREST, len(pivots)))
-        join(rows, queries, signposts, base, everyone, form, nearest, False, 0, 1)
+        nearest = empty(len(points), min(NEAREST, len(partition)))
+        join(rows, queries, pivots, base, everyone, form, nearest, False, 0, 1)
         assign(nearest, role, partition, job.layout.fanout, slots, roles)
     return slots, roles

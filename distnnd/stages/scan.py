@@ -31,8 +31,10 @@ def plan_collect(job: Job) -> Stage:
 def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Check block `task.index` and write its sampled rows; counters: zero_rows, radius (largest norm)."""
     first, last = job.layout.block(task.index)
-    chosen = {place: chosen_rows(job, what) for place, what in PLACES.items()}
-    kept: dict[str, list[np.ndarray]] = {place: [] for place in PLACES}
+    # One partition needs no pivots, and solves its probe rows where it reads them.
+    places = PLACES if job.layout.partitions > 1 else {}
+    chosen = {place: chosen_rows(job, what) for place, what in places.items()}
+    kept: dict[str, list[np.ndarray]] = {place: [] for place in places}
     zero_rows, radius, read = 0, 0.0, 0
     for start, strip in read_strips(job, first, last):
         check_finite(strip, start)

@@ -20,6 +20,8 @@ SLACK = 24 * 2**20
 DESCENT_ROWS = 16384
 DESCENT_RANGE = 2048
 DESCENT_FINDS = 40
+# Rows that hold other rows, as NN-descent gathers them before it draws companions, per thread.
+HOLDERS = 4 * 16384 * 33 + 2**16
 WRITTEN_AT_ONCE = 2 * 2**20
 # Rows that are read, prepared or written at a time where a whole block or partition need not be copied.
 STRIP_BYTES = 2**21
@@ -52,10 +54,10 @@ def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int, compa
     """Bytes per row of a partition in the local stage.
 
     The prepared row with its codes; its list (9 a place) and the int64 ids it came with (8); slots, gaps and groups of
-    the tree with the next level's; drawn companions of both kinds; row ids, their table, the order. Rows are put into
-    leaf order in place.
+    the tree with the next level's; drawn companions of both kinds; cards; row ids, their table, the order. Rows are
+    put into leaf order in place.
     """
-    return coded_bytes(metric, dtype, d) + 19 * width + 32 * fanout + 8 * companions + 72
+    return coded_bytes(metric, dtype, d) + 19 * width + 32 * fanout + 8 * companions + 100
 
 
 def local_fixed(d: int, item: int, width: int, threads: int) -> int:
@@ -63,7 +65,7 @@ def local_fixed(d: int, item: int, width: int, threads: int) -> int:
 
     Tiles of each thread, finds of NN-descent, and one strip of mail or of lists as read or written.
     """
-    tiles = threads * tile_bytes(d)
+    tiles = threads * (tile_bytes(d) + HOLDERS)
     finds = 2 * 12 * DESCENT_ROWS * DESCENT_FINDS
     strip = 3 * WRITTEN_AT_ONCE + strip_rows(d) * (2 * (d * item + 20 * width) + 20 * d)
     return SLACK + tiles + finds + strip

@@ -57,7 +57,7 @@ def next_width(width: int, k: int, n: int, partitions: int, shortfall: float) ->
 
 def companion_cap(width: int) -> int:
     """Companions that NN-descent draws of each kind for lists of `width`, beside those that a list holds itself."""
-    return min(max(width // 2, 8), 30)
+    return min(max(width, 8), 30)
 
 
 def probe_count(n: int, d: int) -> int:
@@ -159,22 +159,22 @@ class _Planner:
         row, fixed = self.row_cost(layout.partitions)
         blocks = layout.blocks
         costs = [StageCost("scan", blocks, memory.scan_bytes(layout), data, 0, False)]
-        if not layout.exact:
-            costs.append(StageCost("probe", blocks, memory.probe_bytes(layout, metric, k + 8), data, 0, False))
         if layout.partitions == 1:
-            costs.append(StageCost("local", 1, fixed + row * n, data + lists, lists, True))
-        else:
-            pivots, copies = pivot_count(layout.partitions), layout.copies
-            draw = memory.draw_bytes(layout, metric, pivots)
-            route = memory.route_bytes(layout, metric, width, pivots)
-            mail = copies * (data + lists)
-            costs += [
-                StageCost("draw", 1, draw, layout.sample * d * self.item, pivots * d * 4, True),
-                StageCost("route", blocks, route, data + lists, mail, True),
-                StageCost("local", layout.partitions, fixed + row * layout.cap, mail, copies * lists, True),
-                StageCost("merge", blocks, memory.merge_bytes(layout, width), (copies + 1) * lists, lists, True),
-            ]
-        costs.append(StageCost("publish", blocks, memory.publish_bytes(layout, width, k), lists, result, False))
+            # The same task solves the probe rows, and publishes what is good enough.
+            costs.append(StageCost("local", 1, fixed + row * n, data + lists, result, True))
+            return tuple(costs)
+        pivots, copies = pivot_count(layout.partitions), layout.copies
+        draw = memory.draw_bytes(layout, metric, pivots)
+        route = memory.route_bytes(layout, metric, width, pivots)
+        mail = copies * (data + lists)
+        costs += [
+            StageCost("probe", blocks, memory.probe_bytes(layout, metric, k + 8), data, 0, False),
+            StageCost("draw", 1, draw, layout.sample * d * self.item, pivots * d * 4, True),
+            StageCost("route", blocks, route, data + lists, mail, True),
+            StageCost("local", layout.partitions, fixed + row * layout.cap, mail, copies * lists, True),
+            StageCost("merge", blocks, memory.merge_bytes(layout, width), (copies + 1) * lists, lists, True),
+            StageCost("publish", blocks, memory.publish_bytes(layout, width, k), lists, result, False),
+        ]
         return tuple(costs)
 
 

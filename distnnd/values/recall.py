@@ -38,6 +38,11 @@ class Recall:
         return f"{self.estimate:.4f} (95 %: {self.low:.4f} to {self.high:.4f}, {self.probes} probe rows)"
 
 
+def good_enough(recall: Recall, short: int, target: float) -> bool:
+    """Whether a round is the last one: the target is reached, and no row lacks neighbours."""
+    return recall.exact or (recall.estimate >= target and not short)
+
+
 EXACT = Recall(1.0, 1.0, 1.0, 0, exact=True)
 
 

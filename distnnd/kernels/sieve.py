@@ -1,0 +1,308 @@
+"""Loops over candidates, sixteen at once, that keep what selection wants and write it down side by side, branch-free.
+
+Written as LLVM vector code like the operations of `lanes`; with the JIT disabled plain Python runs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from .lanes import INTS, LANES, mask_of, place, precede, scores_of, sixteen, splat
+
+_INT, _LONG = ir.IntType(32), ir.IntType(64)
+_TRUTHS = ir.VectorType(ir.IntType(1), LANES)
+_IOTA = ir.Constant(INTS, list(range(LANES)))
+
+
+def _steps(builder, count):
+    """A loop in steps of sixteen up to `count`; yields the number of the first lane."""
+    return cgutils.for_range_slice(builder, _LONG(0), count, _LONG(LANES), _LONG)
+
+
+def _from(builder, number):
+    """Sixteen numbers one after the other, from `number` on."""
+    return builder.add(splat(builder, builder.trunc(number, _INT), INTS), _IOTA)
+
+
+def _inside(builder, start, count):
+    """Which of the lanes from `start` on come before `count`."""
+    return builder.icmp_signed("<", _IOTA, splat(builder, builder.trunc(builder.sub(count, start), _INT), INTS))
+
+
+def _write_down(context, builder, kept, columns, used):
+    """Write the kept lanes of each column's vector to its array from `used` on, and count them there.
+
+    columns: (array type, array, vector of int32); each array has room for sixteen more.
+    """
+    name = "llvm.experimental.vector.compress.v16i32"
+    shape = ir.FunctionType(INTS, [INTS, _TRUTHS, INTS])
+    compress = builder.module.globals.get(name) or ir.Function(builder.module, shape, name)
+    at = builder.load(used)
+    for array_type, array, vector in columns:
+        packed = builder.call(compress, [vector, kept, ir.Constant(INTS, ir.Undefined)])
+        builder.store(packed, place(context, builder, array_type, array, at, INTS), align=4)
+    more = builder.zext(builder.ctpop(mask_of(builder, kept)), _LONG)
+    builder.store(builder.add(at, more), used)
+
+
+@intrinsic
+def _sift_lanes(typingctx, bias, products, first, count, bound, places, scores):
+    signature = types.intp(bias, products, *(types.intp,) * 2, types.int32, places, scores)
+
+    def codegen(context, builder, signature, arguments):
+        first, count, bound, places, scores = arguments[2:]
+        used = cgutils.alloca_once_value(builder, _LONG(0))
+        bound = splat(builder, bound, INTS)
+        with _steps(builder, count) as (start, _):
+            found = scores_of(context, builder, signature, arguments, start, builder.add(first, start))
+            kept = builder.and_(builder.icmp_signed("<=", found, bound), _inside(builder, start, count))
+            columns = (
+                (signature.args[5], places, _from(builder, start)),
+                (signature.args[6], scores, found),
+            )
+            _write_down(context, builder, kept, columns, used)
+        return builder.load(used)
+
+    return signature, codegen
+
+
+@intrinsic
+def _within_lanes(typingctx, numbers, start, count, first, last, places):
+    signature = types.intp(numbers, *(types.intp,) * 2, *(types.int32,) * 2, places)
+
+    def codegen(context, builder, signature, arguments):
+        numbers, offset, count, first, last, places = arguments
+        used = cgutils.alloca_once_value(builder, _LONG(0))
+        size = splat(builder, builder.sub(last, first), INTS)
+        first = splat(builder, first, INTS)
+        with _steps(builder, count) as (start, _):
+            here = sixteen(context, builder, signature.args[0], numbers, builder.add(offset, start))
+            # As unsigned numbers those before the first are beyond the last.
+            kept = builder.icmp_unsigned("<", builder.sub(here, first), size)
+            columns = ((signature.args[5], places, _from(builder, builder.add(offset, start))),)
+            _write_down(context, builder, kept, columns, used)
+        return builder.load(used)
+
+    return signature, codegen
+
+
+@intrinsic
+def _meetings_lanes(typingctx, cards, row, member):
+    signature = types.int32(cards, types.intp, types.intp)
+
+    def codegen(context, builder, signature, arguments):
+        cards, row, member = arguments
+        width = builder.extract_value(context.make_array(signature.args[0])(context, builder, cards).shape, 1)
+        four = ir.VectorType(_INT, 4)
+        own, other = (
+            builder.load(place(context, builder, signature.args[0], cards, builder.mul(at, width), four), align=4)
+            for at in (row, member)
+        )
+        own, other = (
+            builder.shuffle_vector(one, ir.Constant(four, ir.Undefined), ir.Constant(INTS, lanes))
+            for one, lanes in (
+                (own, [lane // 4 for lane in range(LANES)]),
+                (other, [lane % 4 for lane in range(LANES)]),
+            )
+        )
+        bits = mask_of(builder, builder.icmp_signed("==", own, other))
+        for step in (1, 2):
+            bits = builder.or_(bits, builder.lshr(bits, _INT(step)))
+        return builder.and_(bits, _INT(0x1111))
+
+    return signature, codegen
+
+
+@intrinsic
+def _strangers_lanes(
+    typingctx, met, squares, limits, members, one, met_all, count, other_squares, other_limits, others
+):
+    outputs = (other_squares, other_limits, others)
+    signature = types.intp(met, squares, limits, members, types.intp, types.int32, types.intp, *outputs)
+
+    def codegen(context, builder, signature, arguments):
+        one, met_all, count = arguments[4:7]
+        used = cgutils.alloca_once_value(builder, _LONG(0))
+        own = splat(builder, builder.load(place(context, builder, signature.args[0], arguments[0], one, _INT)), INTS)
+        nothing, itself = ir.Constant(INTS, [0] * LANES), splat(builder, builder.trunc(one, _INT), INTS)
+        met_all = splat(builder, met_all, INTS)
+        with _steps(builder, count) as (start, _):
+            met, *vectors = (sixteen(context, builder, signature.args[i], arguments[i], start) for i in range(4))
+            kept = builder.icmp_signed(">", _from(builder, start), itself)
+            kept = builder.or_(kept, builder.icmp_signed("!=", builder.and_(met, met_all), nothing))
+            kept = builder.and_(kept, builder.icmp_signed("==", builder.and_(met, own), nothing))
+            kept = builder.and_(kept, _inside(builder, start, count))
+            columns = zip(signature.args[7:], arguments[7:], vectors, strict=True)
+            _write_down(context, builder, kept, columns, used)
+        # Up to a multiple of sixteen the first member stands in for others.
+        first = place(context, builder, signature.args[3], arguments[3], _LONG(0), _INT)
+        pad = place(context, builder, signature.args[9], arguments[9], builder.load(used), INTS)
+        builder.store(splat(builder, builder.load(first), INTS), pad, align=4)
+        return builder.load(used)
+
+    return signature, codegen
+
+
+@intrinsic
+def _near_lanes(typingctx, squares, products, limits, ids, count, card, found, used):
+    of_card = [types.int32] * 3
+    signature = types.intp(
+        squares, products, limits, ids, types.intp, types.UniTuple(types.int32, 3), found, types.intp
+    )
+
+    def codegen(context, builder, signature, arguments):
+        count = arguments[4]
+        used = cgutils.alloca_once_value(builder, arguments[7])
+        one, square, limit = (splat(builder, builder.extract_value(arguments[5], i), INTS) for i in range(len(of_card)))
+        outputs = [(kind, builder.extract_value(arguments[6], i)) for i, kind in enumerate(signature.args[6])]
+        with _steps(builder, count) as (start, _):
+            scores = builder.add(scores_of(context, builder, signature, arguments, start, start), square)
+            limits, ids = (sixteen(context, builder, signature.args[i], arguments[i], start) for i in (2, 3))
+            higher = builder.select(builder.icmp_signed(">", limits, limit), limits, limit)
+            kept = builder.and_(builder.icmp_signed("<=", scores, higher), _inside(builder, start, count))
+            kept = builder.and_(kept, builder.icmp_signed("!=", ids, one))
+            columns = zip(outputs, (one, ids, limit, limits, scores), strict=True)
+            _write_down(context, builder, kept, [(*output, vector) for output, vector in columns], used)
+        return builder.load(used)
+
+    return signature, codegen
+
+
+@intrinsic
+def _strike_lanes(typingctx, labels, places, scores, first, count, bound, itself, ids, row, width):
+    signature = types.intp(labels, places, scores, *(types.intp,) * 2, *(types.int32,) * 2, ids, *(types.intp,) * 2)
+
+    def codegen(context, builder, signature, arguments):
+        first, count, bound, itself, ids, row, width = arguments[3:]
+        used = cgutils.alloca_once_value(builder, first)
+        bound, itself = splat(builder, bound, INTS), splat(builder, itself, INTS)
+        known = cgutils.alloca_once(builder, _TRUTHS)
+        list_at = builder.mul(row, width)
+        with _steps(builder, count) as (start, _):
+            at = builder.add(first, start)
+            vectors = [sixteen(context, builder, signature.args[i], arguments[i], at) for i in range(3)]
+            builder.store(builder.icmp_signed("==", vectors[0], itself), known)
+            with cgutils.for_range(builder, width, intp=_LONG) as loop:
+                slot = place(context, builder, signature.args[7], ids, builder.add(list_at, loop.index), _INT)
+                same = builder.icmp_signed("==", vectors[0], splat(builder, builder.load(slot), INTS))
+                builder.store(builder.or_(builder.load(known), same), known)
+            kept = builder.and_(builder.icmp_signed("<=", vectors[2], bound), builder.not_(builder.load(known)))
+            kept = builder.and_(kept, _inside(builder, start, count))
+            columns = [(signature.args[i], arguments[i], vectors[i]) for i in range(3)]
+            _write_down(context, builder, kept, columns, used)
+        return builder.sub(builder.load(used), first)
+
+    return signature, codegen
+
+
+@intrinsic
+def _rank_lanes(typingctx, distances, ids, count, held_distances, held_ids, start, ranks, gains):
+    signature = types.void(distances, ids, types.intp, held_distances, held_ids, types.intp, ranks, gains)
+
+    def codegen(context, builder, signature, arguments):
+        count, start, ranks, gains = arguments[2], *arguments[5:]
+        held = [sixteen(context, builder, signature.args[i], arguments[i], start) for i in (3, 4)]
+        later = cgutils.alloca_once_value(builder, ir.Constant(INTS, [0] * LANES))
+        with cgutils.for_range(builder, count, intp=_LONG) as loop:
+            one = [
+                builder.load(
+                    place(context, builder, signature.args[i], arguments[i], loop.index, _type(context, signature, i))
+                )
+                for i in (0, 1)
+            ]
+            before = precede(builder, *held, *one)
+            rank = place(context, builder, signature.args[6], ranks, loop.index, _INT)
+            builder.store(builder.add(builder.load(rank), builder.ctpop(mask_of(builder, before))), rank)
+            builder.store(builder.add(builder.load(later), builder.zext(builder.not_(before), INTS)), later)
+        builder.store(builder.load(later), place(context, builder, signature.args[7], gains, start, INTS), align=4)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _type(context, signature, i):
+    """Type of the numbers in an argument that is an array."""
+    return context.get_value_type(signature.args[i].dtype)
+
+
+def _sift_python(bias, products, first, count, bound, places, scores):
+    found = bias[:count] - 2 * products.reshape(-1)[first : first + count]
+    kept = np.flatnonzero(found <= bound)
+    places[: kept.size], scores[: kept.size] = kept, found[kept]
+    return kept.size
+
+
+def _within_python(numbers, start, count, first, last, places):
+    here = numbers.reshape(-1)[start : start + count]
+    kept = np.flatnonzero((here >= first) & (here < last)) + start
+    places[: kept.size] = kept
+    return kept.size
+
+
+def _meetings_python(cards, row, member):
+    return np.int32(sum(16**i for i in range(4) if cards[row, i] in cards[member, :4]))
+
+
+def _strangers_python(met, squares, limits, members, one, met_all, count, near_squares, near_limits, others):
+    kept = (np.arange(count) > one) | (met[:count] & met_all != 0)
+    kept = np.flatnonzero(kept & (met[:count] & met[one] == 0))
+    for column, values in zip((near_squares, near_limits, others), (squares, limits, members), strict=True):
+        column[: kept.size] = values[kept]
+    others[kept.size : kept.size + LANES] = members[0]
+    return kept.size
+
+
+def _near_python(squares, products, limits, ids, count, card, found, used):
+    one, square, limit = card
+    scores = squares[:count] - 2 * products[:count] + square
+    kept = np.flatnonzero((scores <= np.maximum(limits[:count], limit)) & (ids[:count] != one))
+    for column, values in zip(found, (one, ids[kept], limit, limits[kept], scores[kept]), strict=True):
+        column[used : used + kept.size] = values
+    return used + kept.size
+
+
+def _strike_python(labels, places, scores, first, count, bound, itself, ids, row, width):
+    here = slice(first, first + count)
+    held = np.append(ids.reshape(-1)[row * width : (row + 1) * width], itself)
+    kept = np.flatnonzero((scores[here] <= bound) & ~np.isin(labels[here], held)) + first
+    for column in (labels, places, scores):
+        column[first : first + kept.size] = column[kept]
+    return kept.size
+
+
+def _rank_python(distances, ids, count, held_distances, held_ids, start, ranks, gains):
+    gains[start : start + LANES] = 0
+    for i in range(count):
+        for at in range(start, start + LANES):
+            before = (held_distances[at], held_ids[at]) < (distances[i], ids[i])
+            ranks[i] += before
+            gains[at] += not before
+
+
+# sift: the candidates whose score bias[j] - 2 products[first + j] is at most `bound`, j < count, ascending: j to
+# places, the score to scores; returns how many. bias and products, int32, have room to the next multiple of sixteen,
+# places and scores for sixteen more than are found.
+sift = _sift_python if config.DISABLE_JIT else _sift_lanes
+# within: places of those of the numbers int32 from flat index `start` on, `count` of them, a multiple of sixteen, that
+# are at least `first` and below `last`: to places, int32, with room for `count`; returns how many.
+within = _within_python if config.DISABLE_JIT else _within_lanes
+# meetings: bit 4 i is set where number i of the first four on the card of `row` is among those of `member`.
+meetings = _meetings_python if config.DISABLE_JIT else _meetings_lanes
+# strangers: of the first `count` members those that share no bit of `met` with `one` and come after it or have a bit of
+# `met_all`: their squares, limits and ids to the last three arrays, ids up to the next multiple of sixteen; returns how
+# many. All int32, room as in sift.
+strangers = _strangers_python if config.DISABLE_JIT else _strangers_lanes
+# near: of the first `count` strangers those other than `one` whose estimate square + squares[j] - 2 products[j] is at
+# most the larger of `limit` and limits[j], where card is (one, square, limit): one, id, both limits and the estimate
+# to the five arrays of `found`, from `used` on; returns where they end.
+near = _near_python if config.DISABLE_JIT else _near_lanes
+# strike: of the `count` candidates from `first` on keep, in place, those with a score of at most `bound` whose label is
+# neither `itself` nor in list `row` of ids[., width]; returns how many. All int32, with room as in sift.
+strike = _strike_python if config.DISABLE_JIT else _strike_lanes
+# rank: compares `count` entries with the sixteen held ones from `start` on: adds to ranks[i] how many held ones come
+# before entry i, and sets gains[start + l] to the number of entries before which held entry l does not come.
+rank = _rank_python if config.DISABLE_JIT else _rank_lanes
