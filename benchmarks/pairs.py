@@ -1,0 +1,84 @@
+"""`python -m benchmarks.pairs [set ...] [--runs N] [--target R]`: distnnd and PyNNDescent in alternation.
+
+Both hold everything in memory; distnnd reads a file and writes its graph to disk within the time, PyNNDescent keeps
+its own. The ratio is taken pair by pair: how many times as much PyNNDescent took; median and range of N pairs.
+Writes benchmarks/results/pairs.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import Any, NamedTuple
+
+from . import data
+from .measure import Pair, alternate, build, median, ratio
+from .table import Table, mib, said
+
+
+class Case(NamedTuple):
+    """A set, the recall that distnnd is asked for, and the settings of PyNNDescent."""
+
+    name: str
+    target: float
+    theirs: dict[str, Any]
+
+
+# Each target is the lowest tried that measures no less than what PyNNDescent reaches, which stands beside it.
+CASES = (
+    Case("mnist", 0.99, {}),  # 0.990
+    Case("glove", 0.78, {}),  # 0.756
+    Case("manifold-200000-128", 0.99, {}),  # 0.990
+    Case("manifold-1000000-128", 0.99, {}),
+    Case("nycflights", 0.99, {}),
+    Case("stars-1000000-3", 0.99, {}),
+)
+COLUMNS = (
+    "set",
+    "target",
+    "recall",
+    "CPU s",
+    "wall s",
+    "peak MiB",
+    "PyNNDescent",
+    "recall",
+    "CPU s",
+    "wall s",
+    "peak MiB",
+    "CPU ratio",
+    "wall ratio",
+)
+
+
+def cells(case: Case, pairs: list[Pair]) -> list[str]:
+    """A row of the table: medians of the runs, ratios of the pairs."""
+    ours, theirs = (median(runs) for runs in zip(*pairs, strict=True))
+    figures = [[f"{one.recall:.4f}", f"{one.cpu:.1f}", f"{one.wall:.1f}", mib(one.peak)] for one in (ours, theirs)]
+    # A ratio between unequal recalls would be no ratio.
+    unequal = "" if ours.recall >= theirs.recall else "; less recall"
+    ratios = [f"{ratio(pairs, 'cpu')}{unequal}", f"{ratio(pairs, 'wall')}{unequal}"]
+    return [case.name, str(case.target), *figures[0], said(case.theirs), *figures[1], *ratios]
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pairs", description=__doc__)
+    parser.add_argument("sets", nargs="*")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--target", type=float, help="instead of the one in the list of cases")
+    chosen = parser.parse_args()
+    known = [case for case in CASES if not chosen.sets or case.name in chosen.sets]
+    unknown = [Case(name, 0.99, {}) for name in chosen.sets if name not in {case.name for case in CASES}]
+    table = Table(
+        "pairs", *COLUMNS, note=f"{chosen.runs} pairs of each, in alternation; medians, and ranges of ratios."
+    )
+    for case in [*known, *unknown]:
+        data.task(case.name)
+        case = case._replace(target=chosen.target or case.target)
+        ours = partial(build, "distnnd", case.name, {"target_recall": case.target})
+        theirs = partial(build, "pynndescent", case.name, case.theirs)
+        table.add(*cells(case, alternate(ours, theirs, chosen.runs)))
+
+
+if __name__ == "__main__":
+    main()
