@@ -1,14 +1,15 @@
 """`python -m benchmarks.growth [rows ...]`: CPU seconds against rows, at a measured recall of 0.95.
 
 The generated manifold of 96 columns, by default 250,000, 1,000,000 and 4,000,000 rows, in memory. For each size
-targets are tried from 0.95 downwards or upwards until one measures 0.95 within 0.01, or two lie on either side of it:
-then CPU seconds are interpolated between the two, linearly in recall. The table says which. The exponent is that of
-the least squares line through log(rows), log(CPU seconds). Writes benchmarks/results/growth.md.
+targets are tried until one measures 0.95 within 0.01, or until two neighbours in the list of targets lie on either
+side of it: then CPU seconds are interpolated between the two, linearly in recall. The table says which. The exponent
+is that of the least squares line through log(rows), log(CPU seconds). Writes benchmarks/results/growth.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -34,20 +35,36 @@ class Cost(NamedTuple):
 
 def cost_at(recall: float, build: Callable[[float], Built]) -> Cost:
     """CPU seconds at a measured recall: of a build that comes near it, or between the two on either side of it."""
-    at = TARGETS.index(RECALL)
-    step, last, target = 0, None, RECALL
-    while 0 <= at < len(TARGETS):
-        now, before = build(TARGETS[at]), target
-        target = TARGETS[at]
-        if abs(now.recall - recall) <= NEAR:
-            return Cost(now.recall, now.cpu, f"target {target}")
-        if last is not None and (now.recall - recall) * (last.recall - recall) < 0:
-            cpu = between(recall, (last.recall, last.cpu), (now.recall, now.cpu))
-            return Cost(recall, cpu, f"interpolated: {_point(before, last)}, {_point(target, now)}")
-        step, last = 1 if now.recall < recall else -1, now
-        at += step
-    assert last is not None
-    return Cost(last.recall, last.cpu, f"target {target}, no other comes nearer")
+    tried: dict[int, Built] = {}
+    at: int | None = TARGETS.index(RECALL)
+    while at is not None:
+        one = tried[at] = build(TARGETS[at])
+        if abs(one.recall - recall) <= NEAR:
+            return Cost(one.recall, one.cpu, f"target {TARGETS[at]}")
+        at = _next(recall, tried)
+    below, above = _around(recall, tried)
+    if below is None or above is None:
+        at = min(tried, key=lambda at: abs(tried[at].recall - recall))
+        return Cost(tried[at].recall, tried[at].cpu, f"target {TARGETS[at]}, no other comes nearer")
+    cpu = between(recall, *((tried[at].recall, tried[at].cpu) for at in (below, above)))
+    ends = ", ".join(_point(TARGETS[at], tried[at]) for at in (below, above))
+    return Cost(recall, cpu, f"interpolated: {ends}")
+
+
+def _around(recall: float, tried: dict[int, Built]) -> tuple[int | None, int | None]:
+    """Of the targets tried, the highest that measured less and the lowest that measured more."""
+    below = max((at for at, one in tried.items() if one.recall < recall), default=None)
+    above = min((at for at, one in tried.items() if one.recall >= recall), default=None)
+    return below, above
+
+
+def _next(recall: float, tried: dict[int, Built]) -> int | None:
+    """The target to try next: an end of the list, then halves; None where nothing is left to try."""
+    below, above = _around(recall, tried)
+    if below is None or above is None:
+        end = 0 if below is None else len(TARGETS) - 1
+        return None if end in tried else end
+    return (below + above) // 2 if above - below > 1 else None
 
 
 def between(recall: float, one: tuple[float, float], other: tuple[float, float]) -> float:
@@ -71,7 +88,7 @@ def measure(name: str, peaks: list[int]) -> Cost:
     def tried(target: float) -> Built:
         one = build("distnnd", name, {"target_recall": target})
         peaks.append(one.peak)
-        print(_point(target, one), flush=True)
+        print(_point(target, one), file=sys.stderr, flush=True)
         return one
 
     return cost_at(RECALL, tried)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,28 +58,34 @@ def test_a_power_is_fitted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recalls", "cpu", "tried"),
+    ("step", "tried", "said"),
     [
-        ({0.95: 0.955}, 95.0, 1),
-        ({0.95: 0.98, 0.93: 0.93}, 93.8, 2),
-        ({0.95: 0.90, 0.97: 0.955}, 97.0, 2),
-        ({0.95: 0.90, 0.97: 0.98}, 95 + 2 * 5 / 8, 2),
+        (lambda target: target, [0.95], "target 0.95"),
+        (lambda target: 0.6 if target < 0.9 else 0.955, [0.95], "target 0.95"),
+        (lambda target: 0.6 if target < 0.9 else 0.98, [0.95, 0.4, 0.85, 0.9], "interpolated"),
+        (lambda target: 0.6 if target < 0.99 else 0.98, [0.95, 0.99, 0.97, 0.98], "interpolated"),
+        (lambda target: 0.9 if target < 0.97 else 0.955, [0.95, 0.99], "target 0.99"),
     ],
 )
-def test_costs_are_taken_near_the_recall_or_between_two(recalls: dict[float, float], cpu: float, tried: int) -> None:
+def test_costs_are_taken_near_the_recall_or_between_two(
+    step: Callable[[float], float], tried: list[float], said: str
+) -> None:
     targets = []
 
     def build(target: float) -> Built:
         targets.append(target)
-        return built(recalls[target], 100 * target)
+        return built(step(target), 100 * step(target))
 
-    assert growth.cost_at(0.95, build).cpu == pytest.approx(cpu)
-    assert len(targets) == tried
+    cost = growth.cost_at(0.95, build)
+    assert cost.cpu == pytest.approx(100 * cost.recall)
+    assert cost.said.startswith(said)
+    assert targets == tried
 
 
 def test_a_recall_that_no_target_comes_down_to_is_said() -> None:
     cost = growth.cost_at(0.95, lambda target: built(0.99, target))
-    assert cost == (0.99, growth.TARGETS[0], f"target {growth.TARGETS[0]}, no other comes nearer")
+    assert (cost.recall, cost.cpu) == (0.99, growth.RECALL)
+    assert cost.said == "target 0.95, no other comes nearer"
 
 
 # --- memory ---------------------------------------------------------------------------------------
