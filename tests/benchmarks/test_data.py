@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import data, generated, one, peers, truth
+from benchmarks import data, generated, measure, one, peers, truth
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +108,13 @@ def test_exact_search_of_a_large_set_solves_the_known_rows_and_says_so(
     assert found.facts == {"solved": 1000, "of": 2000}
     assert one.checked(task, found)["recall"] == 1
     assert (found.ids == -1).all(axis=1).sum() == 1000
+
+
+def test_a_process_measures_several_settings_after_one_start(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("faiss")
+    one.main("exact", "manifold-2000-16", "{}", "{}")
+    builds = [measure.built(said) for said in json.loads(capsys.readouterr().out)]
+    assert [built.recall for built in builds] == [1, 1]
+    assert builds[0].startup == builds[1].startup > 0
+    assert all(built.peak > 2**20 and built.cpu > 0 for built in builds)
+    assert builds[0].facts["digest"] == builds[1].facts["digest"]

@@ -49,6 +49,19 @@ def test_exact_search_of_some_rows_is_no_whole_build() -> None:
     assert run.whole(run.Measured("hnswlib", {}, built()))
 
 
+def test_every_setting_of_every_builder_is_a_row_and_a_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    monkeypatch.setattr(run, "builds", lambda builder, name, choices: [built() for _ in choices])
+    runs = run.measure("some", run.FEW, table.Table("some", *run.COLUMNS))
+    assert [one.builder for one in runs] == [builder for builder, settings in run.FEW.items() for _ in settings]
+    rows = (tmp_path / "some.md").read_text().splitlines()[2:]
+    assert len(rows) == 2 + len(runs)
+    assert len({row.count("|") for row in rows}) == 1
+    run.draw("some", runs, tmp_path / "some.png")
+    assert (tmp_path / "some.png").stat().st_size > 1000
+
+
 # --- growth ---------------------------------------------------------------------------------------
 
 
