@@ -5,62 +5,48 @@ Prints the peak memory of each stage, and what the workers' own log says of paus
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from typing import Any
 
-import distributed
-
-import distnnd
-
 from . import data
 from .measure import machine
 
+LIMIT = 700_000_000
 
-def main(rows: int = 4_000_000) -> None:
-    """Build to 0.9 and print what happened as JSON."""
-    source = data.generated(rows, 96)
-    peaks: dict[str, int] = {}
-    planned: list[int] = []
 
-    def listen(event: Any) -> None:
+class Watch:
+    """Listens to a build: prints what happens, keeps the plan's bytes and the largest peak of each stage."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.peaks: dict[str, int] = {}
+        self.planned = 0
+
+    def __call__(self, event: Any) -> None:
         if hasattr(event, "plan"):
-            planned.append(event.plan.peak)
+            self.planned = event.plan.peak
             print(event.plan, flush=True)
         elif hasattr(event, "report"):
-            peaks[event.stage] = max(peaks.get(event.stage, 0), event.report.peak >> 20)
+            self.peaks[event.stage] = max(self.peaks.get(event.stage, 0), event.report.peak >> 20)
         else:
-            print(f"{time.perf_counter() - start:7.1f} s  {event}", flush=True)
+            print(f"{time.perf_counter() - self.start:7.1f} s  {event}", flush=True)
 
-    start = time.perf_counter()
-    with (
-        tempfile.TemporaryDirectory(dir=data.MADE) as folder,
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, memory_limit="700MB", dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        before = dict(client.run(os.getpid).items())
-        graph = distnnd.build(source, f"{folder}/graph.zarr", target_recall=0.9, client=client, progress=listen)
-        same = before == dict(client.run(os.getpid).items())
-        warnings = [
-            line
-            for lines in client.get_worker_logs().values()
-            for level, line in lines
-            if level == "WARNING" and ("memory" in line.lower() or "spill" in line.lower() or "paus" in line.lower())
-        ]
-        spilled = client.run(_spilled)
-        verified = graph.verify(source, rows=1000)
-    wall = time.perf_counter() - start
-    usage = sum(os.times()[:4])
-    facts = {"recall": str(graph.recall), "rounds": len(graph.facts["rounds"]), "wall": wall, "cpu": usage}
-    memory = {"peaks_mib": peaks, "planned_mib": planned[0] >> 20, "limit_mib": 700_000_000 >> 20}
-    calm = {"workers_survived": same, "memory_warnings": warnings, "spilled_bytes": list(spilled.values())}
-    print(machine())
-    print(json.dumps({**facts, **memory, **calm, "verified": verified}, default=str))
+
+def calm(client: Any, before: dict[str, int]) -> dict[str, Any]:
+    """Whether all workers lived, what they wrote about memory, and how many bytes they spilled."""
+    warnings = [
+        line
+        for lines in client.get_worker_logs().values()
+        for level, line in lines
+        if level == "WARNING" and any(word in line.lower() for word in ("memory", "spill", "paus"))
+    ]
+    survived = before == client.run(os.getpid)
+    spilled = list(client.run(_spilled).values())
+    return {"workers_survived": survived, "memory_warnings": warnings, "spilled_bytes": spilled}
 
 
 def _spilled(dask_worker: Any) -> int:
@@ -68,5 +54,33 @@ def _spilled(dask_worker: Any) -> int:
     return int(total.disk if hasattr(total, "disk") else total)
 
 
+def main() -> None:
+    """Build to 0.9 and print what happened as JSON."""
+    import distributed
+
+    import distnnd
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bounded", description=__doc__)
+    parser.add_argument("rows", nargs="?", type=int, default=4_000_000)
+    source = data.stored(parser.parse_args().rows, 96)
+    watch = Watch()
+    with (
+        tempfile.TemporaryDirectory(dir=data.MADE) as folder,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit=LIMIT, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        before = client.run(os.getpid)
+        graph = distnnd.build(source, f"{folder}/graph.zarr", target_recall=0.9, client=client, progress=watch)
+        state = calm(client, before)
+        verified = graph.verify(source, rows=1000)
+    wall, cpu = time.perf_counter() - watch.start, sum(os.times()[:4])
+    facts = {"recall": str(graph.recall), "rounds": len(graph.facts["rounds"]), "wall": wall, "cpu": cpu}
+    memory = {"peaks_mib": watch.peaks, "planned_mib": watch.planned >> 20, "limit_mib": LIMIT >> 20}
+    print(machine())
+    print(json.dumps({**facts, **memory, **state, "verified": verified}, default=str))
+
+
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

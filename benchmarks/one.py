@@ -1,37 +1,86 @@
-"""One build in a process of its own: `python -m benchmarks.one distnnd mnist '{"target_recall": 0.95}'`.
+"""Builds of one builder in a process of its own: `python -m benchmarks.one distnnd mnist '{"target_recall": 0.95}'`.
 
-Prints the CPU and wall seconds of the build itself (imports and compilation come before), its recall against the exact
-answers and the largest resident memory of the process, as one JSON object.
+Prints as a JSON list, for each of the settings, what benchmarks.measure.Built holds: the CPU and wall seconds of the
+build itself, its recall against exact answers, the peak memory of the process during it, and apart the seconds that it
+took to import everything and to build a small sample, which compiles or loads what the build needs.
 """
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import json
 import os
 import resource
 import sys
 import tempfile
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from . import data
-from .peers import BUILDERS, K
+from .peers import BUILDERS, Builder, Found
+
+SAMPLE = 6000
+# What is chosen for the size of a set, and does not suit its sample.
+FOR_THE_SIZE = ("memory_limit", "nlist")
 
 
-def main(tool: str, name: str, settings: str = "{}") -> None:
-    """Build once to warm up on a sample, once measured."""
-    task, chosen, build = data.task(name), json.loads(settings), BUILDERS[tool]
-    with tempfile.TemporaryDirectory() as folder:
-        sample = np.load(task.points, mmap_mode="r")[:6000]
-        np.save(f"{folder}/sample.npy", sample)
-        warm = {key: value for key, value in chosen.items() if key not in ("memory_limit", "nlist")}
-        build(task._replace(points=data.Path(f"{folder}/sample.npy")), warm)
+def main(builder: str, name: str, *several: str) -> None:
+    """Build a sample at the first settings to warm up, then the whole at each of the settings, measured."""
+    task, choices, build = data.task(name), [json.loads(settings) for settings in several] or [{}], BUILDERS[builder]
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        start = time.perf_counter()
+        small = {key: value for key, value in choices[0].items() if key not in FOR_THE_SIZE}
+        build(sample_of(task, Path(folder)), small, Path(folder, "small"))
+        startup = time.perf_counter() - start
+        builds = [measured(build, task, settings, Path(folder, str(i))) for i, settings in enumerate(choices)]
+    print(json.dumps([{**figures, "startup": startup} for figures in builds]))
+
+
+def measured(build: Builder, task: data.Task, settings: dict[str, Any], place: Path) -> dict[str, Any]:
+    """The figures of one build."""
+    forget_peak()
     before, start = sum(os.times()[:4]), time.perf_counter()
-    ids, facts = build(task, chosen)
+    found = build(task, settings, place)
     cpu, wall = sum(os.times()[:4]) - before, time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak, "recall": data.recall(task, ids, K), **facts}))
+    return {"cpu": cpu, "wall": wall, "peak": peak_of_process()} | checked(task, found)
+
+
+def sample_of(task: data.Task, folder: Path) -> data.Task:
+    """The first rows of a set as a set of their own."""
+    place = folder / "sample.npy"
+    np.save(place, task.open()[:SAMPLE])
+    return task._replace(points=place)
+
+
+def checked(task: data.Task, found: Found) -> dict[str, Any]:
+    """The recall of what was found, a digest of all of it where distances are kept, and what the builder says."""
+    ids, digest = np.asarray(found.ids[:]), hashlib.sha256()
+    digest.update(np.ascontiguousarray(ids))
+    if found.distances is not None:
+        digest.update(np.ascontiguousarray(found.distances[:]))
+    return {"recall": task.recall(ids), "digest": digest.hexdigest()[:16], **found.facts}
+
+
+def forget_peak() -> None:
+    """Let the peak memory of this process begin anew, where the system can."""
+    gc.collect()
+    place = Path("/proc/self/clear_refs")
+    if place.exists():
+        place.write_text("5")
+
+
+def peak_of_process() -> int:
+    """The largest resident memory of this process, in bytes, since it was last forgotten."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # The figure of getrusage begins with that of the process which started this one.
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

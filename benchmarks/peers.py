@@ -1,30 +1,37 @@
-"""The graph builders that are measured beside each other: points in, ids of the 15 nearest out, everything in memory.
+"""The graph builders that are measured beside each other: a file of points in, ids of the 15 nearest out.
 
-Each takes float32 points [n, d], the metric, and its own settings; what it does before (imports, compilation) is not
-counted, as benchmarks.one builds a sample first. All run on as many threads as there are processors.
+Each takes a task, its own settings, and a place for files. What happens before (imports, compilation) is not counted,
+as benchmarks.one builds a sample first. All run on as many threads as there are processors.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import data
+from .data import K, Task
+from .placement import processors
+from .truth import without_itself
 
-K = 15
-Found = tuple[np.ndarray, dict[str, Any]]
+# Exact search compares so many pairs of numbers at most; of larger sets only rows whose neighbours are known.
+EXACT_WORK = 4e12
 
 
-def distnnd(task: data.Task, settings: dict[str, Any]) -> Found:
+class Found(NamedTuple):
+    """What a builder found: ids [n, >= K], below 0 where none; distances beside them where they are kept in a store."""
+
+    ids: Any
+    facts: dict[str, Any]
+    distances: Any = None
+
+
+def distnnd(task: Task, settings: dict[str, Any], place: Path) -> Found:
     """Out of the file into a store on disk, with what the plan and the store say."""
     import distnnd
 
-    folder = tempfile.mkdtemp(prefix="bench-")
     facts: dict[str, Any] = {"worker_peak": 0}
 
     def listen(event: Any) -> None:
@@ -33,23 +40,21 @@ def distnnd(task: data.Task, settings: dict[str, Any]) -> Found:
         elif hasattr(event, "plan"):
             facts.update(partitions=event.plan.layout.partitions, planned=event.plan.peak)
 
-    graph = distnnd.build(task.points, f"{folder}/g", K, task.metric, progress=listen, **settings)
-    ids = graph.indices[:]
+    graph = distnnd.build(task.points, place, K, task.metric, progress=listen, **settings)
     facts |= {"estimate": graph.recall.estimate, "low": graph.recall.low, "high": graph.recall.high}
     facts["rounds"] = len(graph.facts["rounds"])
-    shutil.rmtree(folder)
-    return ids, facts
+    return Found(graph.indices, facts, graph.distances)
 
 
-def pynndescent(task: data.Task, settings: dict[str, Any]) -> Found:
+def pynndescent(task: Task, settings: dict[str, Any], place: Path) -> Found:
     """NNDescent; n_neighbors=16 is 15 neighbours and the row itself."""
     import pynndescent
 
     index = pynndescent.NNDescent(_floats(task), metric=task.metric, **{"n_neighbors": K + 1, **settings})
-    return index.neighbor_graph[0][:, 1:], {}
+    return Found(index.neighbor_graph[0][:, 1:], {})
 
 
-def faiss_ivf(task: data.Task, settings: dict[str, Any]) -> Found:
+def faiss_ivf(task: Task, settings: dict[str, Any], place: Path) -> Found:
     """Inverted lists, searched with the rows themselves; nlist defaults to four times the root of n."""
     import faiss
 
@@ -61,10 +66,10 @@ def faiss_ivf(task: data.Task, settings: dict[str, Any]) -> Found:
     index.train(points)
     index.add(points)
     index.nprobe = settings.get("nprobe", 8)
-    return _without_itself(index.search(points, K + 1)[1]), {}
+    return Found(_of_all(index.search(points, K + 1)[1]), {})
 
 
-def faiss_nndescent(task: data.Task, settings: dict[str, Any]) -> Found:
+def faiss_nndescent(task: Task, settings: dict[str, Any], place: Path) -> Found:
     """The same algorithm in C++; the graph is read out of the index."""
     import faiss
 
@@ -75,33 +80,41 @@ def faiss_nndescent(task: data.Task, settings: dict[str, Any]) -> Found:
     index.nndescent.L = settings.get("L", 50)
     index.add(points)
     graph = faiss.vector_to_array(index.nndescent.final_graph).reshape(len(points), -1)
-    return graph[:, :K].astype(np.int64), {}
+    return Found(graph[:, :K].astype(np.int64), {})
 
 
-def hnswlib(task: data.Task, settings: dict[str, Any]) -> Found:
+def hnswlib(task: Task, settings: dict[str, Any], place: Path) -> Found:
     """HNSW, searched with the rows themselves."""
     import hnswlib
 
     points = _prepared(task)
     index = hnswlib.Index("l2", points.shape[1])
     index.init_index(len(points), M=settings.get("M", 16), ef_construction=settings.get("ef_construction", 100))
-    index.set_num_threads(os.cpu_count() or 1)
+    index.set_num_threads(len(processors()))
     index.add_items(points)
     index.set_ef(settings.get("ef", 50))
-    return _without_itself(index.knn_query(points, K + 1)[0].astype(np.int64)), {}
+    return Found(_of_all(index.knn_query(points, K + 1)[0].astype(np.int64)), {})
 
 
-def exact(task: data.Task, settings: dict[str, Any]) -> Found:
-    """Exhaustive search, a block of rows at a time."""
+def exact(task: Task, settings: dict[str, Any], place: Path) -> Found:
+    """Exhaustive search by products of blocks: for all rows, or, of a large set, for those whose neighbours are known.
+
+    The seconds are those of the rows that were solved, never extrapolated; `solved` says how many.
+    """
     import faiss
 
     points = _prepared(task)
-    index = faiss.IndexFlatL2(points.shape[1])
+    n, d = points.shape
+    rows = np.arange(n) if float(n) * n * d <= EXACT_WORK else task.queries
+    index = faiss.IndexFlatL2(d)
     index.add(points)
-    return _without_itself(index.search(points, K + 1)[1]), {}
+    ids = np.full((n, K), -1, np.int64)
+    ids[rows] = without_itself(index.search(points[rows], K + 1)[1], rows)
+    return Found(ids, {"solved": len(rows), "of": n})
 
 
-BUILDERS: dict[str, Callable[[data.Task, dict[str, Any]], Found]] = {
+Builder = Callable[[Task, dict[str, Any], Path], Found]
+BUILDERS: dict[str, Builder] = {
     "distnnd": distnnd,
     "pynndescent": pynndescent,
     "faiss-ivf": faiss_ivf,
@@ -111,11 +124,11 @@ BUILDERS: dict[str, Callable[[data.Task, dict[str, Any]], Found]] = {
 }
 
 
-def _floats(task: data.Task) -> np.ndarray:
-    return np.load(task.points).astype(np.float32)
+def _floats(task: Task) -> np.ndarray:
+    return np.load(task.points).astype(np.float32, copy=False)
 
 
-def _prepared(task: data.Task) -> np.ndarray:
+def _prepared(task: Task) -> np.ndarray:
     """Rows whose euclidean neighbours are those of the metric."""
     points = _floats(task)
     if task.metric == "cosine":
@@ -123,8 +136,5 @@ def _prepared(task: data.Task) -> np.ndarray:
     return points
 
 
-def _without_itself(ids: np.ndarray) -> np.ndarray:
-    """Lists of K + 1 without the row itself, or without the last where the row did not find itself."""
-    itself = ids == np.arange(len(ids))[:, None]
-    itself[~itself.any(axis=1), -1] = True
-    return ids[~itself].reshape(len(ids), -1)
+def _of_all(ids: np.ndarray) -> np.ndarray:
+    return without_itself(ids, np.arange(len(ids)))
