@@ -18,7 +18,7 @@ import numpy as np
 
 from .build import Build, Points, carry_out
 from .graph import open_graph
-from .kernels.jit import cache_dir, tally
+from .kernels.jit import cache_dir, compiled_kernels, tally
 from .kernels.rows import stays_narrow
 from .runtime.cluster import on_each_worker
 from .runtime.events import silent
@@ -122,7 +122,9 @@ def warm_process(kinds: list[tuple[str, str]], progress: Tell = unheard) -> Warm
 
 
 def place_of_kernels() -> Path:
-    """Where compiled kernels are kept; DistnndError if nowhere, or not where the user wants them."""
+    """Where compiled kernels are kept; DistnndError if nowhere, not where the user wants them, or if there are none."""
+    if not compiled_kernels():
+        raise DistnndError("nothing is compiled while NUMBA_DISABLE_JIT is set; unset it")
     wanted, place = os.environ.get("NUMBA_CACHE_DIR"), cache_dir()
     if place is None:
         raise DistnndError(

@@ -143,6 +143,12 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch
         distnnd.warmup("euclidean", "float32")
 
 
+def test_without_the_jit_there_is_nothing_to_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WARMUP, "compiled_kernels", list)
+    with pytest.raises(DistnndError, match="NUMBA_DISABLE_JIT"):
+        distnnd.warmup("euclidean", "float32")
+
+
 def test_kernels_that_were_not_saved_are_no_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = iter([jit.Tally(0, 0, 0, 0), jit.Tally(5, 4, 9, 2)])
     monkeypatch.setattr(WARMUP, "tally", lambda: next(counts))
