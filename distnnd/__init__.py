@@ -14,6 +14,7 @@ _HOMES = {
     "build": "faces.api",
     "plan": "build",
     "open_graph": "graph",
+    "warmup": "warmup",
     "Graph": "graph",
     "BuildSpec": "values.spec",
     "Plan": "values.plan",

@@ -184,17 +184,31 @@ def _spool_lazily(source: Any, executor: Executor, spool: Spool) -> Points:
 
 
 class Build:
-    """One build under way: what was asked, where, by whom it is run, and the facts as they stand in the store."""
+    """One build under way: what was asked, where, by whom it is run, and the facts as they stand in the store.
+
+    layout: how to cut, where it is not for the plan to say; least_rounds: even if fewer reach the target.
+    """
 
     def __init__(
-        self, spec: BuildSpec, points: Points, out: str, scratch: str, executor: Executor, listen: Listener
+        self,
+        spec: BuildSpec,
+        points: Points,
+        out: str,
+        scratch: str,
+        executor: Executor,
+        listen: Listener,
+        layout: Layout | None = None,
+        least_rounds: int = 1,
     ) -> None:
+        self.least_rounds = least_rounds
         self.spec, self.source, self.out = spec, points.source, out
         self.executor, self.listen = executor, listen
         self.peak = 0
         found = store.facts_of(out)
         if found is None:
             self.plan = _plan_for(spec, executor, _extent_of(self.source))
+            if layout is not None:
+                self.plan = replace(self.plan, layout=layout)
             self.facts = self._first_facts(points, scratch)
             self._check_disk()
         else:
@@ -269,12 +283,7 @@ def check_same(found: dict[str, Any], spec: BuildSpec, points: Points, out: str)
 def _run(build: Build) -> None:
     start = time.perf_counter()
     build.listen(BuildStart(build.plan, len(build.facts["rounds"])))
-    if store.facts_of(build.out) is None:
-        store.create(build.out, build.facts)
-    mailbox.create(build.job.scratch)
-    prepare(build)
-    recall = rounds(build)
-    publish(build, recall)
+    recall = carry_out(build)
     reached = recall.exact or recall.estimate >= build.spec.target_recall
     if not reached:
         warnings.warn(
@@ -283,6 +292,17 @@ def _run(build: Build) -> None:
             stacklevel=4,
         )
     build.listen(BuildEnd(recall, reached, time.perf_counter() - start, build.peak))
+
+
+def carry_out(build: Build) -> Recall:
+    """The whole stream, from wherever the store stands to the finished graph; its recall."""
+    if store.facts_of(build.out) is None:
+        store.create(build.out, build.facts)
+    mailbox.create(build.job.scratch)
+    prepare(build)
+    recall = rounds(build)
+    publish(build, recall)
+    return recall
 
 
 def prepare(build: Build) -> None:
@@ -343,7 +363,10 @@ def width_after(build: Build, last: dict[str, Any]) -> int:
 
 def finished(build: Build, done: list[dict[str, Any]]) -> bool:
     """Whether the committed rounds are enough, or further ones would not help."""
-    if good_enough(Recall(**done[-1]["recall"]), done[-1]["short"], build.spec.target_recall):
+    last = Recall(**done[-1]["recall"])
+    if len(done) < build.least_rounds and not last.exact:
+        return False
+    if good_enough(last, done[-1]["short"], build.spec.target_recall):
         return True
     if len(done) >= build.spec.max_rounds:
         return True

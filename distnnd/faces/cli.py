@@ -18,6 +18,7 @@ import click
 
 from .. import __version__
 from ..values.errors import DistnndError, Interrupted
+from ..values.spec import DTYPES
 from .answer import Answer, say
 from .stopping import Stoppable
 
@@ -256,7 +257,7 @@ def recall(**arguments: Any) -> Answer:
 @component
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16", "uint8", "int8"]),
+    type=click.Choice(DTYPES),
     help="Of the new array; a value that does not fit is refused.  [default: as SOURCE is read]",
 )
 @quiet
@@ -265,6 +266,23 @@ def convert(**arguments: Any) -> Answer:
     from . import commands
 
     return commands.convert(**arguments)
+
+
+@command
+@click.option("--metric", multiple=True, metavar="NAME", help="May be given several times.  [default: all]")
+@click.option(
+    "--dtype",
+    multiple=True,
+    type=click.Choice(DTYPES),
+    help="Of the points that will come; may be given several times.  [default: all]",
+)
+@click.option("--scheduler", "client", metavar="ADDRESS", help="Warm each worker of this Dask cluster too.")
+@quiet
+def warmup(**arguments: Any) -> Answer:
+    """Compile all kernels now, so that no worker has to when a build starts."""
+    from . import commands
+
+    return commands.warmup(**arguments)
 
 
 @command

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from ..values.errors import DistnndError, InputError, SpecError
 from ..values.plan import Report
 from ..values.recall import Recall
 from ..values.spec import format_bytes
+from ..warmup import Warmed
+from ..warmup import warmup as warm_up
 from .answer import Answer, say, table
 from .progress import listening
 
@@ -273,3 +276,25 @@ def as_dtype(block: np.ndarray, dtype: np.dtype[Any], first: int) -> np.ndarray:
             "choose another --dtype"
         )
     return cast
+
+
+# --- warmup -----------------------------------------------------------------------------------------------
+
+
+def warmup(metric: tuple[str, ...], dtype: tuple[str, ...], client: str | None, quiet: bool) -> Answer:
+    """Compile what is not on disk yet, here and on the workers of a cluster; without names, everything."""
+    hush()
+    start = time.monotonic()
+
+    def tell(text: str) -> None:
+        say(f"{time.monotonic() - start:6.1f} s  {text}")
+
+    warmed = warm_up(metric, dtype, client, **({} if quiet else {"progress": tell}))
+    lines = [("kernels", warmed.cache), ("here", text_of_warmed(warmed))]
+    lines += [(address, f"{text_of_warmed(one)}, {one.cache}") for address, one in warmed.workers.items()]
+    return Answer(warmed.to_json(), "" if quiet else table(lines))
+
+
+def text_of_warmed(warmed: Warmed) -> str:
+    """What one process had to do."""
+    return f"{warmed.compiled} compiled, {warmed.found} found, {warmed.seconds:.1f} s"

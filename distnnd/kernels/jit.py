@@ -2,22 +2,26 @@
 
 Numba looks only at a function's own file when it decides whether a compiled kernel on disk is still good.
 Kernels call each other across files, so the directory of the cache carries a digest of every source that can
-change machine code: an edit anywhere starts a new directory and no stale kernel can be served.
+change machine code: an edit anywhere starts a new directory and no stale kernel can be served. In it each compiled
+specialisation has a file of its own, so that processes which compile side by side cannot mix up their answers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import tempfile
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 from numba.core import config
+from numba.core.serialize import dumps
 
 # Reassociation lets reductions run in vector lanes; NaN and inf keep their meaning.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -65,23 +69,111 @@ def _bases() -> list[Path]:
     return bases
 
 
+class OneFileEach:
+    """The compiled specialisations of one kernel on disk, each in a file named after what it was compiled for.
+
+    It stands where numba keeps an index of numbered files, which each process reads, changes and writes back: of two
+    that do so at once one loses its entry, and its number may lead to the other's code, compiled for other types.
+    """
+
+    def __init__(self, folder: str, name: str) -> None:
+        self._start = os.path.join(folder, name)
+        self.unsaved = 0
+
+    def _place(self, key: Any) -> str:
+        return f"{self._start}.{hashlib.blake2b(repr(key).encode(), digest_size=12).hexdigest()}.kernel"
+
+    def load(self, key: Any) -> Any:
+        """What was saved under `key`; None if nothing was, or if it is damaged: it is compiled and saved again then."""
+        # Whatever a damaged file makes of the unpickling.
+        with suppress(Exception), open(self._place(key), "rb") as file:
+            found, data = pickle.load(file)
+            return data if found == key else None
+        return None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep `data` under `key`; on a full disk, say, the kernel serves this process alone."""
+        place = self._place(key)
+        new = f"{place}.{uuid.uuid4().hex[:16]}"
+        try:
+            with open(new, "wb") as file:
+                file.write(dumps((key, data)))
+            os.replace(new, place)
+        except OSError:
+            self.unsaved += 1
+            with suppress(OSError):
+                os.unlink(new)
+
+
+# Every kernel that was made in this process, whether it was called or not.
+_made: list[Any] = []
+
+
+def compiled_kernels() -> list[Any]:
+    """Numba's dispatchers of all kernels that were imported so far; none where the JIT is disabled."""
+    return list(_made)
+
+
+class Tally(NamedTuple):
+    """What became of the kernels that this process has called, counted by specialisations to argument types.
+
+    found: loaded from disk; compiled: kernels with a place on disk; inlined: small ones, as parts of those;
+    unsaved: compiled, but their place could not be written.
+    """
+
+    found: int
+    compiled: int
+    inlined: int
+    unsaved: int
+
+    def since(self, before: Tally) -> Tally:
+        """What was added after `before`."""
+        return Tally(*(now - then for now, then in zip(self, before, strict=True)))
+
+
+def tally() -> Tally:
+    """Kernels found and compiled in this process so far."""
+    found = compiled = inlined = unsaved = 0
+    for made in _made:
+        found += sum(made.stats.cache_hits.values())
+        misses = sum(made.stats.cache_misses.values())
+        files = getattr(made._cache, "_cache_file", None)
+        compiled, inlined = compiled + misses * (files is not None), inlined + misses * (files is None)
+        unsaved += getattr(files, "unsaved", 0)
+    return Tally(found, compiled, inlined, unsaved)
+
+
 def kernel(function: Callable[..., Any] | None = None, *, inline: bool = False) -> Callable[..., Any]:
     """Compile `function` the house's way; `inline=True` for small ones that live inside others' loops."""
 
     def compile_it(body: Callable[..., Any]) -> Callable[..., Any]:
         flags: dict[str, Any] = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
-        if inline:
-            # They allocate nothing, so they need not count references to the arrays they are handed: an atomic
-            # operation each time a field of a tuple is named costs more than most of these functions do otherwise.
-            return numba.njit(**flags, forceinline=True, _nrt=False)(body)
-        # Numba fixes a function's cache directory at decoration: lend it ours, then give back the user's.
-        place, before = cache_dir(), config.CACHE_DIR
-        if place is None:
-            return numba.njit(**flags)(body)
-        config.CACHE_DIR = str(place)
-        try:
-            return numba.njit(cache=True, **flags)(body)
-        finally:
-            config.CACHE_DIR = before
+        # Small ones allocate nothing, so they need not count references to the arrays they are handed: an atomic
+        # operation each time a field of a tuple is named costs more than most of these functions do otherwise.
+        made = numba.njit(**flags, forceinline=True, _nrt=False)(body) if inline else _kept(body, flags)
+        # With the JIT disabled it is a plain function, of which there is nothing to count.
+        if hasattr(made, "stats"):
+            _made.append(made)
+        return made
 
     return compile_it if function is None else compile_it(function)
+
+
+def _kept(body: Callable[..., Any], flags: dict[str, Any]) -> Any:
+    """The compiled function, kept on disk if there is a place."""
+    # Numba fixes a function's cache directory at decoration: lend it ours, then give back the user's.
+    place, before = cache_dir(), config.CACHE_DIR
+    if place is None:
+        return numba.njit(**flags)(body)
+    config.CACHE_DIR = str(place)
+    try:
+        made = numba.njit(cache=True, **flags)(body)
+    finally:
+        config.CACHE_DIR = before
+    # A kernel from elsewhere is not in the digest; numba's own files know when its source has changed. Without the JIT,
+    # or if numba no longer has these names, there is nothing to replace.
+    with suppress(AttributeError):
+        cache = made._cache
+        if Path(body.__code__.co_filename).parent == Path(__file__).parent:
+            cache._cache_file = OneFileEach(cache.cache_path, cache._impl.filename_base)
+    return made

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from .serial import Executor, Machine
 
 # Tasks in flight per thread: one that runs and one that waits, so that no thread idles between two.
 WINDOW = 2
+# Seconds after which to look whether a worker that has not answered is still there.
+PATIENCE = 2
 # Of the machine's memory, where nobody set a limit: the rest is for the user and the page cache.
 SHARE = 0.6
 
@@ -96,6 +98,47 @@ class DaskExecutor:
 
 def _is_inproc(client: Any) -> bool:
     return str(client.scheduler.address).startswith("inproc://")
+
+
+def on_each_worker(client: Any, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """The answers of function(*arguments) on every worker of what the user passed, by address.
+
+    One worker of each host has answered before the others are asked, so that these find what it left on disk. None
+    means the current client's workers, or nobody; an Executor has none. StageError if one fails or dies of it; errors
+    of the project pass as they are.
+    """
+    if client is None and _current_client() is None:
+        return {}
+    with executor_for(client) as executor:
+        if not isinstance(executor, DaskExecutor):
+            return {}
+        own = executor.client
+        workers = own.scheduler_info(n_workers=-1)["workers"]
+        first = {worker["host"]: address for address, worker in reversed(workers.items())}.values()
+        answers: dict[str, Any] = {}
+        for turn in (list(first), [address for address in workers if address not in first]):
+            # As tasks, not by client.run, which would hold up the worker's heartbeat.
+            futures = {address: own.submit(function, *arguments, workers=[address], pure=False) for address in turn}
+            for address, future in futures.items():
+                answers[address] = _answer(own, future, address)
+        return answers
+
+
+def _answer(client: Any, future: Any, address: str) -> Any:
+    while not future.done():
+        # What it came to is asked below: here a failure that is a TimeoutError would look like impatience.
+        with suppress(Exception):
+            future.result(timeout=PATIENCE)
+        # Nobody else may run it: it would wait for ever for a worker that is gone.
+        if not future.done() and address not in client.scheduler_info(n_workers=-1)["workers"]:
+            client.cancel([future])
+            raise StageError(f"worker {address} went away at work; give workers more memory, or try again")
+    try:
+        return future.result()
+    except DistnndError:
+        raise
+    except Exception as error:
+        raise StageError(f"worker {address} failed: {error!r}") from error
 
 
 @contextmanager

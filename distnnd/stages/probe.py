@@ -96,7 +96,7 @@ def run_truth(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Merge what the blocks found and write the probe rows with their k-th true surrogate: float32[p]."""
     rows, k = chosen_rows(job, PROBES), job.spec.n_neighbors
     lists = empty(len(rows), k, np.int64)
-    everyone = np.arange(len(rows))
+    everyone = np.arange(len(rows), dtype=np.int32)
     for block in range(job.layout.blocks):
         found = [mailbox.read(job.scratch, f"truth/{block}", name) for name in ("ids", "distances")]
         fold(lists, everyone, *found)

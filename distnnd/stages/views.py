@@ -239,7 +239,7 @@ def measure_recall(location: str, facts: dict[str, Any], source: Any, probes: in
 def nearest(points: Source, metric: Metric, k: int, rows: np.ndarray) -> Lists:
     """The k nearest of all points to each of the given rows but itself: ids int64[p, k], surrogates float32[p, k]."""
     probes = prepared(points_at(points, rows), metric)
-    everyone = np.arange(len(rows))
+    everyone = np.arange(len(rows), dtype=np.int32)
     lists = empty(len(rows), k, np.int64)
     for first, last in blocks_of(points):
         block = prepared(points.read(first, last), metric)

@@ -10,6 +10,9 @@ from typing import Any
 from .errors import SpecError
 from .metric import Metric, find_metric
 
+# Of points, as they are read and sent.
+DTYPES = ("float32", "float16", "uint8", "int8")
+
 _UNITS = {
     "": 1,
     "k": 10**3,

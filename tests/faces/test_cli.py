@@ -18,7 +18,7 @@ from distnnd.runtime.events import RoundEnd
 from tests.faces.command_line import MANY, Said, normal, run, run_apart, save, start, tree, with_value
 from tests.test_floors import ROOT, slow_modules_after
 
-COMMANDS = ["plan", "build", "resume", "status", "info", "verify", "recall", "convert", "demo"]
+COMMANDS = ["plan", "build", "resume", "status", "info", "verify", "recall", "convert", "warmup", "demo"]
 INFO = {"n", "d", "n_neighbors", "metric", "state", "rounds", "recall", "format_version", "bytes"}
 
 
@@ -363,3 +363,24 @@ def test_a_second_signal_ends_the_command_at_once(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout) == (130, "farewell\n")
+
+
+# --- warmup -----------------------------------------------------------------------------------------------
+
+
+def test_warmup_tells_where_kernels_are_and_how_many_were_compiled() -> None:
+    plain, as_json = (run("warmup", "--metric", "euclidean", "--dtype", "float32", *more) for more in ((), ["--json"]))
+    assert plain.code == as_json.code == 0
+    assert as_json.json.keys() == {"host", "cache", "found", "compiled", "seconds", "workers"}
+    assert as_json.json["compiled"] == 0
+    assert as_json.json["found"] > 20
+    assert as_json.json["cache"] in plain.out
+    assert "euclidean, float32, 2 partition(s)" in plain.err
+    assert run("warmup", "--metric", "euclidean", "--dtype", "float32", "--quiet") == (0, "", "")
+
+
+def test_warmup_says_where_kernels_cannot_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    said = run("warmup", "--metric", "euclidean", "--json")
+    assert said.code == 1
+    assert "name another directory" in said.json["error"]["message"]

@@ -16,7 +16,7 @@ import numba
 import pytest
 
 import distnnd
-from distnnd.kernels import jit
+from distnnd.kernels import jit, leaves, merge  # noqa: F401  some kernels
 
 PACKAGE = Path(distnnd.__file__).parent
 
@@ -222,3 +222,63 @@ def test_an_edit_in_another_file_is_not_served_from_disk(copy: Path, tmp_path: P
     assert (before["merged"], after["merged"]) == ([7, 8], [99, 99])
     assert after["stats"]["fold"] == [0, 1]
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+# --- one file for each specialisation -------------------------------------------------------------
+
+
+def test_what_is_saved_is_found_by_its_key_alone(tmp_path: Path) -> None:
+    files = jit.OneFileEach(str(tmp_path), "kernel")
+    assert files.load(("int32", "cpu")) is None
+    files.save(("int32", "cpu"), b"for int32")
+    files.save(("int64", "cpu"), b"for int64")
+    again = jit.OneFileEach(str(tmp_path), "kernel")
+    assert [again.load((kind, "cpu")) for kind in ("int32", "int64", "int8")] == [b"for int32", b"for int64", None]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_two_that_save_at_once_do_not_mix_up_their_code(tmp_path: Path) -> None:
+    """Each knows nothing of the other when it begins; numba's index would number both 1."""
+    one, other = (jit.OneFileEach(str(tmp_path), "kernel") for _ in range(2))
+    assert one.load("int32") is None
+    assert other.load("int64") is None
+    one.save("int32", b"for int32")
+    other.save("int64", b"for int64")
+    assert [one.load(key) for key in ("int32", "int64")] == [b"for int32", b"for int64"]
+
+
+@pytest.mark.parametrize("harm", [b"", b"\x80\x05", b"nonsense"])
+def test_a_damaged_file_is_compiled_and_saved_again(tmp_path: Path, harm: bytes) -> None:
+    files = jit.OneFileEach(str(tmp_path), "kernel")
+    files.save("int32", b"good")
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(harm)
+    assert files.load("int32") is None
+    files.save("int32", b"good")
+    assert files.load("int32") == b"good"
+
+
+def test_another_kernels_file_is_not_taken(tmp_path: Path) -> None:
+    """Two keys of one digest will not be met, but a renamed file might."""
+    files = jit.OneFileEach(str(tmp_path), "kernel")
+    files.save("int32", b"for int32")
+    (path,) = tmp_path.iterdir()
+    files.save("int64", b"for int64")
+    (other,) = set(tmp_path.iterdir()) - {path}
+    path.replace(other)
+    assert files.load("int64") is None
+
+
+def test_a_full_disk_is_counted_and_does_no_harm(tmp_path: Path) -> None:
+    files = jit.OneFileEach(str(tmp_path / "gone"), "kernel")
+    files.save("int32", b"code")
+    assert files.unsaved == 1
+    assert files.load("int32") is None
+
+
+def test_compiled_kernels_are_kept_this_way() -> None:
+    """Numba's internals may change; then its own files would serve, and the promises above would not hold."""
+    ours = [made for made in jit.compiled_kernels() if made.__module__.startswith("distnnd.kernels.")]
+    kept = [made for made in ours if type(made._cache).__name__ == "FunctionCache"]
+    assert len(kept) > 20
+    assert all(isinstance(made._cache._cache_file, jit.OneFileEach) for made in kept)
