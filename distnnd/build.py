@@ -364,7 +364,7 @@ def width_after(build: Build, last: dict[str, Any]) -> int:
 def finished(build: Build, done: list[dict[str, Any]]) -> bool:
     """Whether the committed rounds are enough, or further ones would not help."""
     last = Recall(**done[-1]["recall"])
-    if len(done) < build.least_rounds and not last.exact:
+    if len(done) < build.least_rounds and not done[-1]["published"]:
         return False
     if good_enough(last, done[-1]["short"], build.spec.target_recall):
         return True
