@@ -28,27 +28,6 @@ def mix(seed: int, label: int) -> int:
 # --- lanes ----------------------------------------------------------------------------------------
 
 
-def below(bias: Array, products: Array, start: int, count: int, bound: int) -> int:
-    """Bit l is set where bias[start + l] - 2 products[start + l] <= bound; lanes before `count`, at most sixteen."""
-    mask = 0
-    for lane in range(min(16, count - start)):
-        if int(bias[start + lane]) - 2 * int(products[start + lane]) <= int(bound):
-            mask |= 1 << lane
-    return mask
-
-
-def either(
-    bias: Array, products: Array, limits: Array, first: int, start: int, count: int, limit: int, bound: int
-) -> int:
-    """Bit l is set where candidate first + start + l is within the larger of two limits: its own and `limit`."""
-    mask = 0
-    for lane in range(min(16, count - start)):
-        at = first + start + lane
-        score = int(bias[at]) - 2 * int(products[start + lane]) - max(int(limits[at]), int(limit))
-        mask |= (score <= int(bound)) << lane
-    return mask
-
-
 def lower(bias: Array, products: Array, start: int, minima: Array, at: int) -> list[int]:
     """The minima after sixteen of them, from `at` on, met the scores from `start` on."""
     out = minima.tolist()
@@ -62,17 +41,62 @@ def count_at_most(numbers: Array, start: int, bound: int) -> int:
     return sum(number <= bound for number in numbers.tolist()[start : start + 16])
 
 
-def count_before(distances: Array, ids: Array, start: int, distance: float, label: int) -> int:
-    """How many of the sixteen entries from flat index `start` on come before (distance, label)."""
-    here = slice(start, start + 16)
-    entries = zip(distances.ravel()[here].tolist(), ids.ravel()[here].tolist(), strict=True)
-    return sum(entry < (float(distance), int(label)) for entry in entries)
-
-
 def with_room(entries: list[tuple], at: int, newcomer: tuple) -> list[tuple]:
     """Sorted entries after the newcomer got its place among the sixteen from `at` on, the last of which may go."""
     window = sorted([*entries[at - 1 : at + 16], newcomer])
     return [*entries[:at], *window[1:17], *entries[at + 16 :]]
+
+
+# --- sieve ----------------------------------------------------------------------------------------
+
+
+def sift(bias: Array, products: Array, first: int, count: int, bound: int) -> list[tuple[int, int]]:
+    """(place, score) of those of the candidates whose score is at most `bound`."""
+    flat = products.ravel().tolist()
+    scores = [int(bias[place]) - 2 * flat[first + place] for place in range(count)]
+    return [(place, score) for place, score in enumerate(scores) if score <= int(bound)]
+
+
+def within(numbers: Array, start: int, count: int, first: int, last: int) -> list[int]:
+    """Places of the numbers that are at least `first` and below `last`, among `count` of them from `start` on."""
+    return [
+        start + i for i, number in enumerate(numbers.ravel().tolist()[start : start + count]) if first <= number < last
+    ]
+
+
+def meetings(cards: Array, row: int, member: int) -> int:
+    """Bit 4 i is set where leaf i of `row` is one of those of `member`."""
+    own, other = cards[row, :4].tolist(), cards[member, :4].tolist()
+    return sum(1 << 4 * i for i, leaf in enumerate(own) if leaf in other)
+
+
+def strangers(
+    met: Array, squares: Array, limits: Array, members: Array, one: int, met_all: int, count: int
+) -> list[tuple[int, int, int]]:
+    """(square, limit, id) of the members that have yet to meet `one`."""
+    found = []
+    for at in range(count):
+        turn = at > one or int(met[at]) & met_all
+        if turn and not int(met[at]) & int(met[one]):
+            found.append((int(squares[at]), int(limits[at]), int(members[at])))
+    return found
+
+
+def near(
+    squares: Array, products: Array, limits: Array, ids: Array, count: int, card: tuple[int, int, int]
+) -> list[tuple[int, int, int, int, int]]:
+    """(one, id, both limits, estimate) of the strangers whose estimate may enter one of the two lists."""
+    found, (one, square, limit) = [], card
+    for at in range(count):
+        estimate = square + int(squares[at]) - 2 * int(products[at])
+        if int(ids[at]) != one and (estimate <= limit or estimate <= limits[at]):
+            found.append((one, int(ids[at]), limit, int(limits[at]), estimate))
+    return found
+
+
+def struck(candidates: list[tuple[int, int, int]], bound: int, itself: int, held: list[int]) -> list[tuple]:
+    """The candidates (label, place, score) whose score is at most `bound` and whose label nobody knows yet."""
+    return [one for one in candidates if one[2] <= bound and one[0] != itself and one[0] not in held]
 
 
 # --- neighbours -----------------------------------------------------------------------------------
@@ -206,8 +230,13 @@ def first_bound(scores: list[int], groups: int, wanted: int) -> float:
     """
     if groups < wanted or len(scores) < 2 * groups:
         return np.inf
+    return sorted(minima(scores, groups))[wanted - 1]
+
+
+def minima(scores: list[int], groups: int) -> list[int]:
+    """The least score of each group to which the scores are dealt in turn."""
     whole = len(scores) // groups * groups
-    return sorted(min(scores[group:whole:groups]) for group in range(groups))[wanted - 1]
+    return [min(scores[group:whole:groups]) for group in range(groups)]
 
 
 # --- trees ----------------------------------------------------------------------------------------
@@ -275,23 +304,32 @@ def companions(ids: Array, state: Array, states: Sequence[int], drawn: list[list
 
 
 def local_join(
-    gaps: Array, fresh: list[list[int]], old: list[list[int]], ids: Array, distances: Array
-) -> tuple[list[tuple[int, int, float]], range]:
-    """All (target, label, distance) where label would enter the list of target, and how many products that may take.
+    gaps: Array,
+    fresh: list[list[int]],
+    old: list[list[int]],
+    ids: Array,
+    worst: Array,
+    ties: bool = False,
+    leaves: list[set[int]] | None = None,
+) -> tuple[list[tuple[int, int, float]], int]:
+    """All (target, label, distance) where label would enter the list of target, and how many pairs are compared.
 
-    Each fresh companion of a row meets all later fresh ones and all old ones; lists stay as they are.
+    Each fresh companion of a row meets all later fresh ones and all old ones, unless both stand in a leaf of that row;
+    lists stay as they are. ties: what is as near as the last of a list may be found too.
     """
-    found, least, most = [], 0, 0
-    for news, olds in zip(fresh, old, strict=True):
-        if len(news) + len(olds) >= 2:
-            least += len(news) * (len(news) - 1) // 2 + len(news) * len(olds)
-            most += len(news) * (len(news) + len(olds))
+    found, compared = [], 0
+    for row, (news, olds) in enumerate(zip(fresh, old, strict=True)):
         for i, one in enumerate(news):
             for other in [*news[i + 1 :], *olds]:
+                if leaves and leaves[row] & leaves[one] & leaves[other]:
+                    continue
+                compared += 1
+                gap = gaps[one, other]
                 for target, label in ((one, other), (other, one)):
-                    if one != other and gaps[one, other] < distances[target, -1] and label not in ids[target]:
-                        found.append((target, label, float(gaps[one, other])))
-    return found, range(least, most + 1)
+                    near = gap < worst[target] or (ties and gap == worst[target])
+                    if one != other and near and label not in ids[target]:
+                        found.append((target, label, float(gap)))
+    return found, compared
 
 
 # --- merge ----------------------------------------------------------------------------------------

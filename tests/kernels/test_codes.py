@@ -50,6 +50,11 @@ def gather(rows, chosen, first, count, columns, block, starts):
 
 
 @njit
+def copy_codes(values, row, columns, block):
+    codes.copy_codes(values, row, columns, block)
+
+
+@njit
 def multiply(values, names, count, block, width, queries, starts, packed, out):
     products.pack(values, names, 0, count, packed)
     products.multiply(block, width, 0, queries, starts, packed, 0, (count + 15) // 16, out)
@@ -552,6 +557,15 @@ def test_gather_takes_rows_and_leaves_columns_out(columns: int) -> None:
     assert begin[:4].tolist() == (-OFFSET * true.astype(np.int64).sum(axis=1)).tolist()
     assert (block[4 * 12 :] == 77).all()
     assert begin[4] == 77
+
+
+@pytest.mark.parametrize("width", [4, 12, 64, 68])
+def test_copy_codes_takes_a_row_and_leaves_columns_out(width: int) -> None:
+    values = np.random.default_rng(width).integers(-128, 128, (3, width)).astype(np.int8)
+    for columns in (width, width - 1, 1):
+        block = np.full(width + 9, 77, np.int8)
+        copy_codes(values, 1, columns, block)
+        assert block.tolist() == [*values[1, :columns].tolist(), *[0] * (width - columns), *[77] * 9]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])

@@ -1,4 +1,4 @@
-"""NN-descent: who meets whom, what is found, and that no cut of the work changes or loses any of it."""
+"""NN-descent: what is found among companions, and that no cut of the work changes or loses any of it."""
 
 from __future__ import annotations
 
@@ -10,267 +10,50 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from distnnd.kernels.codes import EVERYTHING, Rows, coder_of, encode, form_of, trusted
+from distnnd.kernels import descent, leaves
+from distnnd.kernels.codes import Rows, coder_of, encode, form_of, trusted
 from distnnd.kernels.descent import (
-    Companions,
-    Finds,
+    AT_ONCE,
+    LIMIT,
     apply,
     draw,
-    gather_companions,
     join,
-    limits_of,
     mark,
     no_companions,
     settle,
 )
+from distnnd.kernels.leaves import Groups, group_rows
 from distnnd.kernels.merge import fill
 from distnnd.kernels.neighbours import BORN, DRAWN, FRESH, OLD, Lists, empty, sort_rows
-from distnnd.kernels.rows import Form, prepare, prepared_width, rescore
+from distnnd.kernels.rows import Form, prepare
 from distnnd.values.metric import METRICS
 from tests import naive
-from tests.strategies import JIT_OFF, few, make_points, points, sized
+from tests.kernels.walks import (
+    METRIC_NAMES,
+    SEED,
+    as_tuples,
+    cards_of,
+    coded,
+    copied,
+    drawn,
+    expected_finds,
+    gaps_of,
+    meet,
+    random_lists,
+    same,
+    some_lists,
+    stand,
+    whole_points,
+)
+from tests.strategies import few, make_points, points, sized
 
-SEED = 2**62 + 12345
 DTYPES = [np.float32, np.uint8]
-METRIC_NAMES = ["sqeuclidean", "inner_product"]
-# What draw() takes for fresh.
-NEW = (FRESH, DRAWN, BORN)
-
-
-def whole_points(n: int, d: int, seed: int, dtype: type = np.float32) -> np.ndarray:
-    """Small whole numbers: every sum and product of them is exact in float32."""
-    return np.random.default_rng(seed).integers(0, 12, (n, d)).astype(dtype)
-
-
-def coded(raw: np.ndarray, name: str = "sqeuclidean", strict: bool = True) -> tuple[Rows, Form]:
-    """The rows with their codes, and a form to compare them."""
-    metric = METRICS[name]
-    radius = float(np.linalg.norm(raw.astype(np.float64), axis=1).max())
-    ready = prepare(raw, metric, prepared_width(metric, raw.dtype, raw.shape[1], False), radius)
-    coder = coder_of(ready, metric)
-    rows = encode(ready, coder)
-    return rows, form_of(metric, rows, coder, strict)
-
-
-def gaps_of(rows: Rows, form: Form) -> np.ndarray:
-    """What a find is worth, of all pairs: the canonical surrogate, or the estimate where the form trusts it."""
-    if form.trusted:
-        return form.unit * naive.estimates(rows.values, rows.values, form.euclidean, form.columns).astype(np.float32)
-    n = len(rows.points)
-    lists = Lists(np.tile(np.arange(n, dtype=np.int32), (n, 1)), np.empty((n, n), np.float32), empty(n, n).state)
-    rescore(rows.points, rows.points, form, lists, 0, n)
-    return lists.distances
-
-
-def some_lists(gaps: np.ndarray, k: int, seed: int, states: int = 4) -> Lists:
-    """Random lists with true distances and random states; some have room, some hold what is elsewhere (below -1)."""
-    rng = np.random.default_rng(seed)
-    n = len(gaps)
-    lists = empty(n, k)
-    for row in range(n):
-        held = rng.choice(np.delete(np.arange(n), row), min(k, n - 1) - (row % 5 == 0), replace=False)
-        entries = sorted((gaps[row, label], int(label), int(rng.integers(0, states))) for label in held)
-        for slot, (gap, label, state) in enumerate(entries):
-            # As localise() writes it: -2 and less, for the place in the list that a row came with.
-            label = -2 - slot if row % 7 == 1 and slot % 3 == 0 else label
-            lists.ids[row, slot], lists.distances[row, slot], lists.state[row, slot] = label, gap, state
-    sort_rows(lists, 0, n)
-    return lists
-
-
-def random_lists(n: int, k: int, seed: int) -> Lists:
-    """Lists of which only the ids and states matter."""
-    return some_lists(np.random.default_rng(seed).random((n, n)).astype(np.float32), k, seed)
-
-
-def copied(lists: Lists) -> Lists:
-    return Lists(*(part.copy() for part in lists))
-
-
-def same(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> None:
-    for a, b in zip(one, other, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def drawn_of(companions: Companions) -> tuple[list[list[int]], list[list[int]]]:
-    """The rows that were drawn for each row, through fresh entries and through old ones."""
-    cap = companions.fresh.shape[1]
-    fresh = [row[: min(seen, cap)].tolist() for row, seen in zip(companions.fresh, companions.fresh_count, strict=True)]
-    old = [row[: min(seen, cap)].tolist() for row, seen in zip(companions.old, companions.old_count, strict=True)]
-    return fresh, old
-
-
-def drawn(lists: Lists, cap: int, seed: int = SEED) -> Companions:
-    """Companions of all rows; what was fresh in the lists is marked as drawn."""
-    n = len(lists.ids)
-    companions = no_companions(n, cap)
-    draw(lists, companions, 0, n, seed)
-    mark(lists, 0, n)
-    return companions
-
-
-def expected_finds(lists: Lists, companions: Companions, gaps: np.ndarray) -> tuple[list[tuple], range]:
-    """What the naive local join finds among the companions of all rows, and how many products that may take."""
-    fresh, old = drawn_of(companions)
-    fresh = naive.companions(lists.ids, lists.state, (DRAWN,), fresh)
-    old = naive.companions(lists.ids, lists.state, (OLD,), old)
-    found, products = naive.local_join(gaps, fresh, old, lists.ids, lists.distances)
-    return sorted(found), products
-
-
-def limits_now(form: Form, lists: Lists) -> np.ndarray:
-    """The largest estimates that may enter the lists as they stand."""
-    limits = np.empty(len(lists.ids), np.int32)
-    limits_of(form, lists, limits)
-    return limits
-
-
-def meet(
-    rows: Rows, companions: Companions, form: Form, lists: Lists, first: int = 0, last: int = -1, room: int = 10**6
-) -> tuple[Finds, int, int]:
-    """What join() says of the rows first .. last, mostly of all, when the lists are as they are."""
-    last = last if last >= 0 else len(lists.ids)
-    return join(rows, companions, limits_now(form, lists), form, lists, first, last, room)
-
-
-def as_tuples(*finds: Finds) -> list[tuple[int, int, float]]:
-    return sorted(entry for part in finds for entry in zip(*(column.tolist() for column in part), strict=True))
-
-
-# --- draw and mark --------------------------------------------------------------------------------
-
-
-@few(60)
-@given(n=st.integers(8, 60), k=st.integers(1, 40), cap=st.integers(1, 12), seed=st.integers(0, 999))
-def test_companions_are_drawn_from_those_that_hold_a_row_without_being_held(
-    n: int, k: int, cap: int, seed: int
-) -> None:
-    """Whom a row holds it meets anyway; whoever else holds it is there, or has left a full reservoir behind."""
-    lists = random_lists(n, k, seed)
-    before, companions = copied(lists), no_companions(n, cap)
-    draw(lists, companions, 0, n, SEED + seed)
-    same(lists, before)
-    counts = (companions.fresh_count, companions.old_count)
-    for drawn_rows, seen, states in zip(drawn_of(companions), counts, (NEW, (OLD,)), strict=True):
-        for mine, count, wanted in zip(drawn_rows, seen, naive.holders(lists.ids, lists.state, states), strict=True):
-            assert count == len(wanted)
-            assert len(set(mine)) == len(mine) == min(cap, len(wanted))
-            assert set(mine) <= wanted
-
-
-def test_nobody_is_drawn_twice_over_passes() -> None:
-    """A pass begins anew: what an earlier one drew is forgotten."""
-    lists = random_lists(40, 5, 1)
-    companions, anew = no_companions(40, 4), no_companions(40, 4)
-    for seed in (SEED, SEED + 1):
-        draw(lists, companions, 0, 40, seed)
-    draw(lists, anew, 0, 40, SEED + 1)
-    assert drawn_of(companions) == drawn_of(anew)
-
-
-@pytest.mark.parametrize("cuts", [(0, 1), (20, 21, 50), (59,)])
-def test_ranges_draw_what_the_whole_draws(cuts: tuple[int, ...]) -> None:
-    """The reservoir of a row depends on its offers alone, so threads may divide the rows as they like."""
-    n, cap = 60, 4
-    lists = random_lists(n, 6, 1)
-    whole, parts = no_companions(n, cap), no_companions(n, cap)
-    draw(lists, whole, 0, n, SEED)
-    assert whole.fresh_count.max() > cap
-    for first, last in reversed(list(pairwise([0, *cuts, n]))):
-        others = np.delete(np.arange(n), np.arange(first, last))
-        before = [part[others].copy() for part in parts]
-        draw(lists, parts, first, last, SEED)
-        same(tuple(part[others] for part in parts), tuple(before))
-    assert drawn_of(parts) == drawn_of(whole)
-    same(parts[2:], whole[2:])
-
-
-@pytest.mark.parametrize("state", [FRESH, OLD])
-def test_every_offer_has_an_equal_chance(state: int) -> None:
-    """A hub that many hold: which of them it meets must not depend on where they come in the order."""
-    n, cap, seeds = 61, 10, sized(3000, 60)
-    lists = empty(n, 1)
-    lists.ids[1:], lists.distances[1:], lists.state[1:] = 0, 1, state
-    chosen = np.zeros(n, np.int64)
-    companions = no_companions(n, cap)
-    for seed in range(seeds):
-        draw(lists, companions, 0, n, 1000 * seed)
-        mine, nobody = (rows[0] for rows in drawn_of(companions)[:: 1 if state == FRESH else -1])
-        assert nobody == []
-        chosen[mine] += 1
-    expected = seeds * cap / (n - 1)
-    assert chosen[0] == 0
-    assert chosen.sum() == seeds * cap
-    assert abs(chosen[1:] - expected).max() < 5 * np.sqrt(expected)
-    # The first `cap` come in without a draw: one number too few to draw from, and they leave a tenth too often.
-    for some in (slice(1, 1 + cap), slice(1, 31), slice(31, 61)):
-        assert chosen[some].mean() == pytest.approx(expected, rel=0.2 if JIT_OFF else 0.04)
-
-
-def test_two_hubs_choose_independently() -> None:
-    n, cap = 62, 10
-    lists = empty(n, 2)
-    lists.ids[2:], lists.distances[2:], lists.state[2:] = [0, 1], 1, FRESH
-    shared = []
-    for seed in range(20):
-        companions = no_companions(n, cap)
-        draw(lists, companions, 0, n, 1000 * seed)
-        one, other = drawn_of(companions)[0][:2]
-        shared.append(len(set(one) & set(other)))
-    # By chance ten of sixty share 1.7 with another ten of them.
-    assert np.mean(shared) < 4
-
-
-def test_another_seed_draws_others() -> None:
-    """Seeds have 63 bits, and the lowest of them count too."""
-    lists = random_lists(40, 8, 2)
-    one, again, other = (drawn_of(drawn(copied(lists), 2, seed)) for seed in (SEED, SEED, SEED + 1))
-    assert one == again != other
-
-
-def test_mark_turns_what_is_fresh_and_nothing_else() -> None:
-    lists = random_lists(40, 6, 3)
-    before = copied(lists)
-    mark(lists, 10, 30)
-    expected = before.state.copy()
-    expected[10:30] = np.where(before.state[10:30] == FRESH, DRAWN, before.state[10:30])
-    assert (expected != before.state).any()
-    same(lists, before._replace(state=expected))
-
-
-# --- gather_companions ----------------------------------------------------------------------------
 
 
 @njit
 def gathered(lists, companions, row, members):
     """The companions of a row as join() gathers them."""
-    return gather_companions(lists, companions, row, members)
-
-
-@few(60)
-@given(n=st.integers(8, 60), k=st.integers(1, 40), cap=st.integers(1, 12), seed=st.integers(0, 999))
-def test_companions_are_own_entries_and_drawn_rows(n: int, k: int, cap: int, seed: int) -> None:
-    """Fresh ones first, nobody twice, padded to a multiple of sixteen; nobody at all where none is fresh.
-
-    Neither what was found since the drawing nor what is elsewhere is a companion.
-    """
-    lists = random_lists(n, k, seed)
-    lists.state[::4] = np.where(lists.state[::4] == FRESH, OLD, lists.state[::4])
-    companions = drawn(lists, cap, SEED + seed)
-    own = [naive.companions(lists.ids, lists.state, states, [[]] * n) for states in ((DRAWN,), (OLD,))]
-    members = np.empty(2 * (k + cap) + 16, np.int32)
-    for row in range(n):
-        members[:] = -7
-        fresh, old = (mine[row] + others[row] for mine, others in zip(own, drawn_of(companions), strict=True))
-        expected = [*fresh, *old] if fresh else []
-        news, count = gathered(lists, companions, row, members)
-        assert members[:count].tolist() == expected
-        assert (news, count) == (len(fresh), len(expected))
-        assert min(expected, default=0) >= 0
-        assert len(set(expected)) == len(expected)
-        padded = -(-count // 16) * 16
-        assert (members[count:padded] == (expected or [0])[-1]).all()
-        assert (members[padded:] == -7).all()
+    return descent.gather_companions(lists, companions, row, members)
 
 
 def test_what_a_pass_finds_waits_for_the_next() -> None:
@@ -284,7 +67,7 @@ def test_what_a_pass_finds_waits_for_the_next() -> None:
         _, count = gathered(lists, companions, row, members)
         before.append(set(members[:count].tolist()))
     finds, *_ = meet(rows, companions, form, lists, 0, n // 2)
-    apply(finds, form, lists, limits_now(form, lists), 0, n)
+    apply(finds, form, lists, cards_of(rows, form, lists), 0, n)
     assert (lists.state[n // 2 :] == BORN).any()
     for row in range(n // 2, n):
         _, count = gathered(lists, companions, row, members)
@@ -309,11 +92,11 @@ def test_join_finds_what_the_naive_local_join_finds(dtype: type, name: str, k: i
     companions = drawn(lists, k)
     before = copied(lists)
     finds, stopped, compared = meet(rows, companions, form, lists)
-    expected, products = expected_finds(lists, companions, gaps)
+    expected, products = expected_finds(lists, companions, gaps, form)
     assert len(expected) > n // 2
     assert as_tuples(finds) == expected
     assert stopped == n
-    assert compared in products
+    assert compared == products
     same(lists, before)
 
 
@@ -330,9 +113,9 @@ def test_finds_bear_what_lists_keep(name: str, trust: bool, raw: np.ndarray, k: 
     lists = some_lists(gaps, k, seed)
     companions = drawn(lists, 1 + k // 2)
     finds, _, compared = meet(rows, companions, form, lists)
-    expected, products = expected_finds(lists, companions, gaps)
+    expected, products = expected_finds(lists, companions, gaps, form)
     assert as_tuples(finds) == expected
-    assert compared in products
+    assert compared == products
 
 
 def test_the_last_column_of_inner_products_does_not_count() -> None:
@@ -343,12 +126,13 @@ def test_the_last_column_of_inner_products_does_not_count() -> None:
     ready[:, -1] = np.random.default_rng(2).normal(size=40) * 50
     coder = coder_of(ready, METRICS["inner_product"])
     moved = encode(ready, coder)
-    lists = some_lists(naive.surrogates(raw, raw, False), 6, 2)
+    gaps = naive.surrogates(raw, raw, False)
+    lists = some_lists(gaps, 6, 2)
     companions = drawn(lists, 8)
     one, *_ = meet(rows, companions, form, lists)
     moved_form = form_of(METRICS["inner_product"], moved, coder, strict=True)
     two, *_ = meet(moved, companions, moved_form, lists)
-    assert as_tuples(one) == as_tuples(two) == expected_finds(lists, companions, naive.surrogates(raw, raw, False))[0]
+    assert as_tuples(one) == as_tuples(two) == expected_finds(lists, companions, gaps, form)[0]
     assert as_tuples(one)
 
 
@@ -369,7 +153,7 @@ def test_what_upsets_codes_loses_no_find(kind: str) -> None:
     lists = some_lists(naive.squared(raw, raw), 6, 3)
     companions = drawn(lists, 8)
     finds, *_ = meet(rows, companions, form, lists)
-    expected, _ = expected_finds(lists, companions, naive.squared(raw, raw))
+    expected, _ = expected_finds(lists, companions, naive.squared(raw, raw), form)
     assert as_tuples(finds) == expected
     assert len(expected) > 20
 
@@ -384,7 +168,7 @@ def test_estimates_that_are_mostly_right_find_mostly_all() -> None:
     lists = some_lists(gaps, k, 4)
     companions = drawn(lists, 8)
     finds, *_ = meet(rows, companions, form, lists)
-    expected = set(expected_finds(lists, companions, gaps)[0])
+    expected = set(expected_finds(lists, companions, gaps, form)[0])
     found = set(as_tuples(finds))
     assert found <= expected
     assert len(found) > 0.99 * len(expected) > 100
@@ -409,17 +193,26 @@ def test_where_the_room_ends_the_next_call_goes_on(trust: bool) -> None:
     assert in_parts == compared
 
 
-@pytest.mark.parametrize("cut", [0, 1, 31, 60])
-def test_ranges_of_rows_find_what_the_whole_finds(cut: int) -> None:
+@pytest.mark.parametrize("in_leaves", [False, True], ids=["anew", "after leaves"])
+@pytest.mark.parametrize("trust", [False, True], ids=["canonical", "estimates"])
+@pytest.mark.parametrize("cuts", [(0,), (1,), (31,), (60,), (7, 8, 20, 41), tuple(range(1, 60))])
+def test_ranges_of_rows_find_what_the_whole_finds(cuts: tuple[int, ...], trust: bool, in_leaves: bool) -> None:
+    """To the byte and in the same order, however many threads share the rows."""
     n = 60
     rows, form = coded(whole_points(n, 4, 5))
-    lists = some_lists(gaps_of(rows, form), 5, 5)
-    companions = drawn(lists, 6)
-    whole, _, compared = meet(rows, companions, form, lists)
-    one, other = (meet(rows, companions, form, lists, *ends) for ends in ((0, cut), (cut, n)))
-    same(whole, tuple(np.concatenate(pair) for pair in zip(one[0], other[0], strict=True)))
-    assert (one[1], other[1]) == (cut, n)
-    assert one[2] + other[2] == compared
+    form = trusted(form) if trust else form
+    lists = some_lists(gaps_of(rows, form), 7, 5)
+    companions, slots = drawn(lists, 6), stand(n, 2, 5, 5)
+    whole, _, compared = meet(rows, companions, form, lists, slots=slots, in_leaves=in_leaves)
+    assert compared > 5 * AT_ONCE
+    ends = [0, *cuts, n]
+    parts = [
+        meet(rows, companions, form, lists, first, last, slots=slots, in_leaves=in_leaves)
+        for first, last in pairwise(ends)
+    ]
+    same(whole, tuple(np.concatenate(column) for column in zip(*(part[0] for part in parts), strict=True)))
+    assert [part[1] for part in parts] == ends[1:]
+    assert sum(part[2] for part in parts) == compared
 
 
 def test_nobody_to_meet() -> None:
@@ -436,46 +229,104 @@ def test_nobody_to_meet() -> None:
     assert (stopped, compared) == (6, 0)
 
 
+# --- join after leaves ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METRIC_NAMES)
 @pytest.mark.parametrize("trust", [False, True], ids=["canonical", "estimates"])
-def test_limits_let_in_what_lists_would_keep(trust: bool) -> None:
-    """A full list keeps no estimate beyond its limit, though what it holds is within; one with room takes anything."""
-    n = 60
-    rows, form = coded(make_points("plain", np.float32, n, 6, seed=10))
+@few(30)
+@given(n=st.integers(10, 70), k=st.integers(1, 20), places=st.integers(1, 4), leaves=st.integers(1, 9), data=st.data())
+def test_who_met_in_a_leaf_of_the_row_is_not_compared_again(
+    name: str, trust: bool, n: int, k: int, places: int, leaves: int, data: st.DataObject
+) -> None:
+    """Those, and nobody else: neither who met in another leaf, nor who stands in none; old ones are there or not."""
+    seed, states = data.draw(st.integers(0, 99)), data.draw(st.sampled_from([1, 2, 4]))
+    rows, form = coded(whole_points(n, 4, seed), name)
     form = trusted(form) if trust else form
-    gaps, lists = gaps_of(rows, form), empty(n, 5)
-    for row in range(n):
-        lists.ids[row] = np.argsort(gaps[row])[1:6]
-        lists.distances[row] = gaps[row, lists.ids[row]]
-    lists.ids[:7, 4], lists.distances[:7, 4] = -1, np.inf
-    limits = limits_now(form, lists)
-    assert (limits[:7] == EVERYTHING).all()
-    limits, estimates = limits[7:], naive.estimates(rows.values[7:], rows.values, True, 6)
-    held = np.take_along_axis(estimates, lists.ids[7:].astype(np.int64), axis=1)
-    assert (held.max(axis=1) <= limits).all()
+    gaps, slots = gaps_of(rows, form), stand(n, places, leaves, seed)
+    lists = some_lists(gaps, k, seed, states)
+    # All fresh, as after leaves: whole groups that know each other wait for the others.
+    lists.state[:] = np.where(states == 1, FRESH, lists.state)
+    companions = drawn(lists, 1 + k // 2)
+    finds, stopped, compared = meet(rows, companions, form, lists, slots=slots, in_leaves=True)
+    expected, pairs = expected_finds(lists, companions, gaps, form, slots)
+    assert as_tuples(finds) == expected
+    assert (stopped, compared) == (n, pairs)
+    # The same leaves say nothing where they were not compared.
+    finds, _, compared = meet(rows, companions, form, lists, slots=slots)
+    expected, pairs = expected_finds(lists, companions, gaps, form)
+    assert as_tuples(finds) == expected
+    assert compared == pairs
+
+
+def after_leaves(rows: Rows, form: Form, slots: np.ndarray, k: int) -> Lists:
+    """Lists of rows that met all other rows of each leaf they stand in."""
+    lists, count = empty(len(slots), k), int(slots.max()) + 1
+    stock = [np.flatnonzero((slots == leaf).any(axis=1)).astype(np.int32) for leaf in range(count)]
+    base = Groups(np.concatenate(stock), np.concatenate([[0], np.cumsum([len(part) for part in stock])]))
+    for place in range(slots.shape[1]):
+        queries = Groups(*group_rows(np.ascontiguousarray(slots[:, place]), count))
+        leaves.join(rows, queries, rows, base, base.rows, form, lists, True, 0, count)
+    return lists
+
+
+@pytest.mark.parametrize("name", METRIC_NAMES)
+@pytest.mark.parametrize("trust", [False, True], ids=["canonical", "estimates"])
+@pytest.mark.parametrize("places", [1, 2, 4])
+@pytest.mark.parametrize("k", [3, 12, 20])
+def test_after_real_leaves_nothing_is_lost_by_what_is_skipped(name: str, trust: bool, places: int, k: int) -> None:
+    """Who met in a leaf is in the list or too far for it: many pairs fewer, the same finds, and the same lists."""
+    n = sized(300, 90)
+    raw = make_points("plain", np.float32, n, 5, seed=places)
+    rows, form = coded(raw, name)
+    form = trusted(form) if trust else form
+    # Leaves of neighbours, as trees make them: the nearest of some rows.
+    nearest = np.argsort(naive.squared(raw, raw[:: n // 12]), axis=1)[:, :places].astype(np.int32)
+    nearest[::17] = -1
+    lists = after_leaves(rows, form, nearest, k)
+    fill(rows.points, form, lists, np.ones(n, bool), SEED, 0, n)
     if trust:
-        np.testing.assert_array_equal(held[:, 4], limits)
-    assert (estimates > limits[:, None]).mean() > 0.5
+        lists.distances[:] = np.take_along_axis(gaps_of(rows, form), lists.ids.astype(np.int64), axis=1)
+        sort_rows(lists, 0, n)
+    companions = drawn(lists, 10)
+    told, outcomes = [], []
+    for in_leaves in (True, False):
+        finds, _, compared = meet(rows, companions, form, lists, slots=nearest, in_leaves=in_leaves)
+        mine, cards = copied(lists), cards_of(rows, form, lists)
+        apply(finds, form, mine, cards, 0, n)
+        # What ties with the last of a list does no harm and may be told of.
+        nearer = {entry for entry in as_tuples(finds) if entry[2] < lists.distances[entry[0], -1]}
+        told.append((nearer, compared))
+        outcomes.append((*mine, cards[:, LIMIT]))
+    assert told[0][0] == told[1][0]
+    assert told[0][0]
+    assert told[0][1] < (sized(9, 10) / 10) * told[1][1]
+    same(*outcomes)
 
 
 # --- apply and settle -----------------------------------------------------------------------------
 
 
 def test_apply_puts_finds_into_the_lists_whoever_takes_which_rows() -> None:
+    """And the limits of the lists onto their cards, of which nothing else changes."""
     n, k = 50, 5
     rows, form = coded(whole_points(n, 4, 7))
     lists = some_lists(gaps_of(rows, form), k, 7)
     companions = drawn(lists, 8)
     before = copied(lists)
     finds, *_ = meet(rows, companions, form, lists)
-    parts, limits, limits_in_parts = copied(lists), limits_now(form, lists), limits_now(form, lists)
-    apply(finds, form, lists, limits, 0, n)
+    parts, cards = copied(lists), cards_of(rows, form, lists, stand(n, 3, 5, 7))
+    cards[:, LIMIT + 1 :] = 77
+    cards_before, cards_in_parts = cards.copy(), cards.copy()
+    apply(finds, form, lists, cards, 0, n)
     for first, last in ((30, n), (0, 13), (13, 30)):
         others = np.delete(np.arange(n), np.arange(first, last))
-        untouched = (*(part[others] for part in parts), limits_in_parts[others])
-        apply(finds, form, parts, limits_in_parts, first, last)
-        same((*(part[others] for part in parts), limits_in_parts[others]), untouched)
-    same((*lists, limits), (*parts, limits_in_parts))
-    np.testing.assert_array_equal(limits, limits_now(form, lists))
+        untouched = (*(part[others] for part in parts), cards_in_parts[others])
+        apply(finds, form, parts, cards_in_parts, first, last)
+        same((*(part[others] for part in parts), cards_in_parts[others]), untouched)
+    same((*lists, cards), (*parts, cards_in_parts))
+    np.testing.assert_array_equal(cards[:, LIMIT], cards_of(rows, form, lists)[:, LIMIT])
+    assert (cards != cards_before).any(axis=0).nonzero()[0].tolist() == [LIMIT]
     naive.assert_ordered(lists.ids, lists.distances)
     for row in range(n):
         mine = [(d, i) for t, i, d in zip(*finds, strict=True) if t == row]
@@ -518,14 +369,14 @@ def test_a_few_passes_find_nearly_all_neighbours(kind: str) -> None:
     gaps = naive.squared(rows.points, rows.points)
     start = naive.recall(lists.ids, gaps, k)
     passes = 0
-    companions, limits = no_companions(n, cap), limits_now(form, lists)
+    companions, cards = no_companions(n, cap), cards_of(rows, form, lists)
     for number in range(12):
         draw(lists, companions, 0, n, SEED + 1000 * number)
         mark(lists, 0, n)
         at = 0
         while at < n:
-            finds, at, _ = join(rows, companions, limits, form, lists, at, n, 20 * n)
-            apply(finds, form, lists, limits, 0, n)
+            finds, at, _ = join(rows, companions, cards, False, form, lists, at, n, 20 * n)
+            apply(finds, form, lists, cards, 0, n)
         passes += 1
         if settle(lists, 0, n) < 0.001 * n * k:
             break

@@ -174,7 +174,7 @@ def test_states_travel_with_their_entries(k: int) -> None:
 def given_to(lists: Lists, row: int, given_offers: list[tuple[float, int]], state: int, most: int = 80) -> None:
     """Let a list take offers; the room has seen other offers before."""
     room = room_for_offers(lists.ids.shape[1], most)
-    room.distances[:], room.ids[:] = -5, 77
+    room.distances[:], room.ids[:], room.ranks[:], room.gains[:] = -5, 77, 3, 5
     for i, (distance, label) in enumerate(given_offers):
         room.distances[i], room.ids[i] = distance, label
     take(lists, row, room, len(given_offers), np.uint8(state))
@@ -267,7 +267,8 @@ def test_room_for_offers_is_whole_vectors(width: int, most: int) -> None:
     """They are looked at sixteen at a time; places that no list entry fills come behind all others."""
     room = room_for_offers(width, most)
     upto, places = -(-most // 16) * 16, -(-width // 16) * 16
-    assert room.distances.shape == room.ids.shape == (upto,)
+    assert room.distances.shape == room.ids.shape == room.ranks.shape == (upto,)
+    assert room.gains.shape == (max(upto, places),)
     assert room.held_distances.shape == room.held_ids.shape == room.held_state.shape == (places,)
     assert np.isinf(room.held_distances).all()
 

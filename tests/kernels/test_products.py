@@ -29,6 +29,11 @@ def multiply(queries, width, first, last, starts, packed, first_group, groups, o
 
 
 @njit
+def dots(values, rows, count, query, start, out):
+    products.dots(values, rows, count, query, start, out)
+
+
+@njit
 def room_for(width):
     return products.room_for(width)
 
@@ -188,4 +193,63 @@ def test_the_python_twin_multiplies_the_same(width: int) -> None:
 
 
 def test_without_the_jit_the_twin_is_what_kernels_call() -> None:
-    assert (products.pack is products._pack_python) == (products.multiply is products._multiply_python) == JIT_OFF
+    for name in ("pack", "multiply", "dots"):
+        assert (getattr(products, name) is getattr(products, f"_{name}_python")) == JIT_OFF
+
+
+# --- dots -----------------------------------------------------------------------------------------
+
+
+def dotted(values: np.ndarray, rows: np.ndarray, query: np.ndarray, start: int, python: bool = False) -> list[int]:
+    """start + query . row of some rows, checked to have touched nothing beyond whole vectors."""
+    whole, count = up(len(rows), LANES), len(rows)
+    padded = np.zeros(room_for(values.shape[1]), np.int8)
+    padded[: len(query)] = query
+    # The first row stands in up to a multiple of sixteen.
+    chosen = np.concatenate([rows, np.full(whole - count, rows[0])]).astype(np.int32)
+    out = np.full(whole + LANES, UNTOUCHED, np.int32)
+    (products._dots_python if python else dots)(values, chosen, count, padded, np.int32(start), out)
+    assert (out[whole:] == UNTOUCHED).all()
+    return out[:count].tolist()
+
+
+def true_dots(values: np.ndarray, rows: np.ndarray, query: np.ndarray, start: int) -> list[int]:
+    """By numbers of 64 bits: the bytes of rows count for 128 more, as when they are packed."""
+    unsigned = values[rows].astype(np.int64) + OFFSET
+    return (naive.whole_products(unsigned, query[None])[:, 0] + start).tolist()
+
+
+@pytest.mark.parametrize("width", [*range(4, 140, 4), 188, 192, 196, 256, 300, 784, 828, 832])
+def test_dots_of_every_count_and_width(width: int) -> None:
+    """Rows anywhere in a table, in any order, some twice; what lies behind a row is the next one and must not show."""
+    rng = np.random.default_rng(width)
+    values, query = random_bytes(rng, 40, width), random_bytes(rng, 1, width)[0]
+    start = int(rng.integers(-(2**27), 2**27))
+    for count in (*range(1, 18), 31, 32, 33)[:: sized(1, 4)]:
+        rows = rng.integers(0, 40, count)
+        # The last row of the table is the last of its memory.
+        rows[count // 2] = 39
+        true = true_dots(values, rows, query, start)
+        assert dotted(values, rows, query, start) == true
+        assert dotted(values, rows, query, start, python=True) == true
+    own = int(starts_of(query[None])[0])
+    assert dotted(values, rows, query, own) == naive.whole_products(values[rows], query[None])[:, 0].tolist()
+
+
+@pytest.mark.parametrize("width", [4, 68, 832, 8192])
+@pytest.mark.parametrize(("one", "other"), [(-128, -128), (-128, 127), (127, -128), (127, 127)])
+def test_the_largest_dots(width: int, one: int, other: int) -> None:
+    query, values = np.full(width, one, np.int8), np.full((3, width), other, np.int8)
+    told = dotted(values, np.array([2, 0]), query, int(starts_of(query[None])[0]))
+    assert told == [one * other * width] * 2
+
+
+def test_columns_that_a_query_leaves_out_do_not_count() -> None:
+    """A form may compare leading columns alone: the query is zero behind them, whatever the rows hold there."""
+    rng = np.random.default_rng(1)
+    values, query = random_bytes(rng, 20, 72), random_bytes(rng, 1, 72)[0]
+    for columns in (1, 63, 64, 65, 71):
+        query[columns:] = 0
+        true = naive.whole_products(values[:, :columns], query[None, :columns])[:, 0]
+        assert dotted(values, np.arange(20), query, int(starts_of(query[None])[0])) == true.tolist()
+        query[:] = random_bytes(rng, 1, 72)[0]

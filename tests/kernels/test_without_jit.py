@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROOMS = ["random", "lanes", "neighbours", "products", "rows", "codes", "leaves", "trees", "descent", "merge", "pivots"]
+ROOMS = ["random", "lanes", "sieve", "neighbours", "products", "rows", "codes", "leaves", "trees", "companions"]
+ROOMS += ["descent", "merge", "pivots"]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
