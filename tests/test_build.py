@@ -46,7 +46,7 @@ def test_the_interval_holds_the_true_recall_as_often_as_it_says(serial, cut, met
     """A single interval may miss one time in twenty: it takes many builds to see whether it is honest.
 
     Of twenty at 95 % fewer than 16 hold the truth once in 400 times, and an estimate that leaned to one side would
-    show in the mean of their errors, in half widths of the interval.
+    show in the mean of their errors. (Not in widths of the intervals: near 1 those of high estimates are the narrower.)
     """
     points = clustered(4500)
     if partitions > 1:
@@ -60,9 +60,9 @@ def test_the_interval_holds_the_true_recall_as_often_as_it_says(serial, cut, met
             )
         true, recall = true_recall(points, graph, metric), graph.recall
         held += recall.low <= true <= recall.high
-        errors.append((recall.estimate - true) / (recall.high - recall.low) * 2)
+        errors.append(recall.estimate - true)
     assert held >= 16
-    assert abs(np.mean(errors)) < 0.3
+    assert abs(np.mean(errors)) < 3 * np.std(errors) / len(errors) ** 0.5
 
 
 @pytest.mark.parametrize("dtype", ["float16", "uint8", "int8", "float64"])

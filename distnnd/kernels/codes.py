@@ -22,7 +22,7 @@ PEAK = 127
 EVERYTHING = 2**29
 LARGEST_SQUARE = 2**27
 # From these many rows a coder learns where the centre lies and how far coordinates reach.
-LOOKED_AT = 8192
+LOOKED_AT = 2048
 # Coordinates are cut off where the farthest reaches so many times as far as all but a hundredth of the rows do.
 FAR, USUAL = 4.0, 0.99
 # Standard deviations of its rounding that an estimate is forgiven.

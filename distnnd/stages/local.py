@@ -23,7 +23,7 @@ from ..values.memory import (
     local_row,
     strip_rows,
 )
-from ..values.partitioning import LEAF_FANOUT, Unit, companion_cap
+from ..values.partitioning import LATER_FANOUT, LEAF_FANOUT, Unit, companion_cap
 from ..values.plan import Job, Stage, Task
 from ..values.recall import EXACT, estimate_recall, good_enough
 from .measured import measured, side_by_side
@@ -136,7 +136,7 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
     if partition.roles is not None:
         merge.share_roles(table, partition.rows, partition.roles)
     with side_by_side(job.threads) as each:
-        work = Work(job, seed, each, PARTS * job.threads if job.threads > 1 else 1)
+        work = Work(job, task.round, seed, each, PARTS * job.threads if job.threads > 1 else 1)
         coder = coder_of(points, job.spec.kind)
         rows = encode(points, coder)
         if task.arguments["slices"] is None and task.round == 1 and not job.layout.exact:
@@ -191,7 +191,7 @@ def grow(
     """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same."""
     leaf = min(max(LEAF_CODES // rows.values.shape[1], LEAF_LEAST), LEAF_MOST)
     leaf = max(leaf, 8 * work.job.spec.n_neighbors)
-    shape = trees.Shape(leaf, 2 * leaf, PIVOTS, LEAF_FANOUT)
+    shape = trees.Shape(leaf, 2 * leaf, PIVOTS, LEAF_FANOUT if work.number == 1 else LATER_FANOUT)
     if work.job.layout.exact:
         leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)
         return leaves, leaves

@@ -21,9 +21,10 @@ PASSES = 12
 
 
 class Work(NamedTuple):
-    """Who works on a partition: the job, the task's seed, how ranges are run, and into how many they are cut."""
+    """Who works on a partition: the job, the number of the round, the task's seed, how ranges are run and how cut."""
 
     job: Job
+    number: int
     seed: int
     each: trees.Each
     parts: int

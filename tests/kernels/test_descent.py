@@ -234,8 +234,14 @@ def test_nobody_to_meet() -> None:
 
 @pytest.mark.parametrize("name", METRIC_NAMES)
 @pytest.mark.parametrize("trust", [False, True], ids=["canonical", "estimates"])
-@few(30)
-@given(n=st.integers(10, 70), k=st.integers(1, 20), places=st.integers(1, 4), leaves=st.integers(1, 9), data=st.data())
+@few(25)
+@given(
+    n=st.integers(10, sized(70, 40)),
+    k=st.integers(1, 20),
+    places=st.integers(1, 4),
+    leaves=st.integers(1, 9),
+    data=st.data(),
+)
 def test_who_met_in_a_leaf_of_the_row_is_not_compared_again(
     name: str, trust: bool, n: int, k: int, places: int, leaves: int, data: st.DataObject
 ) -> None:
@@ -276,7 +282,7 @@ def after_leaves(rows: Rows, form: Form, slots: np.ndarray, k: int) -> Lists:
 @pytest.mark.parametrize("k", [3, 12, 20])
 def test_after_real_leaves_nothing_is_lost_by_what_is_skipped(name: str, trust: bool, places: int, k: int) -> None:
     """Who met in a leaf is in the list or too far for it: many pairs fewer, the same finds, and the same lists."""
-    n = sized(300, 90)
+    n = sized(300, 60)
     raw = make_points("plain", np.float32, n, 5, seed=places)
     rows, form = coded(raw, name)
     form = trusted(form) if trust else form

@@ -242,7 +242,7 @@ def test_probe_rows_of_another_shape_than_the_block() -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_identical_rows_are_at_no_distance(way: str) -> None:
     """All are hits at once, more than are offered at once; the lowest ids stay."""
-    n, k = sized(BASE + 60, 4 * HITS + 10), 8
+    n, k = sized(BASE + 60, 2 * HITS + 10), 8
     rows, form = coded(np.full((n, 6), 0.1, np.float32), way)
     lists = dense(rows, k, form, np.random.default_rng(0).permutation(n))
     expected = np.tile(np.arange(k), (n, 1))
@@ -255,7 +255,7 @@ def test_identical_rows_are_at_no_distance(way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_many_identical_rows_at_few_places(way: str, k: int) -> None:
     """Hundreds of ties at each distance; lists longer than the hits that are offered at once."""
-    n = sized(600, 150)
+    n = sized(600, 100)
     raw = np.random.default_rng(15).integers(0, 3, (n, 1)).astype(np.float32) ** 2
     rows, form = coded(raw, way)
     assert_dense(dense(rows, k, form), rows, form)
