@@ -10,6 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOMS = ["random", "lanes", "neighbours", "products", "rows", "codes", "leaves", "trees", "descent", "merge", "pivots"]
+ROOMS += ["gaps", "kdtree"]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
