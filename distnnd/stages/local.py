@@ -24,6 +24,7 @@ from ..values.memory import (
 )
 from ..values.partitioning import LEAF_FANOUT, Unit, companion_cap
 from ..values.plan import Job, Stage, Task
+from . import kdtree
 from .measured import measured, side_by_side
 from .passes import Known, Work, descend, finish_lists, in_order
 from .points import assemble, read_prepared
@@ -133,6 +134,9 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         merge.share_roles(table, partition.rows, partition.roles)
     with side_by_side(job.threads) as each:
         work = Work(job, seed, each, PARTS * job.threads if job.threads > 1 else 1)
+        tree, tried = kdtree.choose(work, points, present, leaf_rows(job))
+        if tree is not None:
+            return *solve_by_tree(work, task, partition, present, tree), tried
         coder = coder_of(points, job.spec.kind)
         rows = encode(points, coder)
         looking, standing = grow(work, rows, coder, partition.roles, present)
@@ -151,11 +155,28 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         compared = compare_leaves(work, rows, form, looking, standing, lists)
         ranges = trees.even_cuts(m, work.parts)
         each(lambda a, b: merge.fill(points, form, lists, present, seed, a, b), ranges)
-        counters = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
+        counters = tried | {"routed": standing.compared, "leaves": standing.count, "compared": compared}
         if not job.layout.exact:
             counters |= descend(work, rows, form, lists, Known.of(job, task, order))
         each(lambda a, b: finish_lists(points, points, form, lists, a, b), ranges)
     return lists, order, counters
+
+
+def solve_by_tree(
+    work: Work, task: Task, partition: Partition, present: np.ndarray, tree: kdtree.Tree
+) -> tuple[Lists, np.ndarray]:
+    """The lists with the nearest rows of the partition in them, in the order of the tree, and that order."""
+    order = kdtree.order_of(tree, present)
+    kdtree.put_in_order([partition.points, partition.known, partition.distances], order)
+    partition.rows[:] = partition.rows[order]
+    lists = incoming(partition, present[order], min(task.arguments["width"], work.job.layout.n - 1), OLD)
+    kdtree.search(work, tree, partition.points, lists)
+    return lists, order
+
+
+def leaf_rows(job: Job) -> int:
+    """Rows that a leaf aims at."""
+    return max(LEAF, 8 * job.spec.n_neighbors)
 
 
 def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, standing: trees.Leaves) -> np.ndarray:
@@ -173,7 +194,7 @@ def grow(
     work: Work, rows: Rows, coder: Coder, roles: np.ndarray | None, present: np.ndarray
 ) -> tuple[trees.Leaves, trees.Leaves]:
     """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same."""
-    leaf = max(LEAF, 8 * work.job.spec.n_neighbors)
+    leaf = leaf_rows(work.job)
     shape = trees.Shape(leaf, 2 * leaf, PIVOTS, LEAF_FANOUT)
     if work.job.layout.exact:
         leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)

@@ -22,6 +22,8 @@ FANOUT = 2
 PIVOTS_PER_PARTITION = 16
 # Leaves of a partition that a row stands in.
 LEAF_FANOUT = 4
+# A partition of fewer rows is too small for the choice of an engine to matter.
+TREE_ROWS = 8192
 SAMPLES_PER_PIVOT = 24
 # Partitions are drawn from a sample: aim below the cap, so that few exceed it and must be split.
 AIM = 0.7
