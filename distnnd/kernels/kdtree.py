@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .gaps import nearer, reaching
+from .gaps import apart, nearer, reaching
 from .jit import kernel
 from .lanes import LANES, lowest_bit, make_room, without_lowest
 from .neighbours import before
@@ -33,9 +33,9 @@ class Tree(NamedTuple):
     """Rows in boxes. order: int32[t], rows of the points by leaf; blocks: flat float32, sixteen rows a leaf.
 
     A block holds number 16 c + l for column c of row l, inf behind the last row. boxes: flat float32, lowest and
-    highest corner of each node. Nodes stand in the order of a walk that goes left first: the left child of a node comes
-    next, its right child is rights[node], int32; a leaf l has -1 - l there. homes: int32[leaves], the node of each
-    leaf. columns: of a row as compared, an even number.
+    highest corner of each node, as gaps.py has them. Nodes stand in the order of a walk that goes left first: the left
+    child of a node comes next, its right child is rights[node], int32; a leaf l has -1 - l there. homes: int32[leaves],
+    the node of each leaf. columns: of a row as compared, an even number.
     """
 
     order: np.ndarray
@@ -66,8 +66,9 @@ def plant(points: np.ndarray, rows: np.ndarray, each: Each = serial, parts: int 
     each(lambda a, b: halve(points, order, keys, rights, todo[a:b], 1), even_cuts(len(todo), len(todo)))
     blocks = np.empty(leaves * LANES * columns, np.float32)
     each(lambda a, b: fill_blocks(points, order, columns, blocks, a, b), even_cuts(leaves, parts))
-    boxes = np.empty(len(rights) * 2 * columns, np.float32)
-    bound_boxes(blocks, columns, rights, boxes, homes)
+    width = -(-columns // LANES) * LANES
+    boxes = np.zeros(len(rights) * 2 * width, np.float32)
+    bound_boxes(blocks, columns, rights, boxes, width, homes)
     return Tree(order, blocks, boxes, rights, homes, columns)
 
 
@@ -167,15 +168,24 @@ def fill_blocks(points, order, columns, blocks, first, last):
 
 
 @kernel
-def bound_boxes(blocks, columns, rights, boxes, homes):
+def rows_from_blocks(blocks, columns, points, count):
+    """Make the first `count` rows of the points those of the tree, in its order, without a gather."""
+    for at in range(count):
+        base = at // LANES * columns * LANES + at % LANES
+        for column in range(points.shape[1]):
+            points[at, column] = blocks[base + column * LANES]
+
+
+@kernel
+def bound_boxes(blocks, columns, rights, boxes, width, homes):
     """Write the boxes of all nodes, children before parents, and the node of each leaf."""
-    size = 2 * columns
+    size = 2 * width
     for node in range(rights.size - 1, -1, -1):
         if rights[node] >= 0:
             left, right = (node + 1) * size, rights[node] * size
             for i in range(columns):
                 boxes[node * size + i] = min(boxes[left + i], boxes[right + i])
-            for i in range(columns, size):
+            for i in range(width, width + columns):
                 boxes[node * size + i] = max(boxes[left + i], boxes[right + i])
             continue
         leaf = -1 - rights[node]
@@ -186,18 +196,7 @@ def bound_boxes(blocks, columns, rights, boxes, homes):
                 value = blocks[(leaf * columns + column) * LANES + lane]
                 if value < np.inf:
                     low, high = min(low, value), max(high, value)
-            boxes[node * size + column], boxes[node * size + columns + column] = low, high
-
-
-@kernel(inline=True)
-def _apart(boxes, one, other, columns):
-    """The squared distance of two boxes."""
-    total = np.float32(0)
-    for i in range(columns):
-        gap = max(boxes[one + i] - boxes[other + columns + i], boxes[other + i] - boxes[one + columns + i])
-        gap = max(gap, np.float32(0))
-        total += gap * gap
-    return total
+            boxes[node * size + column], boxes[node * size + width + column] = low, high
 
 
 @kernel(inline=True)
@@ -254,6 +253,7 @@ def walk(tree, limits, lists, first, last):
     or tested, blocks compared with a row, entries into lists.
     """
     blocks, boxes, rights, columns = tree.blocks, tree.boxes, tree.rights, tree.columns
+    width = (columns + LANES - 1) // LANES * LANES
     # Squared distances are rounded once a column, or less.
     slack = np.float32(1) - np.float32(4e-7) * (columns + 4)
     bounds, found = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
@@ -262,7 +262,7 @@ def walk(tree, limits, lists, first, last):
     for leaf in range(first, last):
         row = (leaf - first) * LANES
         count = min(LANES, tree.order.size - leaf * LANES)
-        own = tree.homes[leaf] * 2 * columns
+        own = tree.homes[leaf] * 2 * width
         bounds[:] = -1
         bounds[:count] = limits[row : row + count]
         for i in range(count):
@@ -276,8 +276,8 @@ def walk(tree, limits, lists, first, last):
             # Down to the nearest leaf; what is farther off waits.
             while rights[node] >= 0 and gap * slack < farthest:
                 near, far = node + 1, rights[node]
-                gap = _apart(boxes, own, near * 2 * columns, columns)
-                rest = _apart(boxes, own, far * 2 * columns, columns)
+                gap = apart(boxes, own, near * 2 * width, width)
+                rest = apart(boxes, own, far * 2 * width, width)
                 tested += 1
                 if gap > rest:
                     near, far, gap, rest = far, near, rest, gap
@@ -289,7 +289,7 @@ def walk(tree, limits, lists, first, last):
             if other < 0 or other == leaf or not gap * slack < farthest:
                 continue
             tested += 1
-            mask = reaching(blocks, leaf * columns * LANES, boxes, node * 2 * columns, columns, slack, bounds)
+            mask = reaching(blocks, leaf * columns * LANES, boxes, node * 2 * width, width, columns, slack, bounds)
             if mask == 0:
                 continue
             while mask != 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.kdtree import Tree, plant, walk
+from ..kernels.kdtree import Tree, plant, rows_from_blocks, walk
 from ..kernels.lanes import LANES
 from ..kernels.merge import fold, permute
 from ..kernels.neighbours import Lists, empty
@@ -27,7 +27,7 @@ TRIED, FEW = 64, 32768
 # What things cost, in pairs of the leaf engine (about 10 ns each, selection included, whatever d is below 40): entering
 # a list; comparing a row with a block, at once and per column; testing a node, sixteen rows at a time, likewise.
 # Fitted to normal rows of 2 to 24 columns and to 29 columns of real data, within a third of what was measured.
-ENTER, BLOCK, BLOCK_COLUMN, NODE, NODE_COLUMN = 1.0, 2.0, 1 / 16, 2.0, 1 / 6
+ENTER, BLOCK, BLOCK_COLUMN, NODE, NODE_COLUMN = 1.0, 2.0, 1 / 16, 2.0, 1 / 8
 # Pairs that NN-descent and routing compare in leaves for each place of a list; measured on the same data.
 PAIRS_PER_PLACE = 32
 
@@ -77,9 +77,17 @@ def pairs_of(counts: tuple[int, int, int], columns: int) -> float:
     return tested * (NODE + NODE_COLUMN * columns) + compared * (BLOCK + BLOCK_COLUMN * columns) + entered * ENTER
 
 
-def order_of(tree: Tree, present: np.ndarray) -> np.ndarray:
-    """The order in which rows stand as in the leaves of the tree, absent ones last: int64[m]."""
-    return np.concatenate([tree.order.astype(np.int64), np.flatnonzero(~present)])
+def into_tree_order(tree: Tree, present: np.ndarray, points: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+    """Put all that belongs to the rows into the order of the leaves, absent ones last, in place; that order, int64[m].
+
+    points: those the tree was made of; absent rows become anything. others: arrays of m rows.
+    """
+    order = np.concatenate([tree.order.astype(np.int64), np.flatnonzero(~present)])
+    rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
+    for block in others:
+        if block.size:
+            permute(block.reshape(len(order), -1), order)
+    return order
 
 
 def search(work: Work, tree: Tree, points: np.ndarray, lists: Lists) -> None:
@@ -107,9 +115,3 @@ def search(work: Work, tree: Tree, points: np.ndarray, lists: Lists) -> None:
                 fold(lists, np.arange(rows.start, rows.stop, dtype=np.int32), found.ids, found.distances)
 
     work.each(run, even_cuts(tree.leaves, work.parts))
-
-
-def put_in_order(blocks: list[np.ndarray], order: np.ndarray) -> None:
-    """Put the rows of each block into the given order, in place."""
-    for block in blocks:
-        permute(block.reshape(len(order), -1), order)

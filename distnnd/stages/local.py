@@ -166,8 +166,7 @@ def solve_by_tree(
     work: Work, task: Task, partition: Partition, present: np.ndarray, tree: kdtree.Tree
 ) -> tuple[Lists, np.ndarray]:
     """The lists with the nearest rows of the partition in them, in the order of the tree, and that order."""
-    order = kdtree.order_of(tree, present)
-    kdtree.put_in_order([partition.points, partition.known, partition.distances], order)
+    order = kdtree.into_tree_order(tree, present, partition.points, [partition.known, partition.distances])
     partition.rows[:] = partition.rows[order]
     lists = incoming(partition, present[order], min(task.arguments["width"], work.job.layout.n - 1), OLD)
     kdtree.search(work, tree, partition.points, lists)

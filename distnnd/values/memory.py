@@ -64,10 +64,11 @@ def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int, compa
 def tree_row(metric: Metric, dtype: str, d: int, width: int) -> int:
     """Bytes per row of a partition that a k-d tree solves.
 
-    The prepared row; its copy in float32 by blocks of sixteen, with the corners of two boxes for each block, of an even
-    number of columns; its list and the one it came with (21 a place); keys, nodes, orders, row ids and their table.
+    The prepared row; its copy in float32 by blocks of sixteen, filled up to an even number of columns, and the corners
+    of two boxes for each block, filled up to a multiple of sixteen; its list and the one it came with (21 a place);
+    keys, nodes, orders, row ids and their table.
     """
-    return prepared_bytes(metric, dtype, d) + 5 * (d + 4) + 21 * width + 64
+    return prepared_bytes(metric, dtype, d) + 5 * d + 34 + 21 * width + 64
 
 
 def local_fixed(d: int, item: int, width: int, threads: int) -> int:

@@ -16,8 +16,13 @@ def nearer(blocks, query, start, columns, bound, out):
 
 
 @njit
-def reaching(blocks, start, boxes, box, columns, slack, bounds):
-    return gaps.reaching(blocks, start, boxes, box, columns, slack, bounds)
+def reaching(blocks, start, boxes, box, width, columns, slack, bounds):
+    return gaps.reaching(blocks, start, boxes, box, width, columns, slack, bounds)
+
+
+@njit
+def apart(boxes, one, other, width):
+    return gaps.apart(boxes, one, other, width)
 
 
 def bits(mask: int) -> list[bool]:
@@ -49,12 +54,23 @@ def test_who_reaches_a_box(columns: int) -> None:
     blocks = made(columns, columns)
     rng = np.random.default_rng(1)
     corners = np.sort(rng.integers(-6, 7, (2, columns)), axis=0).astype(np.float32)
-    boxes = np.concatenate([np.zeros(3, np.float32), corners.ravel()])
+    width = -(-columns // LANES) * LANES
+    boxes = np.zeros(3 + 2 * width, np.float32)
+    boxes[3 : 3 + columns], boxes[3 + width : 3 + width + columns] = corners
     outside = np.maximum(np.maximum(corners[0][:, None] - blocks, blocks - corners[1][:, None]), 0)
     for block in range(3):
         true = (outside[block] ** 2).sum(axis=0)
         bounds = rng.choice(np.append(true[:2], [0.0, 5.0, np.inf, -1.0]), LANES).astype(np.float32)
         for slack in (1.0, 0.5):
             start = block * columns * LANES
-            mask = reaching(blocks.ravel(), start, boxes, 3, columns, np.float32(slack), bounds)
+            mask = reaching(blocks.ravel(), start, boxes, 3, width, columns, np.float32(slack), bounds)
             assert bits(mask) == (true * slack < bounds).tolist()
+
+
+@pytest.mark.parametrize("width", [16, 32, 48])
+def test_how_far_boxes_are_apart(width: int) -> None:
+    corners = np.sort(np.random.default_rng(width).integers(-20, 21, (9, 2, width)), axis=1).astype(np.float32)
+    for one in range(9):
+        for other in range(9):
+            gap = np.maximum(np.maximum(corners[one, 0] - corners[other, 1], corners[other, 0] - corners[one, 1]), 0)
+            assert apart(corners.ravel(), one * 2 * width, other * 2 * width, width) == (gap**2).sum()

@@ -48,7 +48,7 @@ def test_a_tree_holds_each_row_once_in_full_leaves_within_their_boxes(rows: np.n
     assert sorted(tree.order.tolist()) == list(range(len(rows)))
     assert tree.leaves == -(-len(rows) // LANES)
     held = rows[tree.order].astype(np.float32)
-    boxes = tree.boxes.reshape(-1, 2, tree.columns)[..., : rows.shape[1]]
+    boxes = tree.boxes.reshape(len(tree.rights), 2, -1)[..., : rows.shape[1]]
     blocks = tree.blocks.reshape(tree.leaves, tree.columns, LANES)
     for leaf, home in enumerate(tree.homes.tolist()):
         inside = held[leaf * LANES : (leaf + 1) * LANES]
