@@ -344,11 +344,12 @@ def rounds(build: Build) -> Recall:
             "recall": recall.to_json(),
             "short": short,
             "published": published,
+            "engine": engine_of(reports, layout.exact),
             "peak": build.peak,
         }
         build.commit(rounds=[*done, entry], recall=recall.to_json())
         done = build.facts["rounds"]
-        build.listen(RoundEnd(number, width, recall))
+        build.listen(RoundEnd(number, width, recall, entry["engine"]))
         mailbox.drop(build.job.scratch, str(number))
         if number > 1:
             store.drop_round(build.out, number - 1)
@@ -388,8 +389,21 @@ def exchange_round(build: Build, number: int, width: int, before: int) -> list[R
     build.run(plan_route(job, number, before))
     offsets = mailbox.offsets(job.scratch, number, job.layout.blocks)
     units = make_units(offsets, job.layout.cap, least=4 * width, seed=build.spec.random_state + number)
-    build.run(plan_local(job, number, before, width, units))
-    return build.run(plan_merge(job, number, width, pieces_of(units, job.layout.blocks)))
+    local = build.run(plan_local(job, number, before, width, units))
+    return local + build.run(plan_merge(job, number, width, pieces_of(units, job.layout.blocks)))
+
+
+def engine_of(reports: list[Report], exact: bool) -> str:
+    """What solved the partitions of a round, and what a trial said of a k-d tree's work; by counters of local tasks."""
+    if exact:
+        return "all pairs"
+    local = [report.counters for report in reports if "kdtree" in report.counters]
+    trees = sum(counters["kdtree"] > 0 for counters in local)
+    shares = sorted(counters["tree_share"] for counters in local if "tree_share" in counters)
+    where = "" if trees in (0, len(local)) else f" in {trees} of {len(local)} partitions"
+    # A trial ends early where a tree is the dearer one.
+    why = f" (a k-d tree takes {shares[len(shares) // 2]:.2g} of the work of leaves, or more)" if shares else ""
+    return ("k-d tree" + where if trees else "leaves") + (why if not trees else why.replace(", or more", ""))
 
 
 def measure(build: Build, reports: list[Report]) -> tuple[Recall, int, bool]:

@@ -53,8 +53,9 @@ def start_text(event: BuildStart) -> str:
 
 
 def round_text(event: RoundEnd) -> str:
-    """The recall that a round measured, with its interval."""
-    return f"round {event.round}: recall {event.recall}, lists of {event.width}"
+    """The recall that a round measured, with its interval, and what solved it."""
+    text = f"round {event.round}: recall {event.recall}, lists of {event.width}"
+    return f"{text}; {event.engine}" if event.engine else text
 
 
 def end_text(event: BuildEnd) -> str:

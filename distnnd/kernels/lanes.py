@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import config
+from numba.core import cgutils, config
 from numba.extending import intrinsic
+
+from .jit import kernel
 
 LANES = 16
 
@@ -106,6 +108,14 @@ def _count_at_most_lanes(typingctx, numbers, start, bound):
     return signature, codegen
 
 
+@intrinsic
+def _lowest_bit_lanes(typingctx, mask):
+    def codegen(context, builder, signature, arguments):
+        return builder.zext(builder.cttz(arguments[0], cgutils.true_bit), _LONG)
+
+    return types.int64(types.uint32), codegen
+
+
 def precede(builder, distances, ids, distance, label):
     """Which of sixteen entries come before (distance, label): nearer, or as near with a lower id."""
     distance, label = splat(builder, distance, distances.type), splat(builder, label, ids.type)
@@ -156,6 +166,10 @@ def _prefetch_python(array, index):
     """Nothing: Python has no cache to fill."""
 
 
+def _lowest_bit_python(mask):
+    return (int(mask) & -int(mask)).bit_length() - 1
+
+
 def _make_room_python(distances, ids, states, at, distance, label, state):
     flat = [part.reshape(-1) for part in (distances, ids, states)]
     entries = [(flat[0][i], flat[1][i], flat[2][i]) for i in range(at - 1, at + LANES)]
@@ -175,6 +189,14 @@ prefetch = _prefetch_python if config.DISABLE_JIT else _prefetch_lanes
 keep_lower = _keep_lower_python if config.DISABLE_JIT else _keep_lower_lanes
 # How many of the sixteen numbers from `start` on are at most `bound`.
 count_at_most = _count_at_most_python if config.DISABLE_JIT else _count_at_most_lanes
+# The number of the lowest bit that is set.
+lowest_bit = _lowest_bit_python if config.DISABLE_JIT else _lowest_bit_lanes
 # Insert (distance, label, state) into the sixteen sorted entries from flat index `at` on; the one before them is looked
 # at too, the last of them falls out into the sixteen behind (or out of the list).
 make_room = _make_room_python if config.DISABLE_JIT else _make_room_lanes
+
+
+@kernel(inline=True)
+def without_lowest(mask):
+    """The mask with its lowest set bit cleared."""
+    return np.uint32(mask & (mask - np.uint32(1)))

@@ -38,11 +38,12 @@ class TaskEnd:
 
 @dataclass(frozen=True)
 class RoundEnd:
-    """A round is committed. width: length of its lists; recall: as measured."""
+    """A round is committed. width: length of its lists; recall: as measured; engine: what solved its partitions."""
 
     round: int
     width: int
     recall: Recall
+    engine: str = ""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from ..values.memory import (
 from ..values.partitioning import LATER_FANOUT, LEAF_FANOUT, Unit, companion_cap
 from ..values.plan import Job, Stage, Task
 from ..values.recall import EXACT, estimate_recall, good_enough
+from . import kdtree
 from .measured import measured, side_by_side
 from .passes import Known, Work, descend, finish_lists, in_order
 from .points import assemble, read_prepared
@@ -126,11 +127,11 @@ def read_mail(job: Job, task: Task) -> Partition:
 
 
 def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray, dict[str, float]]:
-    """The improved lists, in leaf order, with that order and what was counted.
+    """The improved lists, in the order of leaves or of a k-d tree, with that order and what was counted.
 
-    Puts the arrays of `partition` into leaf order, in place: position i holds what came as row order[i].
+    Puts the arrays of `partition` into that order, in place: position i holds what came as row order[i].
     """
-    points, m = partition.points, len(partition.rows)
+    points = partition.points
     seed = seed_of(job.spec.random_state, LOCAL, task.round, task.index)
     table, present = merge.table_of(partition.rows)
     if partition.roles is not None:
@@ -141,28 +142,35 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         rows = encode(points, coder)
         if task.arguments["slices"] is None and task.round == 1 and not job.layout.exact:
             solve_probes(job, rows, coder, each, work.parts)
-        rows, coder = narrowed(work, rows, coder)
-        looking, standing = grow(work, rows, coder, partition.roles, present)
-        order = into_leaf_order(partition, rows, looking, standing)
-        partition.rows[:] = partition.rows[order]
-        present = present[order]
-        lists = incoming(
-            partition,
-            present,
-            min(task.arguments["width"], job.layout.n - 1),
-            FRESH if task.arguments["slices"] else OLD,
-        )
-        form = form_of(job.spec.kind, rows, coder, strict=job.layout.exact)
-        if fine_enough(job, coder, form):
-            form = trusted(form)
-        compared = compare_leaves(work, rows, form, looking, standing, lists)
-        ranges = trees.even_cuts(m, work.parts)
-        each(lambda a, b: merge.fill(points, form, lists, present, seed, a, b), ranges)
-        counters = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
-        if not job.layout.exact:
-            slots = standing.slots if looking is standing else None
-            counters |= descend(work, rows, form, lists, slots, Known.of(job, task, order))
-        each(lambda a, b: finish_lists(points, points, form, lists, a, b), ranges)
+        tree, tried = kdtree.choose(work, points, present)
+        if tree is not None:
+            return *solve_by_tree(work, task, partition, present, tree), tried
+        lists, order, counters = solve_by_leaves(work, task, partition, present, *narrowed(work, rows, coder))
+    return lists, order, tried | counters
+
+
+def solve_by_leaves(
+    work: Work, task: Task, partition: Partition, present: np.ndarray, rows: Rows, coder: Coder
+) -> tuple[Lists, np.ndarray, dict[str, float]]:
+    """The lists after all pairs of leaves and passes of NN-descent, in leaf order, with that order and counters."""
+    job, points = work.job, partition.points
+    looking, standing = grow(work, rows, coder, partition.roles, present)
+    order = into_leaf_order(partition, rows, looking, standing)
+    partition.rows[:] = partition.rows[order]
+    present = present[order]
+    width, state = min(task.arguments["width"], job.layout.n - 1), FRESH if task.arguments["slices"] else OLD
+    lists = incoming(partition, present, width, state)
+    form = form_of(job.spec.kind, rows, coder, strict=job.layout.exact)
+    if fine_enough(job, coder, form):
+        form = trusted(form)
+    compared = compare_leaves(work, rows, form, looking, standing, lists)
+    ranges = trees.even_cuts(len(order), work.parts)
+    work.each(lambda a, b: merge.fill(points, form, lists, present, work.seed, a, b), ranges)
+    counters: dict[str, float] = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
+    if not job.layout.exact:
+        slots = standing.slots if looking is standing else None
+        counters |= descend(work, rows, form, lists, slots, Known.of(job, task, order))
+    work.each(lambda a, b: finish_lists(points, points, form, lists, a, b), ranges)
     return lists, order, counters
 
 
@@ -172,6 +180,17 @@ def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:
         return rows, coder
     found = narrower(rows, coder, seed_of(work.seed, NARROWED))
     return found if found and fine_enough(work.job, found[1], form_of(work.job.spec.kind, *found)) else (rows, coder)
+
+
+def solve_by_tree(
+    work: Work, task: Task, partition: Partition, present: np.ndarray, tree: kdtree.Tree
+) -> tuple[Lists, np.ndarray]:
+    """The lists with the nearest rows of the partition in them, in the order of the tree, and that order."""
+    order = kdtree.into_tree_order(tree, present, partition.points, [partition.known, partition.distances])
+    partition.rows[:] = partition.rows[order]
+    lists = incoming(partition, present[order], min(task.arguments["width"], work.job.layout.n - 1), OLD)
+    kdtree.search(work, tree, partition.points, lists)
+    return lists, order
 
 
 def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, standing: trees.Leaves) -> np.ndarray:

@@ -7,7 +7,7 @@ through the rows of a block or a partition; a test holds measured peaks against 
 from __future__ import annotations
 
 from .metric import Metric
-from .plan import Layout
+from .plan import TREE_COLUMNS, Layout
 
 # One tile of products with the codes of its rows, packed to whole vectors, per thread, and what the interpreter and
 # Zarr allocate beside the arrays.
@@ -22,6 +22,8 @@ DESCENT_RANGE = 2048
 DESCENT_FINDS = 40
 # Rows that hold other rows, as NN-descent gathers them before it draws companions, per thread.
 HOLDERS = 4 * 16384 * 33 + 2**16
+# Leaves of a k-d tree whose rows search at a time.
+TREE_AT_ONCE = 128
 WRITTEN_AT_ONCE = 2 * 2**20
 # Rows that are read, prepared or written at a time where a whole block or partition need not be copied.
 STRIP_BYTES = 2**21
@@ -57,7 +59,18 @@ def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int, compa
     the tree with the next level's; drawn companions of both kinds; cards; row ids, their table, the order. Rows are
     put into leaf order in place.
     """
-    return coded_bytes(metric, dtype, d) + 19 * width + 32 * fanout + 8 * companions + 100
+    leaves = coded_bytes(metric, dtype, d) + 19 * width + 32 * fanout + 8 * companions + 100
+    return max(leaves, tree_row(metric, dtype, d, width) if metric.euclidean and d < TREE_COLUMNS else 0)
+
+
+def tree_row(metric: Metric, dtype: str, d: int, width: int) -> int:
+    """Bytes per row of a partition that a k-d tree solves.
+
+    The prepared row; its copy in float32 by blocks of sixteen, filled up to an even number of columns, and the corners
+    of two boxes for each block, filled up to a multiple of sixteen; its list and the one it came with (21 a place);
+    keys, nodes, orders, row ids and their table.
+    """
+    return prepared_bytes(metric, dtype, d) + 5 * d + 34 + 21 * width + 64
 
 
 def local_fixed(d: int, item: int, width: int, threads: int) -> int:

@@ -24,6 +24,8 @@ PIVOTS_PER_PARTITION = 16
 LEAF_FANOUT = 4
 # The same in later rounds, whose lists are mostly right: fewer found as much in three quarters of the time.
 LATER_FANOUT = 3
+# A partition of fewer rows is too small for the choice of an engine to matter.
+TREE_ROWS = 8192
 SAMPLES_PER_PIVOT = 24
 # Partitions are drawn from a sample: aim below the cap, so that few exceed it and must be split.
 AIM = 0.7

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from .spec import BuildSpec, format_bytes
 
+# Wider rows are never tried with a k-d tree: none was seen that it suits, and its memory grows with them.
+TREE_COLUMNS = 40
+
 
 class Extent(NamedTuple):
     """The size of a source: n rows of d numbers of `dtype`, read `chunk_rows` at a time."""
@@ -142,6 +145,11 @@ class Plan:
         """Bytes one worker takes at most: its own, and a task of the largest stage on each of its threads."""
         return self.reserved + max(cost.projected * min(cost.tasks, self.threads) for cost in self.costs)
 
+    @property
+    def may_use_trees(self) -> bool:
+        """Whether partitions may be solved by a k-d tree instead of leaves; a trial in each of them decides."""
+        return not self.layout.exact and self.spec.kind.euclidean and self.layout.d < TREE_COLUMNS
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON: sizes in bytes."""
         layout = {key: getattr(self.layout, key) for key in self.layout.__dataclass_fields__}
@@ -162,6 +170,8 @@ class Plan:
             name = cost.name + (" *" if cost.each_round else "")
             lines.append(f"{name:<10}{cost.tasks:>8}{row[0]:>14}{row[1]:>12}{row[2]:>12}")
         lines.append("* each round")
+        if self.may_use_trees:
+            lines.append("a partition where a trial says that it is cheaper is solved by a k-d tree, exactly")
         lines.append(
             f"worker memory {format_bytes(self.peak)} at most of {format_bytes(self.worker_memory)}; "
             f"scratch disk {format_bytes(self.disk)}; graph {format_bytes(self.graph)}"

@@ -11,13 +11,14 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOMS = ["random", "lanes", "sieve", "neighbours", "products", "rows", "codes", "leaves", "trees", "companions"]
 ROOMS += ["descent", "merge", "pivots"]
+ROOMS += ["gaps", "kdtree"]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
     root = HERE.parent.parent
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=550)
 
 
 def test_without_the_jit_kernels_are_plain_functions() -> None:

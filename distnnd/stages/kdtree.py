@@ -1,0 +1,117 @@
+"""The k-d tree engine of a partition: exact, and cheaper than leaves where the rows are of low intrinsic dimension.
+
+Which engine is cheaper is found by counting, not by the clock, so that the choice is the same on every machine: some
+rows walk a tree, first one of few rows, and what they touch is weighed against the pairs that leaves would compare.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels.kdtree import Tree, plant, rows_from_blocks, walk
+from ..kernels.lanes import LANES
+from ..kernels.merge import fold, permute
+from ..kernels.neighbours import Lists, empty
+from ..kernels.rows import plain_form
+from ..kernels.trees import even_cuts
+from ..storage import mailbox
+from ..values.memory import TREE_AT_ONCE
+from ..values.partitioning import TREE_ROWS
+from ..values.plan import TREE_COLUMNS
+from .passes import Work, finish_lists
+
+# Blocks round otherwise than the canonical kernel: keep some more than k, and let the canonical distances decide.
+SPARE = 2
+# Leaves whose rows try a tree, and rows of the small tree that is tried first.
+TRIED, FEW = 64, 32768
+# What things cost, in pairs of the leaf engine (about 10 ns each, selection included, whatever d is below 40): entering
+# a list; comparing a row with a block, at once and per column; testing a node, sixteen rows at a time, likewise.
+# Fitted to normal rows of 2 to 24 columns and to 29 columns of real data, within a third of what was measured.
+ENTER, BLOCK, BLOCK_COLUMN, NODE, NODE_COLUMN = 1.0, 2.0, 1 / 16, 2.0, 1 / 8
+# What leaves and passes cost in such pairs, for a row and for each place of its list; measured on the same data.
+LIMIT, LIMIT_PER_PLACE = 1600, 32
+
+
+def choose(work: Work, points: np.ndarray, present: np.ndarray) -> tuple[Tree | None, dict[str, float]]:
+    """A tree over the present rows if it is cheaper than leaves, and what was counted.
+
+    points: prepared rows [m, w]; present: bool[m].
+    """
+    job = work.job
+    apt = job.spec.kind.euclidean and not job.layout.exact and job.layout.d < TREE_COLUMNS
+    rows = np.flatnonzero(present)
+    if not apt or len(rows) < TREE_ROWS:
+        return None, {"kdtree": 0}
+    k = job.spec.n_neighbors
+    limit = LIMIT + LIMIT_PER_PLACE * k
+    # Of fewer rows there are fewer leaves to walk through: a tree of some of them costs less, not more.
+    steps = [len(rows) // FEW, 1] if len(rows) >= 4 * FEW else [1]
+    for step in steps:
+        tree = plant(points, rows[::step], work.each, work.parts)
+        cost = trial(tree, k + SPARE, limit)
+        if cost > limit:
+            return None, {"kdtree": 0, "tree_share": cost / limit}
+    return tree, {"kdtree": 1, "tree_share": cost / limit}
+
+
+def trial(tree: Tree, places: int, limit: float) -> float:
+    """What a row of the tree costs on average, in pairs, by some of its rows; more than `limit` if it seems to.
+
+    places: length of the lists.
+    """
+    total, rows = 0.0, 0
+    chosen = np.unique(np.linspace(0, tree.leaves - 1, TRIED).astype(int)).tolist()
+    for leaf in chosen:
+        found = empty(min(LANES, len(tree.order) - leaf * LANES), places)
+        limits = np.full(len(found.ids), np.inf, np.float32)
+        total += pairs_of(walk(tree, limits, found, leaf, leaf + 1), tree.columns)
+        rows += len(found.ids)
+        if total > limit * LANES * len(chosen):
+            break
+    return total / rows
+
+
+def pairs_of(counts: tuple[int, int, int], columns: int) -> float:
+    """The cost of a walk in pairs of the leaf engine; counts: nodes tested, blocks compared, entries."""
+    tested, compared, entered = counts
+    return tested * (NODE + NODE_COLUMN * columns) + compared * (BLOCK + BLOCK_COLUMN * columns) + entered * ENTER
+
+
+def into_tree_order(tree: Tree, present: np.ndarray, points: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+    """Put all that belongs to the rows into the order of the leaves, absent ones last, in place; that order, int64[m].
+
+    points: those the tree was made of; absent rows become anything. others: arrays of m rows.
+    """
+    order = np.concatenate([tree.order.astype(np.int64), np.flatnonzero(~present)])
+    rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
+    for block in others:
+        if block.size:
+            permute(block.reshape(len(order), -1), order)
+    return order
+
+
+def search(work: Work, tree: Tree, points: np.ndarray, lists: Lists) -> None:
+    """The k nearest rows into each list, with canonical distances; lists keep what they hold where that is nearer.
+
+    points: prepared rows in the order of the tree, rows of no leaf behind them; lists: of all rows, full of what is
+    known or empty.
+    """
+    k = work.job.spec.n_neighbors
+    form = plain_form(work.job.spec.kind, points.shape[1])
+    fresh = not (lists.ids != -1).any()
+    places = min(k + SPARE, lists.ids.shape[1])
+
+    def run(first: int, last: int) -> None:
+        for a, b in mailbox.strips(first, last, TREE_AT_ONCE):
+            rows = slice(a * LANES, min(b * LANES, len(tree.order)))
+            found = empty(rows.stop - rows.start, places)
+            # A little more than what is known, which is rounded otherwise.
+            limits = lists.distances[rows, k - 1] * np.float32(1.0001)
+            walk(tree, limits, found, a, b)
+            finish_lists(points[rows], points, form, found, 0, len(found.ids))
+            if fresh:
+                lists.ids[rows, :places], lists.distances[rows, :places] = found.ids, found.distances
+            else:
+                fold(lists, np.arange(rows.start, rows.stop, dtype=np.int32), found.ids, found.distances)
+
+    work.each(run, even_cuts(tree.leaves, work.parts))
