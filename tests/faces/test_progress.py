@@ -158,7 +158,7 @@ def test_an_error_gives_the_terminal_back(capsys: pytest.CaptureFixture[str], mo
 
 def test_build_takes_progress_by_name_and_by_place(points: Path, capsys: pytest.CaptureFixture[str]) -> None:
     api.build(points, n_neighbors=5, progress=True)
-    assert "publish: 1 task" in capsys.readouterr().err
+    assert "local: 1 task" in capsys.readouterr().err
     places = (points, None, 5, "euclidean", None, 0.95, 8, None, None, None, 0, True)
     told: list[Event] = []
     api.build(*places, told.append)

@@ -88,7 +88,7 @@ def test_the_lists_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch, alway
     import distnnd.values.partitioning as partitioning
 
     monkeypatch.setattr(partitioning, "EXACT_ROWS", 100)
-    monkeypatch.setattr(kdtree, "LEAF_FANOUT", 1000)
+    monkeypatch.setattr(kdtree, "LIMIT", 1e9)
     graph, counters = local_counters(points, n_neighbors=12)
     assert [one["kdtree"] for one in counters] == [1]
     (ids, distances), (true_ids, true_distances) = graph.to_numpy(), truth.to_numpy()

@@ -154,7 +154,7 @@ def test_little_data_is_compared_exhaustively_and_in_one_piece() -> None:
     plan = make_plan(BuildSpec(), EXACT_ROWS, 64, "float32", worker_memory=2**31)
     assert plan.layout.exact
     assert plan.layout.partitions == 1
-    assert [cost.name for cost in plan.costs] == ["scan", "local", "publish"]
+    assert [cost.name for cost in plan.costs] == ["scan", "local"]
     assert not make_plan(BuildSpec(), EXACT_ROWS + 1, 64, "float32", worker_memory=2**31).layout.exact
 
 
