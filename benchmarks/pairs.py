@@ -27,7 +27,7 @@ class Case(NamedTuple):
 # The target is one at which distnnd measures no less than what PyNNDescent reaches, which stands beside it.
 CASES = (
     Case("mnist", 0.99, {}),  # 0.990
-    Case("glove", 0.78, {}),  # 0.756
+    Case("glove", 0.76, {}),  # 0.756
     # The cheapest of the settings tried that reach 0.95 there. CPU seconds on one thread of a busy machine:
     # n_neighbors 31, 42, 46: 0.9095 in 62 s, 0.9501 in 91 s, 0.9595 in 106 s;
     # with max_candidates 60, n_neighbors 31, 34, 35: 0.9401 in 79 s, 0.9476 in 81 s, 0.9509 in 86 s.

@@ -20,6 +20,10 @@ from .build import Build, Points, carry_out
 from .graph import open_graph
 from .kernels.codes import coder_of, encode
 from .kernels.jit import cache_dir, compiled_kernels, tally
+from .kernels.kdtree import plant, rows_from_blocks, walk
+from .kernels.lanes import LANES
+from .kernels.merge import permute
+from .kernels.neighbours import empty
 from .kernels.projection import project
 from .kernels.rows import stays_narrow
 from .runtime.cluster import on_each_worker
@@ -113,6 +117,8 @@ def warm_process(kinds: list[tuple[str, str]], progress: Tell = unheard) -> Warm
             progress(f"{metric}, {dtype}, {how}")
             build_tiny(metric, layout)
     narrow_tiny()
+    for dtype in (np.float32, np.int8):
+        walk_tiny(dtype)
     now = tally()
     new = now.since(before)
     if new.unsaved:
@@ -167,6 +173,16 @@ def build_tiny(metric: str, layout: Layout) -> None:
             graph.measure_recall(source, probes=20)
         finally:
             source.release()
+
+
+def walk_tiny(dtype: type) -> None:
+    """Let a few rows of prepared points walk a k-d tree, which only large partitions have."""
+    points = np.random.default_rng(0).integers(0, 9, (40, 4)).astype(dtype)
+    tree = plant(points, np.arange(len(points)))
+    found = empty(LANES, 3)
+    walk(tree, np.full(LANES, np.inf, np.float32), found, 0, 1)
+    rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
+    permute(np.zeros((40, 2), np.int64), np.arange(40))
 
 
 def narrow_tiny() -> None:
