@@ -267,32 +267,32 @@ class Pass(NamedTuple):
 
     lists: neighbours.Lists
     companions: descent.Companions
-    limits: np.ndarray
+    cards: np.ndarray
 
 
 @cache
 def drawn(n: int, d: int) -> Pass:
-    """Companions drawn, entries marked, limits written down."""
+    """Companions drawn, entries marked, cards written."""
     lists = copied(full_lists(n, d))
-    companions, limits = descent.no_companions(n, 10), np.empty(n, np.int32)
-    descent.limits_of(coded(n, d)[1], lists, limits)
+    companions, cards = descent.no_companions(n, 20), descent.new_cards(np.empty((n, 0), np.int32))
+    descent.fill_cards(*coded(n, d)[:2], lists, cards)
     descent.draw(lists, companions, 0, n, SEED)
     descent.mark(lists, 0, n)
-    return Pass(lists, companions, limits)
+    return Pass(lists, companions, cards)
 
 
 def joined_pass(n: int, d: int) -> tuple[descent.Finds, int]:
     """What the pass finds among the companions of all rows, and the pairs compared."""
     own, form = coded(n, d)
-    lists, companions, limits = drawn(n, d)
-    finds, _, compared = descent.join(own, companions, limits, form, lists, 0, n, 400 * n)
+    lists, companions, cards = drawn(n, d)
+    finds, _, compared = descent.join(own, companions, cards, False, form, lists, 0, n, 400 * n)
     return finds, compared
 
 
 def draw(size: Size) -> Case:
     """Companions of all rows, from lists whose entries are all fresh."""
     lists, n = full_lists(size.rows, 100), size.rows
-    companions = descent.no_companions(n, 10)
+    companions = descent.no_companions(n, 20)
 
     def run(_: None) -> int:
         descent.draw(lists, companions, 0, n, SEED)
@@ -310,14 +310,14 @@ def compare(size: Size, d: int) -> Case:
 def apply(size: Size) -> Case:
     """Finds of a pass into their lists."""
     finds, _ = joined_pass(size.rows, 100)
-    lists, _, limits = drawn(size.rows, 100)
+    lists, _, cards = drawn(size.rows, 100)
     form = coded(size.rows, 100)[1]
 
     def run(own: tuple[neighbours.Lists, np.ndarray]) -> int:
         descent.apply(finds, form, *own, 0, size.rows)
         return finds.targets.size
 
-    return Case("find", run, lambda: (copied(lists), limits.copy()))
+    return Case("find", run, lambda: (copied(lists), cards.copy()))
 
 
 def settle(size: Size) -> Case:
