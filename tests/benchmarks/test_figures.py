@@ -154,35 +154,34 @@ def test_a_thread_that_is_busy_alone_is_left_free() -> None:
     assert placement.assign({}, [], [0, 1]) == {}
 
 
-def test_busy_threads_of_a_process_are_found_and_placed(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not Path("/proc/self/schedstat").exists():
-        pytest.skip("this system does not say how long threads wait")
+def test_busy_threads_are_placed_and_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     ties: dict[int, list[int]] = {}
+    demands = dict.fromkeys((101, 102, 103), 0.0)
     monkeypatch.setattr(placement, "_tie", lambda thread, to: ties.__setitem__(thread, list(to)))
     monkeypatch.setattr(placement, "processors", lambda: [0, 1])
-    stop, ids = threading.Event(), []
+    monkeypatch.setattr(placement, "demand_of", demands.__getitem__)
+    watched = placement.Placement(os.getpid())
+    watched.look(list(demands), 1.0)
+    assert ties == dict.fromkeys(demands, [0, 1]), "a thread inherits the place of the one that started it"
+    demands |= {101: 0.9, 102: 0.8, 103: 0.1}
+    watched.look(list(demands), 1.0)
+    assert sorted([ties[101], ties[102]]) == [[0], [1]]
+    assert ties[103] == [0, 1]
+    demands |= {101: 1.8, 102: 0.9, 103: 0.2}
+    watched.look(list(demands), 1.0)
+    assert ties[101] == [0, 1], "a thread that is busy alone is left free"
 
-    def spin() -> None:
-        ids.append(threading.get_native_id())
-        block = bytes(2**22)
-        while not stop.is_set():
-            # Compares without the interpreter's lock are not to be had: waiting for it is not waiting for a processor.
-            block.translate(None)
 
-    def pretend(thread: int) -> float:
-        return time.perf_counter() if thread in ids else 0.0
-
-    threads = [threading.Thread(target=spin) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    monkeypatch.setattr(placement, "demand_of", pretend)
-    with placement.Placement(os.getpid()) as watched:
-        time.sleep(10 * placement.TICK)
+def test_all_threads_of_a_process_are_seen() -> None:
+    if not Path("/proc/self/task").exists():
+        pytest.skip("this system does not list threads")
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    seen = placement.threads_of(os.getpid())
     stop.set()
-    for thread in threads:
-        thread.join()
-    assert sorted(watched.homes[thread] for thread in ids) == [0, 1]
-    assert sorted(ties[thread] for thread in ids) == [[0], [1]]
+    thread.join()
+    assert {threading.get_native_id(), thread.native_id} <= set(seen)
 
 
 def test_demand_grows_with_work() -> None:
