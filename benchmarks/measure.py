@@ -13,9 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .placement import Placement
+from .placement import Placement, processors
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# Libraries count processors when they are loaded, which may be while their thread is tied to one.
+THREADS = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"), str(len(processors())))
 
 
 class Run(NamedTuple):
@@ -51,7 +55,7 @@ def run(module: str, *arguments: str, environment: dict[str, str] | None = None,
         [sys.executable, "-m", module, *arguments],
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **(THREADS if placed else {}), **(environment or {})},
         text=True,
     )
     assert process.stdout is not None

@@ -162,7 +162,7 @@ def test_busy_threads_are_placed_and_freed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(placement, "demand_of", demands.__getitem__)
     watched = placement.Placement(os.getpid())
     watched.look(list(demands), 1.0)
-    assert ties == dict.fromkeys(demands, [0, 1]), "a thread inherits the place of the one that started it"
+    assert ties == {thread: [0, 1] for thread in demands}, "a thread inherits the place of the one that started it"
     demands |= {101: 0.9, 102: 0.8, 103: 0.1}
     watched.look(list(demands), 1.0)
     assert sorted([ties[101], ties[102]]) == [[0], [1]]
