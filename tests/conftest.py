@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import distributed
 import numpy as np
 import pytest
 
@@ -30,6 +31,18 @@ def clustered(n: int, d: int = 16, seed: int = 0) -> np.ndarray:
 def points() -> np.ndarray:
     """6,000 clustered rows of 16 numbers."""
     return clustered(6000)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """A cluster of two worker processes of one thread each."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
 
 
 @pytest.fixture

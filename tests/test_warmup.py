@@ -171,18 +171,6 @@ def test_kernels_that_were_not_saved_are_no_warm_up(monkeypatch: pytest.MonkeyPa
 # --- clusters ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """A cluster of two worker processes of one thread each."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
-
-
 def test_workers_find_what_was_compiled_here(processes: Any) -> None:
     warmed = distnnd.warmup("euclidean", "float32", client=processes)
     assert warmed.workers.keys() == processes.scheduler_info()["workers"].keys()

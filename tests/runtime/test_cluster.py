@@ -22,18 +22,6 @@ from distnnd.values.plan import Job, Layout, Report, Stage, Task
 from tests.conftest import clustered, graph_bytes
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """A cluster of two worker processes of one thread each."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
-
-
 @pytest.fixture
 def stored(tmp_path, points) -> Path:
     """The points in a Zarr array."""
