@@ -2,186 +2,34 @@
 
 An adapter gets a Size and returns a Case. Kernels that live inside others' loops are called in a loop of their own that
 is compiled for it; what such a loop adds up is returned, so that no compiler can leave it out.
+Here are lists, what is done a row at a time, storage, and the table of all; the engines are in kernel_engines.py.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from functools import cache
-from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
-from distnnd.kernels import codes, descent, leaves, merge, neighbours, products, rows, trees
-from distnnd.kernels.jit import FASTMATH
+from distnnd.kernels import codes, merge, neighbours, rows, trees
 from distnnd.storage import graph
 from distnnd.values.metric import METRICS
 
-WIDTH, LEAF, SEED = 20, 400, 7
-looped = numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
-
-
-class Size(NamedTuple):
-    """rows: of the data; loops: how often short work is done in a repeat."""
-
-    rows: int
-    loops: int
-
-
-class Case(NamedTuple):
-    """unit: what is counted; run: does the work on what reset returned, and says how many units it was.
-
-    reset: called before each repeat, its time does not count.
-    """
-
-    unit: str
-    run: Callable[[Any], int]
-    reset: Callable[[], Any] = lambda: None
-
-
-# --- data that several share --------------------------------------------------------------------------------
-
-
-@cache
-def points(n: int, d: int) -> np.ndarray:
-    """Rows around 40 centres on a bent sheet of ten dimensions, in leaf order, as in a partition: float32[n, d]."""
-    rng = np.random.default_rng(SEED)
-    centres = rng.normal(size=(40, 10)) * 2
-    flat = centres[rng.integers(0, 40, n)] + rng.normal(size=(n, 10))
-    bent = np.tanh(flat @ rng.normal(size=(10, d)) / 3) + rng.normal(size=(n, d)) / 50
-    unordered = bent.astype(np.float32)
-    coder = codes.coder_of(unordered, METRICS["euclidean"])
-    own = codes.encode(unordered, coder)
-    role = trees.Role(codes.routing_form(own, coder), np.ones(n, np.bool_))
-    (ends,) = trees.descend(own, [role], trees.Shape(LEAF, 2 * LEAF, 64, 4), SEED)
-    return np.ascontiguousarray(unordered[np.argsort(ends.slots[:, 0], kind="stable")])
-
-
-@cache
-def coded(n: int, d: int) -> tuple[codes.Rows, rows.Form]:
-    """The rows with their codes, compared by estimates that are kept."""
-    coder = codes.coder_of(points(n, d), METRICS["euclidean"])
-    own = codes.encode(points(n, d), coder)
-    return own, codes.trusted(codes.form_of(METRICS["euclidean"], own, coder))
-
-
-@cache
-def leaf_groups(n: int, shift: int = 0) -> leaves.Groups:
-    """Leaves of LEAF rows that lie one after the other, the first one shorter by `shift`."""
-    numbers = (np.arange(n) + shift).astype(np.int32) // np.int32(LEAF)
-    return leaves.Groups(*leaves.group_rows(numbers, int(numbers[-1]) + 1))
-
-
-def joined(n: int, d: int, lists: neighbours.Lists, shift: int = 0) -> int:
-    """All pairs of each leaf; returns how many."""
-    own, form = coded(n, d)
-    group = leaf_groups(n, shift)
-    return leaves.join(own, group, own, group, group.rows, form, lists, True, 0, len(group.starts) - 1)
-
-
-@cache
-def full_lists(n: int, d: int) -> neighbours.Lists:
-    """Lists after all pairs of two leaves a row, which overlap by half; to be copied before they are changed."""
-    lists = neighbours.empty(n, WIDTH)
-    joined(n, d, lists)
-    joined(n, d, lists, LEAF // 2)
-    return lists
-
-
-def copied(lists: neighbours.Lists) -> neighbours.Lists:
-    """Lists of one's own."""
-    return neighbours.Lists(*(part.copy() for part in lists))
-
-
-# --- products and leaves ------------------------------------------------------------------------------------
-
-
-@looped
-def _multiply(block, width, starts, packed, groups, out, loops):
-    for _ in range(loops):
-        products.multiply(block, width, 0, starts.size, starts, packed, 0, groups, out)
-
-
-@looped
-def _pack(values, chosen, packed, loops):
-    for _ in range(loops):
-        products.pack(values, chosen, 0, chosen.size, packed)
-
-
-def multiply(size: Size, d: int) -> Case:
-    """A tile of a leaf: 128 queries with 512 packed rows."""
-    own, form = coded(size.rows, d)
-    width = own.values.shape[1]
-    queries, base = leaves.QUERIES, leaves.BASE
-    chosen = np.arange(base, dtype=np.int32)
-    block, starts = np.zeros(queries * width, np.int8), np.zeros(queries, np.int32)
-    packed = np.empty(base * (-(-width // products.COLUMNS) * products.COLUMNS), np.int8)
-    _pack(own.values, chosen, packed, 1)
-    _gather(own, chosen, queries, form.columns, block, starts)
-    out = np.empty((queries, base), np.int32)
-    loops, groups = 20 * size.loops, base // 16
-
-    def run(_: None) -> int:
-        _multiply(block, width, starts, packed, groups, out, loops)
-        return queries * base * loops
-
-    return Case("pair", run)
-
-
-@looped
-def _gather(own, chosen, count, columns, block, starts):
-    codes.gather(own, chosen, 0, count, columns, block, starts)
-
-
-def pack(size: Size, d: int) -> Case:
-    """512 rows of a base, side by side."""
-    own, _ = coded(size.rows, d)
-    chosen = np.random.default_rng(SEED).integers(0, size.rows, leaves.BASE).astype(np.int32)
-    packed = np.empty(leaves.BASE * (-(-own.values.shape[1] // products.COLUMNS) * products.COLUMNS), np.int8)
-
-    def run(_: None) -> int:
-        _pack(own.values, chosen, packed, 20 * size.loops)
-        return leaves.BASE * 20 * size.loops
-
-    return Case("row", run)
-
-
-def join_empty(size: Size, d: int) -> Case:
-    """All pairs of leaves of 400, into lists that know nothing."""
-    coded(size.rows, d)
-    return Case("pair", lambda lists: joined(size.rows, d, lists), lambda: neighbours.empty(size.rows, WIDTH))
-
-
-def join_full(size: Size, d: int) -> Case:
-    """The same pairs once more: nothing enters."""
-    lists = copied(full_lists(size.rows, d))
-    return Case("pair", lambda _: joined(size.rows, d, lists))
-
-
-@looped
-def _bounds(tile, count, wanted, loops):
-    total = 0
-    for _ in range(loops):
-        for query in range(tile.products.shape[0]):
-            total += leaves.first_bound(tile, query, count, wanted)
-    return total
-
-
-def first_bound(size: Size) -> Case:
-    """The bound that a new list gets from its first leaf."""
-    tile = leaves.room_for_tile(128, WIDTH)
-    rng = np.random.default_rng(SEED)
-    tile.products[:] = rng.integers(0, 2**20, tile.products.shape)
-    tile.bias[:] = rng.integers(2**20, 2**21, tile.bias.shape)
-
-    def run(_: None) -> int:
-        _bounds(tile, LEAF, WIDTH + 1, 10 * size.loops)
-        return tile.products.shape[0] * LEAF * 10 * size.loops
-
-    return Case("pair", run)
-
+from .kernel_data import (
+    LEAF,
+    SEED,
+    WIDTH,
+    Case,
+    Make,
+    Size,
+    coded,
+    copied,
+    full_lists,
+    looped,
+    points,
+    wide,
+)
+from .kernel_engines import ENGINES
 
 # --- lists --------------------------------------------------------------------------------------------------
 
@@ -257,78 +105,6 @@ def take(size: Size) -> Case:
         return size.rows * count
 
     return Case("offer", run, lambda: copied(lists))
-
-
-# --- NN-descent ---------------------------------------------------------------------------------------------
-
-
-class Pass(NamedTuple):
-    """A pass that has drawn its companions."""
-
-    lists: neighbours.Lists
-    companions: descent.Companions
-    cards: np.ndarray
-
-
-@cache
-def drawn(n: int, d: int) -> Pass:
-    """Companions drawn, entries marked, cards written."""
-    lists = copied(full_lists(n, d))
-    companions, cards = descent.no_companions(n, 20), descent.new_cards(np.empty((n, 0), np.int32))
-    descent.fill_cards(*coded(n, d)[:2], lists, cards)
-    descent.draw(lists, companions, 0, n, SEED)
-    descent.mark(lists, 0, n)
-    return Pass(lists, companions, cards)
-
-
-def joined_pass(n: int, d: int) -> tuple[descent.Finds, int]:
-    """What the pass finds among the companions of all rows, and the pairs compared."""
-    own, form = coded(n, d)
-    lists, companions, cards = drawn(n, d)
-    finds, _, compared = descent.join(own, companions, cards, False, form, lists, 0, n, 400 * n)
-    return finds, compared
-
-
-def draw(size: Size) -> Case:
-    """Companions of all rows, from lists whose entries are all fresh."""
-    lists, n = full_lists(size.rows, 100), size.rows
-    companions = descent.no_companions(n, 20)
-
-    def run(_: None) -> int:
-        descent.draw(lists, companions, 0, n, SEED)
-        return lists.ids.size
-
-    return Case("entry", run)
-
-
-def compare(size: Size, d: int) -> Case:
-    """Companions among themselves, finds written down."""
-    drawn(size.rows, d)
-    return Case("pair", lambda _: joined_pass(size.rows, d)[1])
-
-
-def apply(size: Size) -> Case:
-    """Finds of a pass into their lists."""
-    finds, _ = joined_pass(size.rows, 100)
-    lists, _, cards = drawn(size.rows, 100)
-    form = coded(size.rows, 100)[1]
-
-    def run(own: tuple[neighbours.Lists, np.ndarray]) -> int:
-        descent.apply(finds, form, *own, 0, size.rows)
-        return finds.targets.size
-
-    return Case("find", run, lambda: (copied(lists), cards.copy()))
-
-
-def settle(size: Size) -> Case:
-    """The end of a pass."""
-    lists = drawn(size.rows, 100).lists
-
-    def run(own: neighbours.Lists) -> int:
-        descent.settle(own, 0, size.rows)
-        return own.ids.size
-
-    return Case("entry", run, lambda: copied(lists))
 
 
 # --- a row at a time ----------------------------------------------------------------------------------------
@@ -448,33 +224,17 @@ def read(size: Size) -> Case:
     return Case("row", run)
 
 
-Make = Callable[[Size], Case]
-
-
-def _wide(make: Callable[[Size, int], Case], name: str, *columns: int) -> dict[str, Make]:
-    """The same for rows of several widths."""
-    return {f"{name} d={d}": lambda size, d=d: make(size, d) for d in columns}
-
-
 CASES: dict[str, Make] = {
-    **_wide(multiply, "products.multiply", 32, 100, 128, 784),
-    **_wide(pack, "products.pack", 100, 784),
-    **_wide(join_empty, "leaves.join empty", 100, 128, 784),
-    **_wide(join_full, "leaves.join full", 100, 128, 784),
-    "leaves.first_bound": first_bound,
+    **ENGINES,
     "neighbours.insert": insert,
     "neighbours.holds": holds,
     "neighbours.take": take,
-    "descent.draw": draw,
-    **_wide(compare, "descent.join", 100, 784),
-    "descent.apply": apply,
-    "descent.settle": settle,
     "trees.descend d=100": tree,
     "merge.fold": fold,
     "merge.globalise": globalise,
-    **_wide(encode, "codes.encode", 100, 784),
-    **_wide(rescore, "rows.rescore", 100, 784),
-    **_wide(prepare, "rows.prepare cosine", 100, 784),
+    **wide(encode, "codes.encode", 100, 784),
+    **wide(rescore, "rows.rescore", 100, 784),
+    **wide(prepare, "rows.prepare cosine", 100, 784),
     "graph.write": write,
     "graph.read": read,
 }

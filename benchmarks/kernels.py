@@ -2,7 +2,7 @@
 
 CPU time of the process, one thread, a pair (or row, or entry) of the work; the best of some repeats and their median.
 Names choose by what they contain: `leaves`, `d=784`. A change of less than the distance between best and median of
-either run means nothing. Adapters are in benchmarks/kernel_cases.py.
+either run means nothing. Adapters are in benchmarks/kernel_engines.py and benchmarks/kernel_cases.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .kernel_cases import CASES, Case, Make, Size
+from .kernel_cases import CASES
+from .kernel_data import Case, Make, Size
 from .measure import machine
 
 FULL, TINY = Size(rows=20_000, loops=10), Size(rows=1_000, loops=1)
@@ -112,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
         figures_now = {name: figure._asdict() for name, figure in figures.items()}
         asked.save.write_text(json.dumps({"machine": machine(), "figures": figures_now}, indent=1) + "\n")
     if failed:
-        raise SystemExit(f"mend in benchmarks/kernel_cases.py: {', '.join(failed)}")
+        raise SystemExit(f"mend in benchmarks/kernel_engines.py or kernel_cases.py: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

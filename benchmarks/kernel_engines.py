@@ -1,0 +1,197 @@
+"""The engines by themselves: products, leaves, passes of NN-descent."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from distnnd.kernels import codes, descent, leaves, neighbours, products
+
+from .kernel_data import (
+    LEAF,
+    SEED,
+    WIDTH,
+    Case,
+    Make,
+    Size,
+    coded,
+    copied,
+    full_lists,
+    joined,
+    looped,
+    wide,
+)
+
+# --- products and leaves ------------------------------------------------------------------------------------
+
+
+@looped
+def _multiply(block, width, starts, packed, groups, out, loops):
+    for _ in range(loops):
+        products.multiply(block, width, 0, starts.size, starts, packed, 0, groups, out)
+
+
+@looped
+def _pack(values, chosen, packed, loops):
+    for _ in range(loops):
+        products.pack(values, chosen, 0, chosen.size, packed)
+
+
+def multiply(size: Size, d: int) -> Case:
+    """A tile of a leaf: 128 queries with 512 packed rows."""
+    own, form = coded(size.rows, d)
+    width = own.values.shape[1]
+    queries, base = leaves.QUERIES, leaves.BASE
+    chosen = np.arange(base, dtype=np.int32)
+    block, starts = np.zeros(queries * width, np.int8), np.zeros(queries, np.int32)
+    packed = np.empty(base * (-(-width // products.COLUMNS) * products.COLUMNS), np.int8)
+    _pack(own.values, chosen, packed, 1)
+    _gather(own, chosen, queries, form.columns, block, starts)
+    out = np.empty((queries, base), np.int32)
+    loops, groups = 20 * size.loops, base // 16
+
+    def run(_: None) -> int:
+        _multiply(block, width, starts, packed, groups, out, loops)
+        return queries * base * loops
+
+    return Case("pair", run)
+
+
+@looped
+def _gather(own, chosen, count, columns, block, starts):
+    codes.gather(own, chosen, 0, count, columns, block, starts)
+
+
+def pack(size: Size, d: int) -> Case:
+    """512 rows of a base, side by side."""
+    own, _ = coded(size.rows, d)
+    chosen = np.random.default_rng(SEED).integers(0, size.rows, leaves.BASE).astype(np.int32)
+    packed = np.empty(leaves.BASE * (-(-own.values.shape[1] // products.COLUMNS) * products.COLUMNS), np.int8)
+
+    def run(_: None) -> int:
+        _pack(own.values, chosen, packed, 20 * size.loops)
+        return leaves.BASE * 20 * size.loops
+
+    return Case("row", run)
+
+
+def join_empty(size: Size, d: int) -> Case:
+    """All pairs of leaves of 400, into lists that know nothing."""
+    coded(size.rows, d)
+    return Case("pair", lambda lists: joined(size.rows, d, lists), lambda: neighbours.empty(size.rows, WIDTH))
+
+
+def join_full(size: Size, d: int) -> Case:
+    """The same pairs once more: nothing enters."""
+    lists = copied(full_lists(size.rows, d))
+    return Case("pair", lambda _: joined(size.rows, d, lists))
+
+
+@looped
+def _bounds(tile, count, wanted, loops):
+    total = 0
+    for _ in range(loops):
+        for query in range(tile.products.shape[0]):
+            total += leaves.first_bound(tile, query, count, wanted)
+    return total
+
+
+def first_bound(size: Size) -> Case:
+    """The bound that a new list gets from its first leaf."""
+    tile = leaves.room_for_tile(128, WIDTH)
+    rng = np.random.default_rng(SEED)
+    tile.products[:] = rng.integers(0, 2**20, tile.products.shape)
+    tile.bias[:] = rng.integers(2**20, 2**21, tile.bias.shape)
+
+    def run(_: None) -> int:
+        _bounds(tile, LEAF, WIDTH + 1, 10 * size.loops)
+        return tile.products.shape[0] * LEAF * 10 * size.loops
+
+    return Case("pair", run)
+
+
+# --- NN-descent ---------------------------------------------------------------------------------------------
+
+
+class Pass(NamedTuple):
+    """A pass that has drawn its companions."""
+
+    lists: neighbours.Lists
+    companions: descent.Companions
+    cards: np.ndarray
+
+
+@cache
+def drawn(n: int, d: int) -> Pass:
+    """Companions drawn, entries marked, cards written."""
+    lists = copied(full_lists(n, d))
+    companions, cards = descent.no_companions(n, 20), descent.new_cards(np.empty((n, 0), np.int32))
+    descent.fill_cards(*coded(n, d)[:2], lists, cards)
+    descent.draw(lists, companions, 0, n, SEED)
+    descent.mark(lists, 0, n)
+    return Pass(lists, companions, cards)
+
+
+def joined_pass(n: int, d: int) -> tuple[descent.Finds, int]:
+    """What the pass finds among the companions of all rows, and the pairs compared."""
+    own, form = coded(n, d)
+    lists, companions, cards = drawn(n, d)
+    finds, _, compared = descent.join(own, companions, cards, False, form, lists, 0, n, 400 * n)
+    return finds, compared
+
+
+def draw(size: Size) -> Case:
+    """Companions of all rows, from lists whose entries are all fresh."""
+    lists, n = full_lists(size.rows, 100), size.rows
+    companions = descent.no_companions(n, 20)
+
+    def run(_: None) -> int:
+        descent.draw(lists, companions, 0, n, SEED)
+        return lists.ids.size
+
+    return Case("entry", run)
+
+
+def compare(size: Size, d: int) -> Case:
+    """Companions among themselves, finds written down."""
+    drawn(size.rows, d)
+    return Case("pair", lambda _: joined_pass(size.rows, d)[1])
+
+
+def apply(size: Size) -> Case:
+    """Finds of a pass into their lists."""
+    finds, _ = joined_pass(size.rows, 100)
+    lists, _, cards = drawn(size.rows, 100)
+    form = coded(size.rows, 100)[1]
+
+    def run(own: tuple[neighbours.Lists, np.ndarray]) -> int:
+        descent.apply(finds, form, *own, 0, size.rows)
+        return finds.targets.size
+
+    return Case("find", run, lambda: (copied(lists), cards.copy()))
+
+
+def settle(size: Size) -> Case:
+    """The end of a pass."""
+    lists = drawn(size.rows, 100).lists
+
+    def run(own: neighbours.Lists) -> int:
+        descent.settle(own, 0, size.rows)
+        return own.ids.size
+
+    return Case("entry", run, lambda: copied(lists))
+
+
+ENGINES: dict[str, Make] = {
+    **wide(multiply, "products.multiply", 32, 100, 128, 784),
+    **wide(pack, "products.pack", 100, 784),
+    **wide(join_empty, "leaves.join empty", 100, 128, 784),
+    **wide(join_full, "leaves.join full", 100, 128, 784),
+    "leaves.first_bound": first_bound,
+    "descent.draw": draw,
+    **wide(compare, "descent.join", 100, 784),
+    "descent.apply": apply,
+    "descent.settle": settle,
+}
