@@ -1,4 +1,4 @@
-"""The engines by themselves: products, leaves, passes of NN-descent."""
+"""The engines by themselves: products, leaves, passes of NN-descent, walks of a k-d tree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distnnd.kernels import codes, descent, leaves, neighbours, products
+from distnnd.kernels import codes, descent, kdtree, leaves, neighbours, products
 
 from .kernel_data import (
     LEAF,
@@ -21,6 +21,7 @@ from .kernel_data import (
     full_lists,
     joined,
     looped,
+    points,
     wide,
 )
 
@@ -184,6 +185,21 @@ def settle(size: Size) -> Case:
     return Case("entry", run, lambda: copied(lists))
 
 
+# --- the k-d tree -------------------------------------------------------------------------------------------
+
+
+def walk(size: Size, d: int) -> Case:
+    """Every row of a tree to its nearest, 17 of them: 15 neighbours, and two to spare."""
+    tree = kdtree.plant(points(size.rows, d), np.arange(size.rows, dtype=np.int32))
+    limits = np.full(size.rows, np.inf, np.float32)
+
+    def run(lists: neighbours.Lists) -> int:
+        kdtree.walk(tree, limits, lists, 0, tree.leaves)
+        return size.rows
+
+    return Case("row", run, lambda: neighbours.empty(size.rows, 17))
+
+
 ENGINES: dict[str, Make] = {
     **wide(multiply, "products.multiply", 32, 100, 128, 784),
     **wide(pack, "products.pack", 100, 784),
@@ -194,4 +210,5 @@ ENGINES: dict[str, Make] = {
     **wide(compare, "descent.join", 100, 784),
     "descent.apply": apply,
     "descent.settle": settle,
+    **wide(walk, "kdtree.walk", 3, 8),
 }
