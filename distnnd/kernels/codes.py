@@ -15,7 +15,7 @@ import numpy as np
 from ..values.metric import Metric
 from .jit import kernel
 from .products import OFFSET
-from .rows import WORD, Form
+from .rows import WORD, Form, surrogate
 
 PEAK = 127
 # Larger than every estimate: squares and products of codes stay below 2^27, for which wide rows get smaller codes.
@@ -161,6 +161,14 @@ def limit_of(form, surrogate):
     codes = min(max(surrogate / form.unit, np.float32(-EVERYTHING)), np.float32(EVERYTHING))
     codes += form.spread * np.sqrt(max(codes, np.float32(0))) + form.spare + abs(codes) * np.float32(3e-7)
     return np.int32(min(codes, np.float32(EVERYTHING)))
+
+
+@kernel(inline=True)
+def measure(rows, i, others, j, estimate, form):
+    """The surrogate of row i and row j of `others`, whose codes say `estimate`: as a list keeps it."""
+    if form.trusted:
+        return form.unit * np.float32(estimate)
+    return surrogate(rows.points, i, others.points, j, form)
 
 
 @kernel(inline=True)

@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .codes import copy_codes, limit_of
+from .codes import copy_codes, limit_of, measure
 from .jit import kernel
 from .lanes import LANES, prefetch
-from .leaves import measure
 from .neighbours import BORN, DRAWN, FRESH, OLD, holds, insert
 from .products import OFFSET, dots, room_for
 from .random import below as random_below

@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .codes import EVERYTHING, gather, limit_of
+from .codes import EVERYTHING, gather, limit_of, measure
 from .jit import kernel
 from .lanes import LANES, count_at_most, keep_lower, prefetch
 from .neighbours import FRESH, room_for_offers, take
 from .products import multiply, pack, room_for
-from .rows import surrogate
 from .sieve import sift, strike
 
 # A tile of 128 x 512 products (256 KiB) and its rows stay in the second-level cache; both are multiples of sixteen.
@@ -125,14 +124,6 @@ def first_bound(tile, query, count, wanted):
 
 
 @kernel(inline=True)
-def measure(rows, i, others, j, estimate, form):
-    """The surrogate of row i and row j of `others`, whose codes say `estimate`: as a list keeps it."""
-    if form.trusted:
-        return form.unit * np.float32(estimate)
-    return surrogate(rows.points, i, others.points, j, form)
-
-
-@kernel(inline=True)
 def limit_now(tile, query, count, own, form, lists, row):
     """The largest estimate that may still enter list `row`; own: the row's square.
 
@@ -155,15 +146,10 @@ def limit_now(tile, query, count, own, form, lists, row):
 @kernel(inline=True)
 def price(rows, row, others, tile, first, count, own, form, worst, offers):
     """Make offers of `count` candidates from `first` on, with the distances that a list keeps; returns how many."""
-    if form.trusted:
-        for i in range(count):
-            offers.distances[i] = form.unit * np.float32(own + tile.scores[first + i])
-            offers.ids[i] = tile.labels[first + i]
-        return count
     used = 0
     for i in range(first, first + count):
-        distance = surrogate(rows.points, row, others.points, tile.base_rows[tile.places[i]], form)
-        if distance <= worst:
+        distance = measure(rows, row, others, tile.base_rows[tile.places[i]], own + tile.scores[i], form)
+        if form.trusted or distance <= worst:
             offers.distances[used] = distance
             offers.ids[used] = tile.labels[i]
             used += 1
