@@ -14,8 +14,8 @@ import numpy as np
 
 from .gaps import apart, nearer, reaching
 from .jit import kernel
-from .lanes import LANES, lowest_bit, make_room, without_lowest
-from .neighbours import before
+from .lanes import LANES, lowest_bit, without_lowest
+from .neighbours import OLD, put
 from .random import below as random_below
 from .trees import Each, even_cuts, serial
 
@@ -209,24 +209,6 @@ def _farthest(bounds):
 
 
 @kernel(inline=True)
-def _put(lists, row, label, distance):
-    """Put (distance, label), which is new to list `row` and nearer than its last entry, in its place."""
-    width = lists.ids.shape[1]
-    slot = width - 1
-    while slot >= LANES:
-        slot -= LANES
-        make_room(lists.distances, lists.ids, lists.state, row * width + slot + 1, distance, label, np.uint8(0))
-        if before(lists, row, slot, distance, label):
-            return
-    while slot > 0 and not before(lists, row, slot - 1, distance, label):
-        lists.distances[row, slot] = lists.distances[row, slot - 1]
-        lists.ids[row, slot] = lists.ids[row, slot - 1]
-        slot -= 1
-    lists.distances[row, slot] = distance
-    lists.ids[row, slot] = label
-
-
-@kernel(inline=True)
 def _compare(tree, leaf, i, other, bounds, found, lists, row):
     """Row i of a leaf with the block of another leaf, or of its own; how many entered its list."""
     size, entered, last = tree.columns * LANES, 0, lists.ids.shape[1] - 1
@@ -237,7 +219,7 @@ def _compare(tree, leaf, i, other, bounds, found, lists, row):
         lane = lowest_bit(hits)
         hits = without_lowest(hits)
         if found[lane] < lists.distances[row, last]:
-            _put(lists, row, np.int32(other * LANES + lane), found[lane])
+            put(lists, row, np.int32(other * LANES + lane), found[lane], np.uint8(OLD), False)
             entered += 1
     bounds[i] = min(bounds[i], lists.distances[row, last])
     return entered

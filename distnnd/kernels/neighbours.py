@@ -52,6 +52,32 @@ def before(lists, row, slot, distance, label):
 
 
 @kernel(inline=True)
+def put(lists, row, label, distance, state, mixed):
+    """Put (distance, label), which is new to list `row` and comes before its last entry, in its place.
+
+    mixed: entries may differ in state; where they do not, there is no state to move.
+    """
+    width = lists.ids.shape[1]
+    slot = width - 1
+    # Sixteen places at a time from the far end, while the newcomer belongs further to the front.
+    while slot >= LANES:
+        slot -= LANES
+        make_room(lists.distances, lists.ids, lists.state, row * width + slot + 1, distance, label, state)
+        if before(lists, row, slot, distance, label):
+            return
+    while slot > 0 and not before(lists, row, slot - 1, distance, label):
+        lists.distances[row, slot] = lists.distances[row, slot - 1]
+        lists.ids[row, slot] = lists.ids[row, slot - 1]
+        if mixed:
+            lists.state[row, slot] = lists.state[row, slot - 1]
+        slot -= 1
+    lists.distances[row, slot] = distance
+    lists.ids[row, slot] = label
+    if mixed:
+        lists.state[row, slot] = state
+
+
+@kernel(inline=True)
 def insert(lists, row, label, distance, state):
     """Put (distance, label) into list `row` unless it is there or the list is full of nearer ones; True if it did."""
     width = lists.ids.shape[1]
@@ -59,21 +85,7 @@ def insert(lists, row, label, distance, state):
         return False
     if holds(lists.ids, row, label):
         return False
-    slot = width - 1
-    # Sixteen places at a time from the far end, while the newcomer belongs further to the front.
-    while slot >= LANES:
-        slot -= LANES
-        make_room(lists.distances, lists.ids, lists.state, row * width + slot + 1, distance, label, state)
-        if before(lists, row, slot, distance, label):
-            return True
-    while slot > 0 and not before(lists, row, slot - 1, distance, label):
-        lists.distances[row, slot] = lists.distances[row, slot - 1]
-        lists.ids[row, slot] = lists.ids[row, slot - 1]
-        lists.state[row, slot] = lists.state[row, slot - 1]
-        slot -= 1
-    lists.distances[row, slot] = distance
-    lists.ids[row, slot] = label
-    lists.state[row, slot] = state
+    put(lists, row, label, distance, state, True)
     return True
 
 

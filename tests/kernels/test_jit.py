@@ -214,7 +214,7 @@ def test_an_edit_in_another_file_is_not_served_from_disk(copy: Path, tmp_path: P
     before = called(copy, tmp_path / "cache", join=False)
     path = copy / "distnnd" / "kernels" / "neighbours.py"
     source = path.read_text()
-    ends = "    lists.ids[row, slot] = {}\n    lists.state"
+    ends = "    lists.ids[row, slot] = {}\n    if mixed"
     edited = source.replace(ends.format("label"), ends.format(99))
     assert edited != source
     path.write_text(edited)
