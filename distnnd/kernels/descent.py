@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..values.memory import DRAWN_AT_ONCE, HOLDERS
 from .codes import copy_codes, limit_of, measure
 from .jit import kernel
 from .lanes import LANES, prefetch
@@ -25,9 +26,6 @@ from .sieve import meetings, near, strangers, within
 LEAVES, SQUARE, START, LIMIT, CARD = 4, 4, 5, 6, 8
 # Near pairs that are looked up in the lists together: by then the lists are at hand.
 AT_ONCE = 96
-# Holders of a row that are looked at; of so many rows at a time.
-HOLDERS = 32
-DRAWN_AT_ONCE = 16384
 
 
 class Companions(NamedTuple):

@@ -29,10 +29,11 @@ FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 @lru_cache(maxsize=1)
 def source_digest() -> str:
-    """Digest of the kernel sources, the metric values and numba's version: 16 hexadecimal digits."""
+    """Digest of the kernel sources, the values they compile in and numba's version: 16 hexadecimal digits."""
     here = Path(__file__).parent
+    values = [here.parent / "values" / name for name in ("memory.py", "metric.py")]
     digest = hashlib.blake2b(numba.__version__.encode(), digest_size=8)
-    for path in sorted([*here.glob("*.py"), here.parent / "values" / "metric.py"]):
+    for path in sorted([*here.glob("*.py"), *values]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

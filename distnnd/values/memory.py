@@ -20,8 +20,11 @@ SLACK = 24 * 2**20
 DESCENT_ROWS = 16384
 DESCENT_RANGE = 2048
 DESCENT_FINDS = 40
-# Rows that hold other rows, as NN-descent gathers them before it draws companions, per thread.
-HOLDERS = 4 * 16384 * 33 + 2**16
+# Holders of a row that NN-descent looks at to draw companions; of so many rows at a time. Kernels compile these in.
+HOLDERS = 32
+DRAWN_AT_ONCE = 16384
+# Bytes of the places where it found them, in one strip of lists.
+HOLDERS_FOUND = 2**16
 # Leaves of a k-d tree whose rows search at a time.
 TREE_AT_ONCE = 128
 WRITTEN_AT_ONCE = 2 * 2**20
@@ -76,9 +79,11 @@ def tree_row(metric: Metric, dtype: str, d: int, width: int) -> int:
 def local_fixed(d: int, item: int, width: int, threads: int) -> int:
     """Bytes of the local stage that do not grow with its rows.
 
-    Tiles of each thread, finds of NN-descent, and one strip of mail or of lists as read or written.
+    Tiles of each thread and the holders that it gathers, with their counts; finds of NN-descent; one strip of mail or
+    of lists as read or written.
     """
-    tiles = threads * (tile_bytes(d) + HOLDERS)
+    holders = 4 * DRAWN_AT_ONCE * (HOLDERS + 1) + HOLDERS_FOUND
+    tiles = threads * (tile_bytes(d) + holders)
     finds = 2 * 12 * DESCENT_ROWS * DESCENT_FINDS
     strip = 3 * WRITTEN_AT_ONCE + strip_rows(d) * (2 * (d * item + 20 * width) + 20 * d)
     return SLACK + tiles + finds + strip

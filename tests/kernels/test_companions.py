@@ -14,8 +14,6 @@ from distnnd.kernels import descent
 from distnnd.kernels.codes import EVERYTHING, OFFSET, trusted
 from distnnd.kernels.descent import (
     CARD,
-    DRAWN_AT_ONCE,
-    HOLDERS,
     LEAVES,
     LIMIT,
     SQUARE,
@@ -29,6 +27,7 @@ from distnnd.kernels.descent import (
     room_for_meeting,
 )
 from distnnd.kernels.neighbours import BORN, DRAWN, FRESH, OLD, Lists, empty
+from distnnd.values.memory import DRAWN_AT_ONCE, HOLDERS
 from tests import naive
 from tests.kernels.walks import (
     METRIC_NAMES,

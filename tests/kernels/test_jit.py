@@ -54,7 +54,9 @@ def test_a_copy_has_the_same_digest(copy: Path) -> None:
     int(jit.source_digest(), 16)
 
 
-@pytest.mark.parametrize("source", ["kernels/rows.py", "kernels/random.py", "kernels/jit.py", "values/metric.py"])
+@pytest.mark.parametrize(
+    "source", ["kernels/rows.py", "kernels/random.py", "kernels/jit.py", "values/memory.py", "values/metric.py"]
+)
 def test_an_edit_of_what_becomes_machine_code_changes_the_digest(copy: Path, source: str) -> None:
     before = digest_of(copy)
     path = copy / "distnnd" / source
