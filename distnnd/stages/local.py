@@ -138,15 +138,22 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
         merge.share_roles(table, partition.rows, partition.roles)
     with side_by_side(job.threads) as each:
         work = Work(job, task.round, seed, each, PARTS * job.threads if job.threads > 1 else 1)
-        coder = coder_of(points, job.spec.kind)
-        rows = encode(points, coder)
+        coded = None
         if task.arguments["slices"] is None and task.round == 1 and not job.layout.exact:
-            solve_probes(job, rows, coder, each, work.parts)
+            coded = with_codes(job, points)
+            solve_probes(job, *coded, each, work.parts)
         tree, tried = kdtree.choose(work, points, present)
         if tree is not None:
             return *solve_by_tree(work, task, partition, present, tree), tried
-        lists, order, counters = solve_by_leaves(work, task, partition, present, *narrowed(work, rows, coder))
+        coded = coded or with_codes(job, points)
+        lists, order, counters = solve_by_leaves(work, task, partition, present, *narrowed(work, *coded))
     return lists, order, tried | counters
+
+
+def with_codes(job: Job, points: np.ndarray) -> tuple[Rows, Coder]:
+    """The rows with their codes, which a tree does without, and their coder."""
+    coder = coder_of(points, job.spec.kind)
+    return encode(points, coder), coder
 
 
 def solve_by_leaves(
