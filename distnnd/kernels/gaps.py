@@ -13,22 +13,21 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .lanes import FLOATS, INTS, LANES, place, splat
+from .lanes import FLOATS, INTS, LANES, mask_of, splat, written
 
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
 _ZERO = ir.Constant(FLOATS, [0.0] * LANES)
 _FAST = ("contract", "reassoc", "nsz")
 
 
-def _mask(builder, hits):
-    """One bit for each of sixteen truths."""
-    return builder.zext(builder.bitcast(hits, ir.IntType(LANES)), _INT)
+def _floats(call, i, index):
+    """Sixteen numbers of argument i, from number `index` on."""
+    return call.builder.load(call.place(i, index, FLOATS), align=4)
 
 
-def _number(context, builder, array_type, array, index):
-    """One float of a flat array, in every lane."""
-    data = context.make_array(array_type)(context, builder, array).data
-    return splat(builder, builder.load(builder.gep(data, [index])), FLOATS)
+def _number(call, i, index):
+    """One number of argument i, in every lane."""
+    return splat(call.builder, call.builder.load(call.place(i, index, ir.FloatType())), FLOATS)
 
 
 def _sum_of_squares(builder, columns, gap):
@@ -53,58 +52,50 @@ def _larger(builder, one, other):
 
 @intrinsic
 def _nearer_lanes(typingctx, blocks, query, start, columns, bound, out):
-    signature = types.uint32(blocks, types.intp, types.intp, types.intp, types.float32, out)
-
-    def codegen(context, builder, signature, arguments):
-        blocks, query, start, columns, bound, out = arguments
-        kind = signature.args[0]
+    @written
+    def code(call):
+        builder, (query, start, columns, bound) = call.builder, call.arguments[1:5]
 
         def gap(column):
             offset = builder.shl(column, _LONG(4))
-            other = builder.load(place(context, builder, kind, blocks, builder.add(start, offset), FLOATS), align=4)
-            return builder.fsub(other, _number(context, builder, kind, blocks, builder.add(query, offset)))
+            other = _floats(call, 0, builder.add(start, offset))
+            return builder.fsub(other, _number(call, 0, builder.add(query, offset)))
 
         found = _sum_of_squares(builder, columns, gap)
-        builder.store(found, place(context, builder, signature.args[5], out, _LONG(0), FLOATS), align=4)
-        return _mask(builder, builder.fcmp_ordered("<", found, splat(builder, bound, FLOATS)))
+        builder.store(found, call.place(5, _LONG(0), FLOATS), align=4)
+        return mask_of(builder, builder.fcmp_ordered("<", found, splat(builder, bound, FLOATS)))
 
-    return signature, codegen
+    return types.uint32(blocks, types.intp, types.intp, types.intp, types.float32, out), code
 
 
 @intrinsic
 def _reaching_lanes(typingctx, blocks, start, boxes, box, width, columns, slack, bounds):
-    signature = types.uint32(blocks, types.intp, boxes, *(types.intp,) * 3, types.float32, bounds)
-
-    def codegen(context, builder, signature, arguments):
-        blocks, start, boxes, box, width, columns, slack, bounds = arguments
-        kind, highest = signature.args[2], builder.add(box, width)
+    @written
+    def code(call):
+        builder, start, (box, width, columns, slack) = call.builder, call.arguments[1], call.arguments[3:7]
+        highest = builder.add(box, width)
 
         def gap(column):
-            at = builder.add(start, builder.shl(column, _LONG(4)))
-            here = builder.load(place(context, builder, signature.args[0], blocks, at, FLOATS), align=4)
-            low = _number(context, builder, kind, boxes, builder.add(box, column))
-            high = _number(context, builder, kind, boxes, builder.add(highest, column))
+            here = _floats(call, 0, builder.add(start, builder.shl(column, _LONG(4))))
+            low = _number(call, 2, builder.add(box, column))
+            high = _number(call, 2, builder.add(highest, column))
             return _larger(builder, _larger(builder, builder.fsub(low, here), builder.fsub(here, high)), _ZERO)
 
         found = builder.fmul(_sum_of_squares(builder, columns, gap), splat(builder, slack, FLOATS))
-        limits = builder.load(place(context, builder, signature.args[7], bounds, _LONG(0), FLOATS), align=4)
-        return _mask(builder, builder.fcmp_ordered("<", found, limits))
+        return mask_of(builder, builder.fcmp_ordered("<", found, _floats(call, 7, _LONG(0))))
 
-    return signature, codegen
+    return types.uint32(blocks, types.intp, boxes, *(types.intp,) * 3, types.float32, bounds), code
 
 
 @intrinsic
 def _apart_lanes(typingctx, boxes, one, other, width):
-    signature = types.float32(boxes, *(types.intp,) * 3)
-
-    def codegen(context, builder, signature, arguments):
-        boxes, one, other, width = arguments
+    @written
+    def code(call):
+        builder, (one, other, width) = call.builder, call.arguments[1:]
         total = cgutils.alloca_once_value(builder, _ZERO)
 
         def corner(at, column):
-            return builder.load(
-                place(context, builder, signature.args[0], boxes, builder.add(at, column), FLOATS), align=4
-            )
+            return _floats(call, 0, builder.add(at, column))
 
         with cgutils.for_range(builder, builder.lshr(width, _LONG(4))) as loop:
             column = builder.shl(loop.index, _LONG(4))
@@ -121,7 +112,7 @@ def _apart_lanes(typingctx, boxes, one, other, width):
             half //= 2
         return builder.extract_element(found, _INT(0))
 
-    return signature, codegen
+    return types.float32(boxes, *(types.intp,) * 3), code
 
 
 def _mask_python(hits):

@@ -5,6 +5,9 @@ Written as LLVM vector code, so one text serves AVX-512, AVX2 and NEON; with the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -36,84 +39,100 @@ def mask_of(builder, hits):
     return builder.zext(builder.bitcast(hits, ir.IntType(LANES)), _INT)
 
 
-def sixteen(context, builder, array_type, array, index):
-    """Sixteen numbers of an array in one piece, from number `index` on."""
-    vector = ir.VectorType(context.get_value_type(array_type.dtype), LANES)
-    return builder.load(place(context, builder, array_type, array, index, vector), align=1)
+class Call(NamedTuple):
+    """A call of an intrinsic while its code is written: what writes it, and the arguments with their types."""
+
+    context: Any
+    builder: Any
+    signature: Any
+    arguments: Any
+
+    def array(self, i):
+        """Type and value of argument i, an array."""
+        return self.signature.args[i], self.arguments[i]
+
+    def kind(self, i):
+        """LLVM's type of the numbers of argument i, an array."""
+        return self.context.get_value_type(self.signature.args[i].dtype)
+
+    def place(self, i, index, vector):
+        """Pointer to sixteen numbers of argument i in one piece, from number `index` on."""
+        return place(self.context, self.builder, *self.array(i), index, vector)
+
+    def sixteen(self, i, index):
+        """Sixteen numbers of argument i in one piece, from number `index` on."""
+        return self.builder.load(self.place(i, index, ir.VectorType(self.kind(i), LANES)), align=1)
+
+    def scores(self, bias_at, product_at):
+        """bias - 2 product of sixteen candidates; the arrays are the first two arguments."""
+        bias, product = self.sixteen(0, bias_at), self.sixteen(1, product_at)
+        return self.builder.sub(bias, self.builder.add(product, product))
 
 
-def scores_of(context, builder, signature, arguments, bias_at, product_at):
-    """bias - 2 product of sixteen candidates; the arrays are the first two arguments."""
-    bias, product = (
-        sixteen(context, builder, signature.args[i], arguments[i], index)
-        for i, index in ((0, bias_at), (1, product_at))
-    )
-    return builder.sub(bias, builder.add(product, product))
+def written(code: Callable[[Call], Any]) -> Callable[..., Any]:
+    """What numba asks for the code of an intrinsic, from a function of the call; that may return nothing."""
+
+    def codegen(context, builder, signature, arguments):
+        value = code(Call(context, builder, signature, arguments))
+        return context.get_dummy_value() if value is None else value
+
+    return codegen
 
 
 @intrinsic
 def _prefetch_lanes(typingctx, array, index):
-    signature = types.void(array, types.intp)
-
-    def codegen(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        at = builder.gep(data, [arguments[1]])
-        at = builder.bitcast(at, ir.IntType(8).as_pointer())
-        shape = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _INT, _INT, _INT])
+    @written
+    def code(call):
+        builder, byte = call.builder, ir.IntType(8).as_pointer()
+        at = call.place(0, call.arguments[1], ir.IntType(8))
+        shape = ir.FunctionType(ir.VoidType(), [byte, _INT, _INT, _INT])
         name = "llvm.prefetch.p0"
         fetch = builder.module.globals.get(name) or ir.Function(builder.module, shape, name)
         builder.call(fetch, [at, _INT(0), _INT(3), _INT(1)])
-        return context.get_dummy_value()
 
-    return signature, codegen
+    return types.void(array, types.intp), code
 
 
 @intrinsic
 def _any_equal_lanes(typingctx, numbers, start, number):
-    signature = types.boolean(numbers, types.intp, numbers.dtype)
-
-    def codegen(context, builder, signature, arguments):
-        numbers, start, number = arguments
-        vector = ir.VectorType(context.get_value_type(signature.args[0].dtype), LANES)
-        here = builder.load(place(context, builder, signature.args[0], numbers, start, vector), align=1)
-        equal = builder.icmp_signed("==", here, splat(builder, number, vector))
+    @written
+    def code(call):
+        builder, here = call.builder, call.sixteen(0, call.arguments[1])
+        equal = builder.icmp_signed("==", here, splat(builder, call.arguments[2], here.type))
         return builder.icmp_signed("!=", mask_of(builder, equal), ir.Constant(_INT, 0))
 
-    return signature, codegen
+    return types.boolean(numbers, types.intp, numbers.dtype), code
 
 
 @intrinsic
 def _keep_lower_lanes(typingctx, bias, products, start, minima, at):
-    signature = types.void(bias, products, types.intp, minima, types.intp)
-
-    def codegen(context, builder, signature, arguments):
-        start, minima, at = arguments[2:]
-        pointer = place(context, builder, signature.args[3], minima, at, INTS)
-        scores, least = scores_of(context, builder, signature, arguments, start, start), builder.load(pointer, align=4)
+    @written
+    def code(call):
+        builder, start = call.builder, call.arguments[2]
+        pointer = call.place(3, call.arguments[4], INTS)
+        scores, least = call.scores(start, start), builder.load(pointer, align=4)
         builder.store(builder.select(builder.icmp_signed("<", scores, least), scores, least), pointer, align=4)
-        return context.get_dummy_value()
 
-    return signature, codegen
+    return types.void(bias, products, types.intp, minima, types.intp), code
 
 
 @intrinsic
 def _count_at_most_lanes(typingctx, numbers, start, bound):
-    signature = types.int32(numbers, types.intp, types.int32)
+    @written
+    def code(call):
+        builder, bound = call.builder, splat(call.builder, call.arguments[2], INTS)
+        return builder.ctpop(mask_of(builder, builder.icmp_signed("<=", call.sixteen(0, call.arguments[1]), bound)))
 
-    def codegen(context, builder, signature, arguments):
-        numbers, start, bound = arguments
-        here = builder.load(place(context, builder, signature.args[0], numbers, start, INTS), align=4)
-        return builder.ctpop(mask_of(builder, builder.icmp_signed("<=", here, splat(builder, bound, INTS))))
-
-    return signature, codegen
+    return types.int32(numbers, types.intp, types.int32), code
 
 
 @intrinsic
 def _lowest_bit_lanes(typingctx, mask):
-    def codegen(context, builder, signature, arguments):
-        return builder.zext(builder.cttz(arguments[0], cgutils.true_bit), _LONG)
+    @written
+    def code(call):
+        return call.builder.zext(call.builder.cttz(call.arguments[0], cgutils.true_bit), _LONG)
 
-    return types.int64(types.uint32), codegen
+    return types.int64(types.uint32), code
 
 
 def precede(builder, distances, ids, distance, label):
@@ -128,25 +147,19 @@ def precede(builder, distances, ids, distance, label):
 def _make_room_lanes(typingctx, distances, ids, states, at, distance, label, state):
     signature = types.void(distances, ids, states, types.intp, types.float32, ids.dtype, types.uint8)
 
-    def codegen(context, builder, signature, arguments):
-        before = builder.sub(arguments[3], _LONG(1))
-        kinds = (FLOATS, ir.VectorType(context.get_value_type(signature.args[1].dtype), LANES), BYTES)
-        here, left = (
-            [
-                builder.load(place(context, builder, *array, index, kind), align=1)
-                for array, kind in zip(zip(signature.args[:3], arguments[:3], strict=True), kinds, strict=True)
-            ]
-            for index in (arguments[3], before)
-        )
-        new = [splat(builder, value, kind) for value, kind in zip(arguments[4:], kinds, strict=True)]
+    @written
+    def code(call):
+        builder, at, entry = call.builder, call.arguments[3], call.arguments[4:]
+        before = builder.sub(at, _LONG(1))
+        here, left = ([call.sixteen(i, index) for i in range(3)] for index in (at, before))
+        new = [splat(builder, value, column.type) for value, column in zip(entry, here, strict=True)]
 
-        keep, first = (precede(builder, *entries[:2], *arguments[4:6]) for entries in (here, left))
-        for i, kind in enumerate(kinds):
-            value = builder.select(keep, here[i], builder.select(first, new[i], left[i]))
-            builder.store(value, place(context, builder, signature.args[i], arguments[i], arguments[3], kind), align=1)
-        return context.get_dummy_value()
+        keep, first = (precede(builder, *entries[:2], *entry[:2]) for entries in (here, left))
+        for i, column in enumerate(here):
+            value = builder.select(keep, column, builder.select(first, new[i], left[i]))
+            builder.store(value, call.place(i, at, column.type), align=1)
 
-    return signature, codegen
+    return signature, code
 
 
 def _keep_lower_python(bias, products, start, minima, at):

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .lanes import INTS, LANES, mask_of, place, precede, scores_of, sixteen, splat
+from .lanes import INTS, LANES, mask_of, place, precede, splat, written
 
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
 _TRUTHS = ir.VectorType(ir.IntType(1), LANES)
@@ -33,75 +33,66 @@ def _inside(builder, start, count):
     return builder.icmp_signed("<", _IOTA, splat(builder, builder.trunc(builder.sub(count, start), _INT), INTS))
 
 
-def _write_down(context, builder, kept, columns, used):
+def _write_down(call, kept, columns, used):
     """Write the kept lanes of each column's vector to its array from `used` on, and count them there.
 
     columns: (array type, array, vector of int32); each array has room for sixteen more.
     """
-    name = "llvm.experimental.vector.compress.v16i32"
+    builder, name = call.builder, "llvm.experimental.vector.compress.v16i32"
     shape = ir.FunctionType(INTS, [INTS, _TRUTHS, INTS])
     compress = builder.module.globals.get(name) or ir.Function(builder.module, shape, name)
     at = builder.load(used)
     for array_type, array, vector in columns:
         packed = builder.call(compress, [vector, kept, ir.Constant(INTS, ir.Undefined)])
-        builder.store(packed, place(context, builder, array_type, array, at, INTS), align=4)
+        builder.store(packed, place(call.context, builder, array_type, array, at, INTS), align=4)
     more = builder.zext(builder.ctpop(mask_of(builder, kept)), _LONG)
     builder.store(builder.add(at, more), used)
 
 
 @intrinsic
 def _sift_lanes(typingctx, bias, products, first, count, bound, places, scores):
-    signature = types.intp(bias, products, *(types.intp,) * 2, types.int32, places, scores)
-
-    def codegen(context, builder, signature, arguments):
-        first, count, bound, places, scores = arguments[2:]
+    @written
+    def code(call):
+        builder, (first, count, bound) = call.builder, call.arguments[2:5]
         used = cgutils.alloca_once_value(builder, _LONG(0))
         bound = splat(builder, bound, INTS)
         with _steps(builder, count) as (start, _):
-            found = scores_of(context, builder, signature, arguments, start, builder.add(first, start))
+            found = call.scores(start, builder.add(first, start))
             kept = builder.and_(builder.icmp_signed("<=", found, bound), _inside(builder, start, count))
-            columns = (
-                (signature.args[5], places, _from(builder, start)),
-                (signature.args[6], scores, found),
-            )
-            _write_down(context, builder, kept, columns, used)
+            columns = ((*call.array(5), _from(builder, start)), (*call.array(6), found))
+            _write_down(call, kept, columns, used)
         return builder.load(used)
 
-    return signature, codegen
+    return types.intp(bias, products, *(types.intp,) * 2, types.int32, places, scores), code
 
 
 @intrinsic
 def _within_lanes(typingctx, numbers, start, count, first, last, places):
-    signature = types.intp(numbers, *(types.intp,) * 2, *(types.int32,) * 2, places)
-
-    def codegen(context, builder, signature, arguments):
-        numbers, offset, count, first, last, places = arguments
+    @written
+    def code(call):
+        builder, (offset, count, first, last) = call.builder, call.arguments[1:5]
         used = cgutils.alloca_once_value(builder, _LONG(0))
         size = splat(builder, builder.sub(last, first), INTS)
         first = splat(builder, first, INTS)
         with _steps(builder, count) as (start, _):
-            here = sixteen(context, builder, signature.args[0], numbers, builder.add(offset, start))
+            here = call.sixteen(0, builder.add(offset, start))
             # As unsigned numbers those before the first are beyond the last.
             kept = builder.icmp_unsigned("<", builder.sub(here, first), size)
-            columns = ((signature.args[5], places, _from(builder, builder.add(offset, start))),)
-            _write_down(context, builder, kept, columns, used)
+            columns = ((*call.array(5), _from(builder, builder.add(offset, start))),)
+            _write_down(call, kept, columns, used)
         return builder.load(used)
 
-    return signature, codegen
+    return types.intp(numbers, *(types.intp,) * 2, *(types.int32,) * 2, places), code
 
 
 @intrinsic
 def _meetings_lanes(typingctx, cards, row, member):
-    signature = types.int32(cards, types.intp, types.intp)
-
-    def codegen(context, builder, signature, arguments):
-        cards, row, member = arguments
-        width = builder.extract_value(context.make_array(signature.args[0])(context, builder, cards).shape, 1)
+    @written
+    def code(call):
+        builder = call.builder
+        width = builder.extract_value(call.context.make_array(cards)(call.context, builder, call.arguments[0]).shape, 1)
         four = ir.VectorType(_INT, 4)
-        own, other = (
-            builder.load(place(context, builder, signature.args[0], cards, builder.mul(at, width), four), align=4)
-            for at in (row, member)
-        )
+        own, other = (builder.load(call.place(0, builder.mul(at, width), four), align=4) for at in call.arguments[1:])
         own, other = (
             builder.shuffle_vector(one, ir.Constant(four, ir.Undefined), ir.Constant(INTS, lanes))
             for one, lanes in (
@@ -114,7 +105,7 @@ def _meetings_lanes(typingctx, cards, row, member):
             bits = builder.or_(bits, builder.lshr(bits, _INT(step)))
         return builder.and_(bits, _INT(0x1111))
 
-    return signature, codegen
+    return types.int32(cards, types.intp, types.intp), code
 
 
 @intrinsic
@@ -124,109 +115,98 @@ def _strangers_lanes(
     outputs = (other_squares, other_limits, others)
     signature = types.intp(met, squares, limits, members, types.intp, types.int32, types.intp, *outputs)
 
-    def codegen(context, builder, signature, arguments):
-        one, met_all, count = arguments[4:7]
+    @written
+    def code(call):
+        builder, (one, met_all, count) = call.builder, call.arguments[4:7]
         used = cgutils.alloca_once_value(builder, _LONG(0))
-        own = splat(builder, builder.load(place(context, builder, signature.args[0], arguments[0], one, _INT)), INTS)
+        own = splat(builder, builder.load(call.place(0, one, _INT)), INTS)
         nothing, itself = ir.Constant(INTS, [0] * LANES), splat(builder, builder.trunc(one, _INT), INTS)
         met_all = splat(builder, met_all, INTS)
         with _steps(builder, count) as (start, _):
-            met, *vectors = (sixteen(context, builder, signature.args[i], arguments[i], start) for i in range(4))
+            met, *vectors = (call.sixteen(i, start) for i in range(4))
             kept = builder.icmp_signed(">", _from(builder, start), itself)
             kept = builder.or_(kept, builder.icmp_signed("!=", builder.and_(met, met_all), nothing))
             kept = builder.and_(kept, builder.icmp_signed("==", builder.and_(met, own), nothing))
             kept = builder.and_(kept, _inside(builder, start, count))
-            columns = zip(signature.args[7:], arguments[7:], vectors, strict=True)
-            _write_down(context, builder, kept, columns, used)
+            columns = ((*call.array(7 + i), vector) for i, vector in enumerate(vectors))
+            _write_down(call, kept, columns, used)
         # Up to a multiple of sixteen the first member stands in for others.
-        first = place(context, builder, signature.args[3], arguments[3], _LONG(0), _INT)
-        pad = place(context, builder, signature.args[9], arguments[9], builder.load(used), INTS)
-        builder.store(splat(builder, builder.load(first), INTS), pad, align=4)
+        first = builder.load(call.place(3, _LONG(0), _INT))
+        builder.store(splat(builder, first, INTS), call.place(9, builder.load(used), INTS), align=4)
         return builder.load(used)
 
-    return signature, codegen
+    return signature, code
 
 
 @intrinsic
 def _near_lanes(typingctx, squares, products, limits, ids, count, card, found, used):
-    of_card = [types.int32] * 3
-    signature = types.intp(
-        squares, products, limits, ids, types.intp, types.UniTuple(types.int32, 3), found, types.intp
-    )
+    of_card = types.UniTuple(types.int32, 3)
+    signature = types.intp(squares, products, limits, ids, types.intp, of_card, found, types.intp)
 
-    def codegen(context, builder, signature, arguments):
-        count = arguments[4]
-        used = cgutils.alloca_once_value(builder, arguments[7])
-        one, square, limit = (splat(builder, builder.extract_value(arguments[5], i), INTS) for i in range(len(of_card)))
-        outputs = [(kind, builder.extract_value(arguments[6], i)) for i, kind in enumerate(signature.args[6])]
+    @written
+    def code(call):
+        builder, (count, card, found, used) = call.builder, call.arguments[4:]
+        used = cgutils.alloca_once_value(builder, used)
+        one, square, limit = (splat(builder, builder.extract_value(card, i), INTS) for i in range(3))
+        outputs = [(kind, builder.extract_value(found, i)) for i, kind in enumerate(call.signature.args[6])]
         with _steps(builder, count) as (start, _):
-            scores = builder.add(scores_of(context, builder, signature, arguments, start, start), square)
-            limits, ids = (sixteen(context, builder, signature.args[i], arguments[i], start) for i in (2, 3))
+            scores = builder.add(call.scores(start, start), square)
+            limits, ids = call.sixteen(2, start), call.sixteen(3, start)
             higher = builder.select(builder.icmp_signed(">", limits, limit), limits, limit)
             kept = builder.and_(builder.icmp_signed("<=", scores, higher), _inside(builder, start, count))
             kept = builder.and_(kept, builder.icmp_signed("!=", ids, one))
             columns = zip(outputs, (one, ids, limit, limits, scores), strict=True)
-            _write_down(context, builder, kept, [(*output, vector) for output, vector in columns], used)
+            _write_down(call, kept, [(*output, vector) for output, vector in columns], used)
         return builder.load(used)
 
-    return signature, codegen
+    return signature, code
 
 
 @intrinsic
 def _strike_lanes(typingctx, labels, places, scores, first, count, bound, itself, ids, row, width):
     signature = types.intp(labels, places, scores, *(types.intp,) * 2, *(types.int32,) * 2, ids, *(types.intp,) * 2)
 
-    def codegen(context, builder, signature, arguments):
-        first, count, bound, itself, ids, row, width = arguments[3:]
+    @written
+    def code(call):
+        builder, (first, count, bound, itself, _, row, width) = call.builder, call.arguments[3:]
         used = cgutils.alloca_once_value(builder, first)
         bound, itself = splat(builder, bound, INTS), splat(builder, itself, INTS)
         known = cgutils.alloca_once(builder, _TRUTHS)
         list_at = builder.mul(row, width)
         with _steps(builder, count) as (start, _):
             at = builder.add(first, start)
-            vectors = [sixteen(context, builder, signature.args[i], arguments[i], at) for i in range(3)]
+            vectors = [call.sixteen(i, at) for i in range(3)]
             builder.store(builder.icmp_signed("==", vectors[0], itself), known)
             with cgutils.for_range(builder, width, intp=_LONG) as loop:
-                slot = place(context, builder, signature.args[7], ids, builder.add(list_at, loop.index), _INT)
-                same = builder.icmp_signed("==", vectors[0], splat(builder, builder.load(slot), INTS))
+                label = builder.load(call.place(7, builder.add(list_at, loop.index), _INT))
+                same = builder.icmp_signed("==", vectors[0], splat(builder, label, INTS))
                 builder.store(builder.or_(builder.load(known), same), known)
             kept = builder.and_(builder.icmp_signed("<=", vectors[2], bound), builder.not_(builder.load(known)))
             kept = builder.and_(kept, _inside(builder, start, count))
-            columns = [(signature.args[i], arguments[i], vectors[i]) for i in range(3)]
-            _write_down(context, builder, kept, columns, used)
+            _write_down(call, kept, [(*call.array(i), vector) for i, vector in enumerate(vectors)], used)
         return builder.sub(builder.load(used), first)
 
-    return signature, codegen
+    return signature, code
 
 
 @intrinsic
 def _rank_lanes(typingctx, distances, ids, count, held_distances, held_ids, start, ranks, gains):
     signature = types.void(distances, ids, types.intp, held_distances, held_ids, types.intp, ranks, gains)
 
-    def codegen(context, builder, signature, arguments):
-        count, start, ranks, gains = arguments[2], *arguments[5:]
-        held = [sixteen(context, builder, signature.args[i], arguments[i], start) for i in (3, 4)]
+    @written
+    def code(call):
+        builder, count, start = call.builder, call.arguments[2], call.arguments[5]
+        held = [call.sixteen(i, start) for i in (3, 4)]
         later = cgutils.alloca_once_value(builder, ir.Constant(INTS, [0] * LANES))
         with cgutils.for_range(builder, count, intp=_LONG) as loop:
-            one = [
-                builder.load(
-                    place(context, builder, signature.args[i], arguments[i], loop.index, _type(context, signature, i))
-                )
-                for i in (0, 1)
-            ]
+            one = [builder.load(call.place(i, loop.index, call.kind(i))) for i in (0, 1)]
             before = precede(builder, *held, *one)
-            rank = place(context, builder, signature.args[6], ranks, loop.index, _INT)
+            rank = call.place(6, loop.index, _INT)
             builder.store(builder.add(builder.load(rank), builder.ctpop(mask_of(builder, before))), rank)
             builder.store(builder.add(builder.load(later), builder.zext(builder.not_(before), INTS)), later)
-        builder.store(builder.load(later), place(context, builder, signature.args[7], gains, start, INTS), align=4)
-        return context.get_dummy_value()
+        builder.store(builder.load(later), call.place(7, start, INTS), align=4)
 
-    return signature, codegen
-
-
-def _type(context, signature, i):
-    """Type of the numbers in an argument that is an array."""
-    return context.get_value_type(signature.args[i].dtype)
+    return signature, code
 
 
 def _sift_python(bias, products, first, count, bound, places, scores):
