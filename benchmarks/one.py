@@ -23,7 +23,7 @@ import numpy as np
 from . import data
 from .peers import BUILDERS, Builder, Found
 
-SAMPLE = 6000
+SAMPLE = 20_000
 # What is chosen for the size of a set, and does not suit its sample.
 FOR_THE_SIZE = ("memory_limit", "nlist")
 

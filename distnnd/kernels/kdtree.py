@@ -17,7 +17,7 @@ from .jit import kernel
 from .lanes import LANES, lowest_bit, without_lowest
 from .neighbours import OLD, put
 from .random import below as random_below
-from .trees import Each, even_cuts, serial
+from .ranges import Each, even_cuts, serial
 
 # Cuts in the middle may take little away each time; from this depth on a node is cut at its median. A walk never holds
 # more nodes than the tree is deep, and halving 2^31 rows takes 27 levels.

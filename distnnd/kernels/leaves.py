@@ -7,50 +7,29 @@ of groups may run side by side without a race, and its list carries the threshol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .codes import EVERYTHING, gather, limit_of, measure
+from .codes import EVERYTHING, Rows, gather, limit_of, measure
+from .groups import Groups
 from .jit import kernel
 from .lanes import LANES, count_at_most, keep_lower, prefetch
-from .neighbours import FRESH, room_for_offers, take
+from .neighbours import FRESH, Lists, room_for_offers, take
 from .products import multiply, pack, room_for
+from .ranges import Each, even_ranges, serial
+from .rows import Form
 from .sieve import sift, strike
 
-# A tile of 128 x 512 products (256 KiB) and its rows stay in the second-level cache; both are multiples of sixteen.
+# A tile of 128 x 1024 products (512 KiB) and its rows stay in the second-level cache; both are multiples of sixteen.
+# Most leaves fit into one: a row then takes what it keeps of a leaf in one go.
 QUERIES = 128
-BASE = 512
+BASE = 1024
 # Candidates that are offered to a list at once.
 HITS = 48
 # So many rows ahead a list is asked for before it is needed.
 AHEAD = 3
-
-
-class Groups(NamedTuple):
-    """Rows by group: rows int32[m] and starts int64[groups + 1]; group g holds rows[starts[g] : starts[g + 1]]."""
-
-    rows: np.ndarray
-    starts: np.ndarray
-
-
-@kernel
-def group_rows(group_of, groups):
-    """Groups of the rows by number (counting sort); rows of a negative number are in none. group_of: int32[n]."""
-    starts = np.zeros(groups + 1, np.int64)
-    for row in range(group_of.size):
-        if group_of[row] >= 0:
-            starts[group_of[row] + 1] += 1
-    for group in range(groups):
-        starts[group + 1] += starts[group]
-    at = starts[:-1].copy()
-    rows = np.empty(starts[-1], np.int32)
-    for row in range(group_of.size):
-        group = group_of[row]
-        if group >= 0:
-            rows[at[group]] = row
-            at[group] += 1
-    return rows, starts
 
 
 class Tile(NamedTuple):
@@ -226,4 +205,33 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
                 for i in range(q_count):
                     ask_for(lists, queries.rows[q + min(i + AHEAD, q_count - 1)])
                     select(rows, queries.rows[q + i], others, tile, i, count, form, lists, itself, offers)
+    return compared
+
+
+def join_places(
+    rows: Rows,
+    places: Sequence[Groups],
+    others: Rows,
+    base: Groups,
+    labels: np.ndarray,
+    form: Form,
+    lists: Lists,
+    itself: bool,
+    each: Each = serial,
+    parts: int = 1,
+) -> int:
+    """Join place by place: within one a row stands in one group, so ranges of groups cannot race for its list.
+
+    places: for each place of a row the groups of those that look; each, parts: how ranges are run and into how many
+    they are cut, without effect on the answer; else as join. Returns the pairs compared.
+    """
+    compared = 0
+    for queries in places:
+        # A group costs something even where its base is empty.
+        weights = np.diff(queries.starts) * (np.diff(base.starts) + 1)
+
+        def run(first: int, last: int, queries: Groups = queries) -> int:
+            return join(rows, queries, others, base, labels, form, lists, itself, first, last)
+
+        compared += sum(each(run, even_ranges(weights, parts)))
     return compared

@@ -9,20 +9,21 @@ dealt out at random.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from .codes import Rows
+from .groups import Groups, slot_groups
 from .jit import kernel
-from .leaves import Groups, group_rows, join
-from .neighbours import Lists, empty
+from .leaves import join_places
+from .neighbours import empty
 from .random import below, seed_of
+from .ranges import Each, serial
 from .rows import Form
+from .signposts import chosen_rows, find_pivots, signposts_of
 
-Each = Callable[[Callable[..., Any], Iterable[tuple[int, int]]], list[Any]]
 DEEPEST = 40
 # A node has not shrunk if it keeps more than this share of its parent's rows; after so many times it is dealt out.
 SHRUNK, FAILURES = 0.9, 3
@@ -46,35 +47,6 @@ class Leaves(NamedTuple):
     slots: np.ndarray
     count: int
     compared: int
-
-
-def serial(function: Callable[..., Any], ranges: Iterable[tuple[int, int]]) -> list[Any]:
-    """Call function(first, last) for each range, one after the other."""
-    return [function(first, last) for first, last in ranges]
-
-
-def even_ranges(weights: np.ndarray, parts: int) -> list[tuple[int, int]]:
-    """Cut 0 .. len(weights) into at most `parts` ranges of about equal weight."""
-    total = np.concatenate([[0], np.cumsum(weights, dtype=np.float64)])
-    cuts = np.searchsorted(total, np.linspace(0, total[-1], parts + 1))
-    cuts[0], cuts[-1] = 0, len(weights)
-    return [(int(a), int(b)) for a, b in pairwise(cuts) if b > a]
-
-
-def even_cuts(count: int, parts: int) -> list[tuple[int, int]]:
-    """Cut 0 .. count into at most `parts` ranges of about equal length."""
-    return [(first, last) for first, last in pairwise(count * i // parts for i in range(parts + 1)) if last > first]
-
-
-def slot_groups(slots: np.ndarray, count: int) -> list[Groups]:
-    """For each place of a row its groups by node: one list of groups a column of `slots`."""
-    return [Groups(*group_rows(np.ascontiguousarray(column), count)) for column in slots.T]
-
-
-def all_members(slots: np.ndarray, count: int) -> Groups:
-    """Groups of all rows by node, whatever the place a node has in the row."""
-    groups = Groups(*group_rows(np.ascontiguousarray(slots).ravel(), count))
-    return Groups(groups.rows // np.int32(slots.shape[1]), groups.starts)
 
 
 @kernel
@@ -112,8 +84,10 @@ def carry(slots, gaps, children, child_starts, stuck, seed, lists):
 
 def count_children(sizes: np.ndarray, shape: Shape, home: np.ndarray) -> np.ndarray:
     """Children of each node: none for a leaf (written 1: itself), else as many as its rows ask for. int64[nodes]."""
+    # A row stands in the root once, and below it in `fanout` places.
+    entries = sizes * shape.fanout if len(sizes) == 1 else sizes
     # With as many children as fanout every row would go to all of them, and the node would not shrink.
-    wanted = np.clip(np.round(sizes / shape.leaf).astype(np.int64), 2 * shape.fanout, shape.pivots)
+    wanted = np.clip(np.round(entries / shape.leaf).astype(np.int64), 2 * shape.fanout, shape.pivots)
     return np.where(sizes > shape.largest, np.minimum(wanted, np.maximum(home, 2)), 1)
 
 
@@ -154,33 +128,16 @@ def descend(
         level_seed = seed_of(seed, level)
         base = Groups(draw_pivots(places[-1][0], pivot_starts, level_seed), pivot_starts)
         labels = np.repeat(child_starts[:-1] - pivot_starts[:-1], carved) + np.arange(pivot_starts[-1])
+        labels = labels.astype(np.int32)
         for i, role in enumerate(roles):
             lists = empty(m, shape.fanout)
             carry(slots[i], gaps[i], children, child_starts, stuck, level_seed, lists)
-            compared += _route(rows, places[i], base, labels.astype(np.int32), role.form, lists, each, parts)
+            if count > 1:
+                compared += join_places(rows, places[i], rows, base, labels, role.form, lists, False, each, parts)
+            else:
+                signposts = signposts_of(chosen_rows(rows, base.rows), roles[-1].form)
+                compared += find_pivots(rows, places[i][0].rows, signposts, role.form, lists, each, parts)
             slots[i], gaps[i] = lists.ids, lists.distances
         before, failures = np.repeat(sizes, children), np.repeat(failures, children)
         count = int(child_starts[-1])
     return [Leaves(part, count, compared) for part in slots]
-
-
-def _route(
-    rows: Rows,
-    places: list[Groups],
-    base: Groups,
-    labels: np.ndarray,
-    form: Form,
-    lists: Lists,
-    each: Each,
-    parts: int,
-) -> int:
-    """One level of the tree, place by place: within one place a row stands in one node, so ranges cannot race."""
-    compared = 0
-    for queries in places:
-        weights = np.diff(queries.starts) * (np.diff(base.starts) + 1)
-
-        def run(first: int, last: int, queries: Groups = queries) -> int:
-            return join(rows, queries, rows, base, labels, form, lists, False, first, last)
-
-        compared += sum(each(run, even_ranges(weights, parts)))
-    return compared

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..values.plan import Job, Report, Stage, Task
 from ..values.spec import format_bytes
 from . import worker_process
 from .events import Listener, StageStart, TaskEnd
-from .serial import Executor, Machine
+from .serial import Executor, Machine, SerialExecutor
 
 # Tasks in flight per thread: one that runs and one that waits, so that no thread idles between two.
 WINDOW = 2
@@ -96,6 +96,29 @@ class DaskExecutor:
         return report
 
 
+class LocalExecutor:
+    """Runs in this process: one partition right here, several on a temporary cluster that starts when it is needed.
+
+    A cluster takes a fifth of a second of CPU time to start and end, and could only hold one partition's task.
+    """
+
+    in_process = True
+
+    def __init__(self, stack: ExitStack) -> None:
+        machine = local_machine(None, None)
+        self.workers, self.threads, self.memory = machine.workers, machine.threads, machine.memory
+        self._stack = stack
+        self._cluster: DaskExecutor | None = None
+
+    def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:
+        """Run all tasks of the stage; reports in the order of its tasks."""
+        if job.layout.partitions == 1:
+            return SerialExecutor(self.threads).run(stage, job, listen)
+        if self._cluster is None:
+            self._cluster = self._stack.enter_context(_temporary(None, None))
+        return self._cluster.run(stage, job, listen)
+
+
 def _is_inproc(client: Any) -> bool:
     return str(client.scheduler.address).startswith("inproc://")
 
@@ -147,17 +170,17 @@ def executor_for(
 ) -> Iterator[Executor]:
     """The executor for what the user passed: a Client, a cluster, an address, an Executor, or None.
 
-    None: the current client if there is one, else a temporary cluster on loopback, closed at the end: in this process,
-    or of `n_workers` processes of one thread each. SpecError for anything else.
+    None: the current client if there is one, else this process, with a temporary cluster on loopback where there are
+    several partitions, or `n_workers` processes of one thread each; closed at the end. SpecError for anything else.
     """
     if client is None and n_workers is None:
         client = _current_client()
-    if client is None:
-        with (
-            _local_cluster(n_workers, memory_limit) as cluster,
-            distributed.Client(cluster, set_as_default=False) as own,
-        ):
-            yield DaskExecutor(own)
+    if client is None and n_workers is None:
+        with ExitStack() as stack:
+            yield LocalExecutor(stack)
+    elif client is None:
+        with _temporary(n_workers, memory_limit) as executor:
+            yield executor
     elif isinstance(client, distributed.Client):
         yield DaskExecutor(client)
     elif hasattr(client, "run") and hasattr(client, "in_process"):
@@ -202,6 +225,15 @@ def machine_for(client: Any = None, memory_limit: int | None = None, n_workers: 
             yield executor
 
 
+@contextmanager
+def _temporary(n_workers: int | None, memory_limit: int | None) -> Iterator[DaskExecutor]:
+    with (
+        _local_cluster(n_workers, memory_limit) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield DaskExecutor(client)
+
+
 def _local_cluster(n_workers: int | None, memory_limit: int | None) -> Any:
     machine = local_machine(memory_limit, n_workers)
     return distributed.LocalCluster(
@@ -227,7 +259,7 @@ def store_lazily(executor: Executor, collection: Any, target: Any) -> None:
     if isinstance(executor, DaskExecutor):
         executor.client.compute(lazy, sync=True)
     else:
-        dask.compute(lazy, scheduler="sync")
+        dask.compute(lazy, scheduler="sync" if isinstance(executor, SerialExecutor) else "threads")
 
 
 def lazy_blocks(array: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.codes import coder_of, encode, routing_form
-from ..kernels.leaves import Groups, join
+from ..kernels.groups import Groups
+from ..kernels.leaves import join
 from ..kernels.neighbours import empty
 from ..kernels.pivots import count_pivots, share_out
 from ..kernels.random import seed_of

@@ -12,8 +12,8 @@ from ..kernels.kdtree import Tree, plant, rows_from_blocks, walk
 from ..kernels.lanes import LANES
 from ..kernels.merge import fold, permute
 from ..kernels.neighbours import Lists, empty
+from ..kernels.ranges import even_cuts
 from ..kernels.rows import plain_form
-from ..kernels.trees import even_cuts
 from ..storage import mailbox
 from ..values.memory import TREE_AT_ONCE
 from ..values.partitioning import TREE_ROWS

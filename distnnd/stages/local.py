@@ -9,11 +9,13 @@ import numpy as np
 
 from ..kernels import merge, trees
 from ..kernels.codes import Coder, Rows, coder_of, encode, form_of, routing_form, trusted
-from ..kernels.leaves import join
+from ..kernels.groups import all_members, slot_groups
+from ..kernels.leaves import join_places
 from ..kernels.neighbours import FRESH, OLD, Lists, empty, sort_rows
 from ..kernels.pivots import BASE, QUERY
 from ..kernels.projection import narrower
 from ..kernels.random import seed_of
+from ..kernels.ranges import even_cuts
 from ..kernels.rows import Form
 from ..storage import graph, mailbox
 from ..values.memory import (
@@ -38,8 +40,12 @@ LOCAL, NARROWED = 4, 5  # parts of seeds
 # Ranges of work per thread: enough that an uneven one does not hold up the rest.
 PARTS = 4
 # Rows that a leaf aims at: as many as make its products cost as much as what is selected from them, between these.
-LEAF_LEAST, LEAF_MOST, LEAF_CODES = 400, 800, 102_400
-PIVOTS = 64
+LEAF_LEAST, LEAF_MOST, LEAF_CODES = 400, 500, 102_400
+# A leaf may have so many times the rows it aims at: where the rows lie dense, their neighbours are in one leaf, and cut
+# in pieces it would cost them the other leaves they stand in.
+LARGEST = 8
+# Pivots of a node at most; most of a tree grows in one step.
+PIVOTS = 65536
 # Estimates are trusted where the k-th neighbours of all but a few probe rows are so many units of them away: there one
 # standard deviation of their error is two per cent.
 FINE = 1600
@@ -171,7 +177,7 @@ def solve_by_leaves(
     if fine_enough(job, coder, form):
         form = trusted(form)
     compared = compare_leaves(work, rows, form, looking, standing, lists)
-    ranges = trees.even_cuts(len(order), work.parts)
+    ranges = even_cuts(len(order), work.parts)
     work.each(lambda a, b: merge.fill(points, form, lists, present, work.seed, a, b), ranges)
     counters: dict[str, float] = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
     if not job.layout.exact:
@@ -217,7 +223,7 @@ def grow(
     """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same."""
     leaf = min(max(LEAF_CODES // rows.values.shape[1], LEAF_LEAST), LEAF_MOST)
     leaf = max(leaf, 8 * work.job.spec.n_neighbors)
-    shape = trees.Shape(leaf, 2 * leaf, PIVOTS, LEAF_FANOUT if work.number == 1 else LATER_FANOUT)
+    shape = trees.Shape(leaf, LARGEST * leaf, PIVOTS, LEAF_FANOUT if work.number == 1 else LATER_FANOUT)
     if work.job.layout.exact:
         leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)
         return leaves, leaves
@@ -249,16 +255,9 @@ def compare_leaves(
     work: Work, rows: Rows, form: Form, looking: trees.Leaves, standing: trees.Leaves, lists: Lists
 ) -> int:
     """Compare all pairs of each leaf, place by place of the looking row, so that no two ranges touch one list."""
-    base = trees.all_members(standing.slots, standing.count)
-    compared = 0
-    for queries in trees.slot_groups(looking.slots, looking.count):
-        weights = np.diff(queries.starts) * np.diff(base.starts)
-
-        def run(first: int, last: int, queries=queries) -> int:
-            return join(rows, queries, rows, base, base.rows, form, lists, True, first, last)
-
-        compared += sum(work.each(run, trees.even_ranges(weights, work.parts)))
-    return compared
+    base = all_members(standing.slots, standing.count)
+    places = slot_groups(looking.slots, looking.count)
+    return join_places(rows, places, rows, base, base.rows, form, lists, True, work.each, work.parts)
 
 
 def fine_enough(job: Job, coder: Coder, form: Form) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import threadpoolctl
 
-from ..kernels.trees import Each, serial
+from ..kernels.ranges import Each, serial
 from ..storage import arrays
 from ..values.plan import Job, Report, Task
 

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import descent, merge, trees
+from ..kernels import descent, merge
 from ..kernels.codes import Rows
 from ..kernels.neighbours import Lists, sort_rows
 from ..kernels.random import seed_of
+from ..kernels.ranges import Each, even_cuts
 from ..kernels.rows import Form, rescore
 from ..storage import mailbox
 from ..values.memory import DESCENT_FINDS, DESCENT_RANGE, DESCENT_ROWS
@@ -26,7 +27,7 @@ class Work(NamedTuple):
     job: Job
     number: int
     seed: int
-    each: trees.Each
+    each: Each
     parts: int
 
 
@@ -84,11 +85,11 @@ def descend(
     )
     descent.fill_cards(rows, form, lists, walk.cards)
     for number in range(PASSES):
+        if known.enough(rows.points, form, lists, spec.n_neighbors, spec.target_recall):
+            break
         compared += descend_once(work, walk, number == 0, seed_of(work.seed, number))
         passes += 1
         if descent.settle(lists, 0, m) <= little:
-            break
-        if known.enough(rows.points, form, lists, spec.n_neighbors, spec.target_recall):
             break
     return {"passes": passes, "descended": compared}
 
@@ -100,7 +101,7 @@ def descend_once(work: Work, walk: Walk, after_leaves: bool, seed: int) -> int:
     """
     m = len(walk.lists.ids)
     # Drawing reads all lists once for each range: one range a thread.
-    cuts = trees.even_cuts(m, work.job.threads)
+    cuts = even_cuts(m, work.job.threads)
     work.each(lambda a, b: descent.draw(walk.lists, walk.companions, a, b, seed), cuts)
     work.each(lambda a, b: descent.mark(walk.lists, a, b), cuts)
     return sum(
@@ -116,7 +117,7 @@ def compare_companions(work: Work, walk: Walk, after_leaves: bool, first: int, l
         return descent.join(rows, companions, cards, after_leaves, form, lists, a, b, room)
 
     todo = list(mailbox.strips(first, last, DESCENT_RANGE))
-    targets_of = trees.even_cuts(len(lists.ids), work.job.threads)
+    targets_of = even_cuts(len(lists.ids), work.job.threads)
     room, compared = DESCENT_RANGE * DESCENT_FINDS, 0
     while todo:
         found = work.each(join, todo)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.codes import Coder, Rows, coder_of, encode, form_of
-from ..kernels.leaves import Groups, join
+from ..kernels.groups import Groups
+from ..kernels.leaves import join
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
+from ..kernels.ranges import Each, even_cuts, serial
 from ..kernels.rows import rescore
-from ..kernels.trees import Each, even_cuts, serial
 from ..storage import mailbox
 from ..values.memory import probe_bytes
 from ..values.metric import Metric

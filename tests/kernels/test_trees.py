@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from distnnd.kernels import trees
 from distnnd.kernels.codes import Rows, coder_of, encode, form_of, routing_form, trusted
+from distnnd.kernels.groups import all_members, slot_groups
+from distnnd.kernels.ranges import even_cuts, even_ranges
 from distnnd.kernels.rows import prepare, prepared_width
-from distnnd.kernels.trees import Leaves, Role, Shape, all_members, descend, even_cuts, even_ranges, slot_groups
+from distnnd.kernels.trees import Leaves, Role, Shape, descend
 from distnnd.values.metric import METRICS
 from tests import naive
 from tests.strategies import FLAVOURS, few, make_points, points, sized
