@@ -74,6 +74,24 @@ def _add_products(builder, total, base, query):
     return total
 
 
+def _sum_up(builder, width, step, begin, add):
+    """Vectors that a loop over columns sums up, in steps, until `width` is reached.
+
+    begin: what they begin with; add(column, sums): the sums with what stands there.
+    """
+    before, loop, after = builder.block, *(builder.append_basic_block(name) for name in ("columns", "sums"))
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    at, sums = builder.phi(_LONG), [builder.phi(_VECTOR) for _ in begin]
+    ended, following = add(at, sums), builder.add(at, _LONG(step))
+    for number, first, then in zip([at, *sums], [_LONG(0), *begin], [following, *ended], strict=True):
+        number.add_incoming(first, before)
+        number.add_incoming(then, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, width), loop, after)
+    builder.position_at_end(after)
+    return ended
+
+
 def _tile_of(groups: int):
     """An intrinsic that multiplies four queries with `groups` groups of sixteen packed rows."""
 
@@ -95,31 +113,22 @@ def _tile_of(groups: int):
             left = [builder.gep(queries, [builder.mul(at, width)]) for at in rows]
             right = [builder.gep(base, [builder.mul(columns, builder.add(group, _LONG(g)))]) for g in range(groups)]
             first = [splat(builder, builder.load(builder.gep(starts, [at])), _VECTOR) for at in rows]
-            before, loop = builder.block, builder.append_basic_block("columns")
-            after = builder.append_basic_block("sums")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            at = builder.phi(_LONG)
-            at.add_incoming(_LONG(0), before)
-            sums = {(i, g): builder.phi(_VECTOR) for i in range(QUERIES) for g in range(groups)}
-            packed = builder.mul(at, _LONG(LANES))
-            bases = [builder.load(_vector_at(builder, part, packed), align=1) for part in right]
-            ended = {}
-            for i in range(QUERIES):
-                word = builder.load(builder.bitcast(builder.gep(left[i], [at]), _INT.as_pointer()), align=1)
-                word = splat(builder, word, _VECTOR)
-                for g in range(groups):
-                    ended[i, g] = _add_products(builder, sums[i, g], bases[g], word)
-            following = builder.add(at, _LONG(WORD))
-            at.add_incoming(following, builder.block)
-            for (i, g), total in sums.items():
-                total.add_incoming(first[i], before)
-                total.add_incoming(ended[i, g], builder.block)
-            builder.cbranch(builder.icmp_signed("<", following, width), loop, after)
-            builder.position_at_end(after)
-            for (i, g), total in ended.items():
-                place = builder.mul(builder.add(row, _LONG(i)), stride)
-                place = builder.add(place, builder.add(column, _LONG(LANES * g)))
+            begin = [vector for vector in first for _ in range(groups)]
+
+            def add(at, sums):
+                packed = builder.mul(at, _LONG(LANES))
+                bases = [builder.load(_vector_at(builder, part, packed), align=1) for part in right]
+                ended = []
+                for i in range(QUERIES):
+                    word = builder.load(builder.bitcast(builder.gep(left[i], [at]), _INT.as_pointer()), align=1)
+                    word = splat(builder, word, _VECTOR)
+                    own = sums[i * groups : (i + 1) * groups]
+                    ended += [_add_products(builder, total, part, word) for total, part in zip(own, bases, strict=True)]
+                return ended
+
+            for i, total in enumerate(_sum_up(builder, width, WORD, begin, add)):
+                place = builder.mul(builder.add(row, _LONG(i // groups)), stride)
+                place = builder.add(place, builder.add(column, _LONG(LANES * (i % groups))))
                 builder.store(total, _vector_at(builder, out.data, place), align=4)
             return context.get_dummy_value()
 
@@ -199,26 +208,17 @@ def _dots16(typingctx, values, rows, first, query, start, products):
         ids = [builder.load(builder.gep(row_ids, [builder.add(first, _LONG(i))])) for i in range(LANES)]
         left = [builder.gep(array.data, [builder.mul(builder.sext(row, _LONG), width)]) for row in ids]
         zero = ir.Constant(_VECTOR, [0] * LANES)
-        before, loop = builder.block, builder.append_basic_block("columns")
-        after = builder.append_basic_block("sums")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        at = builder.phi(_LONG)
-        at.add_incoming(_LONG(0), before)
-        sums = [builder.phi(_VECTOR) for _ in range(LANES)]
-        word = builder.load(_vector_at(builder, query, at), align=1)
-        inside, flip = _words_left(builder, width, at), ir.Constant(_VECTOR, [-0x7F7F7F80] * LANES)
-        ended = []
-        for total, row in zip(sums, left, strict=True):
-            base = builder.call(_masked(builder), [_vector_at(builder, row, at), _INT(4), inside, zero])
-            ended.append(_add_products(builder, total, builder.xor(base, flip), word))
-        following = builder.add(at, _LONG(COLUMNS))
-        at.add_incoming(following, builder.block)
-        for total, end in zip(sums, ended, strict=True):
-            total.add_incoming(zero, before)
-            total.add_incoming(end, builder.block)
-        builder.cbranch(builder.icmp_signed("<", following, width), loop, after)
-        builder.position_at_end(after)
+
+        def add(at, sums):
+            word = builder.load(_vector_at(builder, query, at), align=1)
+            inside, flip = _words_left(builder, width, at), ir.Constant(_VECTOR, [-0x7F7F7F80] * LANES)
+            ended = []
+            for total, row in zip(sums, left, strict=True):
+                base = builder.call(_masked(builder), [_vector_at(builder, row, at), _INT(4), inside, zero])
+                ended.append(_add_products(builder, total, builder.xor(base, flip), word))
+            return ended
+
+        ended = _sum_up(builder, width, COLUMNS, [zero] * LANES, add)
         # Butterfly: sums of pairs of vectors, until lane l of the last one is the sum over vector l.
         for bit in (1, 2, 4, 8):
             ended = [builder.add(*_exchange(builder, ended[i], ended[i + 1], bit)) for i in range(0, len(ended), 2)]
