@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from distnnd.kernels import codes, leaves, neighbours, rows, trees
+from distnnd.kernels import codes, groups, leaves, neighbours, rows, trees
 from distnnd.kernels.jit import FASTMATH
 from distnnd.values.metric import METRICS
 
@@ -70,10 +70,10 @@ def coded(n: int, d: int) -> tuple[codes.Rows, rows.Form]:
 
 
 @cache
-def leaf_groups(n: int, shift: int = 0) -> leaves.Groups:
+def leaf_groups(n: int, shift: int = 0) -> groups.Groups:
     """Leaves of LEAF rows that lie one after the other, the first one shorter by `shift`."""
     numbers = (np.arange(n) + shift).astype(np.int32) // np.int32(LEAF)
-    return leaves.Groups(*leaves.group_rows(numbers, int(numbers[-1]) + 1))
+    return groups.Groups(*groups.group_rows(numbers, int(numbers[-1]) + 1))
 
 
 def joined(n: int, d: int, lists: neighbours.Lists, shift: int = 0) -> int:

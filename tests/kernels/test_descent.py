@@ -22,7 +22,7 @@ from distnnd.kernels.descent import (
     no_companions,
     settle,
 )
-from distnnd.kernels.leaves import Groups, group_rows
+from distnnd.kernels.groups import Groups, group_rows
 from distnnd.kernels.merge import fill
 from distnnd.kernels.neighbours import BORN, DRAWN, FRESH, OLD, Lists, empty, sort_rows
 from distnnd.kernels.rows import Form, prepare

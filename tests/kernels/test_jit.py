@@ -172,10 +172,10 @@ def test_the_users_own_cache_stays_where_it_was(monkeypatch: pytest.MonkeyPatch,
 CALL = """
 import json
 import numpy as np
-from distnnd.kernels import codes, leaves, merge, neighbours
+from distnnd.kernels import codes, groups, leaves, merge, neighbours
 from distnnd.values.metric import METRICS
 points = np.arange(12, dtype=np.float32).reshape(6, 2)
-group = leaves.Groups(*leaves.group_rows(np.zeros(6, np.int32), 1))
+group = groups.Groups(*groups.group_rows(np.zeros(6, np.int32), 1))
 lists, merged = neighbours.empty(6, 2), neighbours.empty(6, 2, np.int64)
 if {join}:
     coder = codes.coder_of(points, METRICS["euclidean"])
@@ -184,7 +184,7 @@ if {join}:
     leaves.join(rows, group, rows, group, group.rows, form, lists, True, 0, 1)
 merge.fold(merged, np.arange(6), np.tile(np.array([7, 8]), (6, 1)), np.tile(np.array([1, 2], np.float32), (6, 1)))
 stats = {{}}
-for kernel in (leaves.group_rows, merge.fold, leaves.join):
+for kernel in (groups.group_rows, merge.fold, leaves.join):
     hits, misses = (sum(counts.values()) for counts in (kernel.stats.cache_hits, kernel.stats.cache_misses))
     stats[kernel.__name__] = [hits, misses]
 print(json.dumps({{"stats": stats, "ids": lists.ids.tolist(), "merged": merged.ids[0].tolist()}}))
