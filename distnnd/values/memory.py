@@ -11,8 +11,8 @@ from .plan import TREE_COLUMNS, Layout
 
 # One tile of products with the codes of its rows, packed to whole vectors, per thread, and what the interpreter and
 # Zarr allocate beside the arrays.
-TILE_ROWS = 640
-TILE = 512 * 1024
+TILE_ROWS = 1152
+TILE = 768 * 1024
 COLUMNS = 64
 SLACK = 24 * 2**20
 # NN-descent compares the companions of this many rows, in ranges of so many, and writes down at most so many finds per
@@ -59,10 +59,11 @@ def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int, compa
     """Bytes per row of a partition in the local stage.
 
     The prepared row with its codes; its list (9 a place) and the int64 ids it came with (8); slots, gaps and groups of
-    the tree with the next level's; drawn companions of both kinds; cards; row ids, their table, the order. Rows are
-    put into leaf order in place.
+    the tree with the next level's; drawn companions of both kinds; cards; row ids, their table, the order; pivots, one
+    for a hundred rows or more. Rows are put into leaf order in place.
     """
-    leaves = coded_bytes(metric, dtype, d) + 19 * width + 32 * fanout + 8 * companions + 100
+    coded = coded_bytes(metric, dtype, d)
+    leaves = coded + coded // 64 + 19 * width + 32 * fanout + 8 * companions + 100
     return max(leaves, tree_row(metric, dtype, d, width) if metric.euclidean and d < TREE_COLUMNS else 0)
 
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROOMS = ["random", "lanes", "sieve", "neighbours", "products", "rows", "codes", "leaves", "trees", "companions"]
-ROOMS += ["descent", "merge", "pivots"]
+ROOMS = ["random", "lanes", "sieve", "neighbours", "products", "rows", "codes", "estimates", "leaves", "groups"]
+ROOMS += ["trees", "companions", "descent", "merge", "pivots"]
 ROOMS += ["gaps", "kdtree"]
 
 
