@@ -5,12 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from distnnd.kernels.codes import Rows, coder_of, encode, form_of, trusted
-<<<<<<< HEAD
 from distnnd.kernels.groups import Groups, group_rows
 from distnnd.kernels.leaves import join
-=======
-from distnnd.kernels.leaves import Groups, group_rows, join
->>>>>>> tidy
 from distnnd.kernels.neighbours import FRESH, Lists, empty
 from distnnd.kernels.rows import Form, prepare, prepared_width, rescore
 from distnnd.values.metric import METRICS

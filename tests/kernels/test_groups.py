@@ -8,12 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distnnd.kernels.codes import coder_of, encode, form_of, trusted
-<<<<<<< HEAD
 from distnnd.kernels.groups import Groups, group_rows
 from distnnd.kernels.leaves import join
-=======
-from distnnd.kernels.leaves import Groups, group_rows, join
->>>>>>> tidy
 from distnnd.kernels.neighbours import Lists, empty
 from distnnd.values.metric import METRICS
 from tests import naive

@@ -9,12 +9,8 @@ from hypothesis import strategies as st
 from numba import njit
 
 from distnnd.kernels.codes import EVERYTHING, Coder, coder_of, encode, form_of, limit_of
-<<<<<<< HEAD
 from distnnd.kernels.groups import Groups
 from distnnd.kernels.leaves import BASE, HITS, QUERIES, first_bound, join, room_for_tile
-=======
-from distnnd.kernels.leaves import BASE, HITS, QUERIES, Groups, first_bound, join, room_for_tile
->>>>>>> tidy
 from distnnd.kernels.neighbours import empty
 from distnnd.kernels.rows import prepare
 from distnnd.values.metric import METRICS
