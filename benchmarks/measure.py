@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .placement import Placement, processors
+from .placement import PROCESSORS, Placement, processors
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 # Libraries count processors when they are loaded, which may be while their thread is tied to one.
 THREADS = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"), str(len(processors())))
+THREADS[PROCESSORS] = ",".join(map(str, processors()))
 
 
 class Run(NamedTuple):

@@ -22,6 +22,7 @@ import numpy as np
 
 from . import data
 from .peers import BUILDERS, Builder, Found
+from .placement import count_all
 
 SAMPLE = 20_000
 # What is chosen for the size of a set, and does not suit its sample.
@@ -30,6 +31,7 @@ FOR_THE_SIZE = ("memory_limit", "nlist")
 
 def main(builder: str, name: str, *several: str) -> None:
     """Build a sample at the first settings to warm up, then the whole at each of the settings, measured."""
+    count_all()
     task, choices, build = data.task(name), [json.loads(settings) for settings in several] or [{}], BUILDERS[builder]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         start = time.perf_counter()

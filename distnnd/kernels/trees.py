@@ -19,6 +19,7 @@ from .groups import Groups, slot_groups
 from .jit import kernel
 from .leaves import join_places
 from .neighbours import empty
+from .pivots import share_out
 from .random import below, seed_of
 from .ranges import Each, serial
 from .rows import Form
@@ -27,6 +28,8 @@ from .signposts import chosen_rows, find_pivots, signposts_of
 DEEPEST = 40
 # A node has not shrunk if it keeps more than this share of its parent's rows; after so many times it is dealt out.
 SHRUNK, FAILURES = 0.9, 3
+# Pivots of the root that stand together in no order.
+PIVOTS_TOGETHER = 8
 
 
 class Shape(NamedTuple):
@@ -91,6 +94,15 @@ def count_children(sizes: np.ndarray, shape: Shape, home: np.ndarray) -> np.ndar
     return np.where(sizes > shape.largest, np.minimum(wanted, np.maximum(home, 2)), 1)
 
 
+def near_together(rows: Rows, pivots: np.ndarray, form: Form, seed: int) -> np.ndarray:
+    """The pivots, int32, in an order in which adjacent ones are mostly near, as rows in leaf order then are."""
+    parts = len(pivots) // PIVOTS_TOGETHER
+    if parts < 2:
+        return pivots
+    place = share_out(rows.points[pivots], np.ones(len(pivots)), parts, form, seed)
+    return pivots[np.argsort(place, kind="stable")]
+
+
 class Role(NamedTuple):
     """Rows that go down the tree together. form: how they are compared with pivots; present: bool[m], who goes."""
 
@@ -126,7 +138,8 @@ def descend(
         carved = np.where(stuck | (children == 1), 0, children)
         pivot_starts = np.concatenate([[0], np.cumsum(carved)])
         level_seed = seed_of(seed, level)
-        base = Groups(draw_pivots(places[-1][0], pivot_starts, level_seed), pivot_starts)
+        pivots = draw_pivots(places[-1][0], pivot_starts, level_seed)
+        base = Groups(pivots if count > 1 else near_together(rows, pivots, roles[-1].form, level_seed), pivot_starts)
         labels = np.repeat(child_starts[:-1] - pivot_starts[:-1], carved) + np.arange(pivot_starts[-1])
         labels = labels.astype(np.int32)
         for i, role in enumerate(roles):

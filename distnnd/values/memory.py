@@ -22,7 +22,7 @@ DESCENT_RANGE = 2048
 DESCENT_FINDS = 40
 # Holders of a row that NN-descent looks at to draw companions; of so many rows at a time. Kernels compile these in.
 HOLDERS = 32
-DRAWN_AT_ONCE = 16384
+DRAWN_AT_ONCE = 131072
 # Bytes of the places where it found them, in one strip of lists.
 HOLDERS_FOUND = 2**16
 # Leaves of a k-d tree whose rows search at a time.

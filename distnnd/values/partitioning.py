@@ -40,7 +40,7 @@ SPREAD_ROWS = 200_000
 
 def first_width(k: int, n: int, target_recall: float = 0.95) -> int:
     """Length of the lists in the first round: longer than asked for, as NN-descent walks better along them."""
-    more = k // 3 if target_recall < HIGH_RECALL else 2 * k // 3
+    more = k // 3 if target_recall < HIGH_RECALL else k // 2
     return min(k + max(4, more), n - 1)
 
 
@@ -61,7 +61,7 @@ def next_width(width: int, k: int, n: int, partitions: int, shortfall: float) ->
 
 def companion_cap(width: int) -> int:
     """Companions that NN-descent draws of each kind for lists of `width`, beside those that a list holds itself."""
-    return min(max(width, 8), 30)
+    return min(max(width // 2, 8), 30)
 
 
 def probe_count(n: int, d: int) -> int:
