@@ -348,11 +348,14 @@ def hits(found: list[tuple[float, int]], threshold: float, k: int) -> float:
 # --- pivots ---------------------------------------------------------------------------------------
 
 
-def assign(nearest_pivots: list[int], partition_of: Array, fanout: int) -> list[int]:
-    """The first `fanout` different partitions along a row's nearest pivots."""
+def assign(
+    nearest_pivots: list[int], distances: list[float], partition_of: Array, most: int, reach: float
+) -> list[int]:
+    """The first `most` different partitions along a row's nearest pivots that are `reach` times as far as the first."""
     partitions: list[int] = []
-    for pivot in nearest_pivots:
-        if pivot >= 0 and partition_of[pivot] not in partitions and len(partitions) < fanout:
+    for pivot, distance in zip(nearest_pivots, distances, strict=True):
+        near = not partitions or distance <= reach * distances[0]
+        if near and partition_of[pivot] not in partitions and len(partitions) < most:
             partitions.append(int(partition_of[pivot]))
     return partitions
 

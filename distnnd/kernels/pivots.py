@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import kernel
+from .neighbours import Lists
 from .random import below, seed_of
 from .rows import Form, surrogate
 
@@ -57,17 +58,74 @@ def share_out(pivots: np.ndarray, loads: np.ndarray, parts: int, form: Form, see
 
 
 @kernel
-def assign(nearest, role, partition_of, fanout, slots, roles):
-    """Write down the first `fanout` different partitions among each row's nearest pivots, with the row's role there.
+def _sum_up(points, nearest, sums):
+    counts = np.zeros(len(sums), np.int64)
+    for row in range(len(points)):
+        pivot = nearest[row]
+        if pivot >= 0:
+            counts[pivot] += 1
+            for column in range(points.shape[1]):
+                sums[pivot, column] += np.float64(points[row, column])
+    return counts
 
-    nearest: lists of pivots; partition_of: int32, the partition of each pivot; slots: int32[m, places], -1 free;
-    roles: uint8[m, places]. A partition that stands there already takes the role on.
+
+def means(points: np.ndarray, nearest: np.ndarray, pivots: np.ndarray) -> np.ndarray:
+    """Each pivot moved to the mean of the rows nearest to it, in the type of the points (Lloyd 1982).
+
+    points: prepared rows [m, w]; nearest: int32[m], -1 for none; a pivot that is nearest to no row stays.
     """
-    for row in range(slots.shape[0]):
-        taken = 0
+    sums = np.zeros(pivots.shape)
+    counts = _sum_up(points, nearest, sums)[:, None]
+    moved = np.where(counts > 0, sums / np.maximum(counts, 1), pivots)
+    return (np.rint(moved) if pivots.dtype == np.int8 else moved).astype(pivots.dtype)
+
+
+@kernel
+def _ratios(nearest, partition_of, most):
+    ratios = np.full((nearest.ids.shape[0], most), np.inf, np.float32)
+    taken = np.empty(most, np.int32)
+    for row in range(nearest.ids.shape[0]):
+        count, first = 0, nearest.distances[row, 0]
         for at in range(nearest.ids.shape[1]):
             pivot = nearest.ids[row, at]
-            if pivot < 0 or taken == fanout:
+            if pivot < 0 or count == most:
+                break
+            new = True
+            for before in range(count):
+                new &= taken[before] != partition_of[pivot]
+            if new:
+                taken[count] = partition_of[pivot]
+                if count == 0:
+                    ratios[row, 0] = 1
+                elif first > 0:
+                    ratios[row, count] = nearest.distances[row, at] / first
+                count += 1
+    return ratios
+
+
+def reach_for(nearest: Lists, partition_of: np.ndarray, most: int, copies: float) -> float:
+    """How many times as far as the nearest partition another may be, so that rows like these go to `copies` of them.
+
+    On the average, and each to `most` at most. nearest: lists of pivots with squared distances; partition_of: int32.
+    Copies are spent where borders are: a row deep inside one partition finds its neighbours there.
+    """
+    ratios = np.sort(_ratios(nearest, partition_of, most).ravel())
+    return float(ratios[min(int(copies * len(nearest.ids)), len(ratios)) - 1])
+
+
+@kernel
+def assign(nearest, role, partition_of, most, reach, slots, roles):
+    """Write down the first different partitions among each row's nearest pivots, with the row's role there.
+
+    nearest: lists of pivots; partition_of: int32, the partition of each pivot; most: of a row; reach: float32, how many
+    times as far as the nearest a pivot may be; slots: int32[m, places], -1 free; roles: uint8[m, places]. A partition
+    that stands there already takes the role on.
+    """
+    for row in range(slots.shape[0]):
+        taken, farthest = 0, reach * nearest.distances[row, 0] if reach < np.inf else np.float32(np.inf)
+        for at in range(nearest.ids.shape[1]):
+            pivot = nearest.ids[row, at]
+            if pivot < 0 or taken == most or (taken > 0 and nearest.distances[row, at] > farthest):
                 break
             partition = partition_of[pivot]
             place = 0

@@ -1,23 +1,27 @@
-"""Draw: fresh pivots for a round, and which of them share a partition."""
+"""Draw: fresh pivots for a round, which of them share a partition, and how far from its own a row looks for others."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.codes import coder_of, encode, routing_form
-from ..kernels.groups import Groups
-from ..kernels.leaves import join
-from ..kernels.neighbours import empty
-from ..kernels.pivots import count_pivots, share_out
+from ..kernels.codes import Rows, coder_of, encode, routing_form
+from ..kernels.neighbours import Lists, empty
+from ..kernels.pivots import count_pivots, means, reach_for, share_out
 from ..kernels.random import seed_of
+from ..kernels.rows import Form
+from ..kernels.signposts import chosen_rows, find_pivots, signposts_of
 from ..storage import mailbox
 from ..values.memory import draw_bytes
-from ..values.partitioning import pivot_count
+from ..values.partitioning import FANOUT, MOST_PARTITIONS, NEAREST, pivot_count
 from ..values.plan import Job, Stage, Task
 from .measured import measured
 from .points import read_chosen
 
 DRAW = 3
+# Pivots are moved to the means of the rows nearest to them so many times: borders then run where rows are few.
+STEPS = 2
+# Every third row of the sample moves no pivot: those that do lie nearer to theirs than others.
+ASIDE = 3
 
 
 def plan_draw(job: Job, number: int) -> Stage:
@@ -28,20 +32,28 @@ def plan_draw(job: Job, number: int) -> Stage:
 
 @measured
 def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
-    """Write the pivots of the round, prepared, and the partition of each: points [v, width], partition int32[v]."""
+    """Write the pivots of the round, prepared: points [v, width], the partition of each, int32[v], and the reach."""
     sample = read_chosen(job, "sample")
     seed = seed_of(job.spec.random_state, DRAW, task.round)
     count = min(pivot_count(job.layout.partitions), len(sample))
     chosen = np.sort(np.random.default_rng(seed).choice(len(sample), count, replace=False))
-    pivots = sample[chosen]
-    coder = coder_of(pivots, job.spec.kind)
-    rows, signposts = encode(sample, coder), encode(pivots, coder)
+    pivots, coder = sample[chosen], coder_of(sample, job.spec.kind)
+    rows = encode(sample, coder)
     form = routing_form(rows, coder)
-    nearest = empty(len(sample), 1)
-    everyone = np.arange(count, dtype=np.int32)
-    queries = Groups(np.arange(len(sample), dtype=np.int32), np.array([0, len(sample)]))
-    base = Groups(everyone, np.array([0, count]))
-    join(rows, queries, signposts, base, everyone, form, nearest, False, 0, 1)
+    apart = np.arange(len(sample)) % ASIDE == 0
+    moving, aside = chosen_rows(rows, ~apart), chosen_rows(rows, apart)
+    for _ in range(STEPS):
+        pivots = means(moving.points, nearest_pivots(moving, encode(pivots, coder), form, 1).ids[:, 0], pivots)
+    nearest = nearest_pivots(aside, encode(pivots, coder), form, NEAREST)
     partition = share_out(pivots, count_pivots(nearest, count), job.layout.partitions, form, seed)
+    reach = reach_for(nearest, partition, MOST_PARTITIONS, FANOUT)
     mailbox.write(job.scratch, f"{task.round}/pivots", {"points": pivots, "partition": partition})
-    return {"pivots": count}, sample.nbytes, pivots.nbytes
+    mailbox.write(job.scratch, f"{task.round}/reach", {"reach": np.array([reach], np.float32)})
+    return {"pivots": count, "reach": reach}, sample.nbytes, pivots.nbytes
+
+
+def nearest_pivots(rows: Rows, pivots: Rows, form: Form, wanted: int) -> Lists:
+    """The `wanted` pivots nearest to each row, or all of them."""
+    lists = empty(len(rows.points), min(wanted, len(pivots.points)))
+    find_pivots(rows, np.arange(len(rows.points), dtype=np.int32), signposts_of(pivots, form), form, lists)
+    return lists

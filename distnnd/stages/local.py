@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from ..values.memory import (
     local_row,
     strip_rows,
 )
-from ..values.partitioning import LATER_FANOUT, LEAF_FANOUT, Unit, companion_cap
+from ..values.partitioning import LEAF_FANOUT, Unit, companion_cap, leaf_fanout
 from ..values.plan import Job, Stage, Task
 from ..values.recall import EXACT, estimate_recall, good_enough
 from . import kdtree
@@ -176,13 +176,18 @@ def solve_by_leaves(
     form = form_of(job.spec.kind, rows, coder, strict=job.layout.exact)
     if fine_enough(job, coder, form):
         form = trusted(form)
-    compared = compare_leaves(work, rows, form, looking, standing, lists)
+    known = Known.of(job, task, order)
+
+    def enough() -> bool:
+        return known.enough(points, form, lists, job.spec.n_neighbors, job.spec.target_recall)
+
+    compared = compare_leaves(work, rows, form, looking, standing, lists, enough)
     ranges = even_cuts(len(order), work.parts)
     work.each(lambda a, b: merge.fill(points, form, lists, present, work.seed, a, b), ranges)
     counters: dict[str, float] = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
     if not job.layout.exact:
         slots = standing.slots if looking is standing else None
-        counters |= descend(work, rows, form, lists, slots, Known.of(job, task, order))
+        counters |= descend(work, rows, form, lists, slots, enough)
     work.each(lambda a, b: finish_lists(points, points, form, lists, a, b), ranges)
     return lists, order, counters
 
@@ -223,7 +228,7 @@ def grow(
     """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same."""
     leaf = min(max(LEAF_CODES // rows.values.shape[1], LEAF_LEAST), LEAF_MOST)
     leaf = max(leaf, 8 * work.job.spec.n_neighbors)
-    shape = trees.Shape(leaf, LARGEST * leaf, PIVOTS, LEAF_FANOUT if work.number == 1 else LATER_FANOUT)
+    shape = trees.Shape(leaf, LARGEST * leaf, PIVOTS, leaf_fanout(work.job.layout.partitions, work.number))
     if work.job.layout.exact:
         leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)
         return leaves, leaves
@@ -252,12 +257,22 @@ def incoming(partition: Partition, present: np.ndarray, width: int, state: int) 
 
 
 def compare_leaves(
-    work: Work, rows: Rows, form: Form, looking: trees.Leaves, standing: trees.Leaves, lists: Lists
+    work: Work,
+    rows: Rows,
+    form: Form,
+    looking: trees.Leaves,
+    standing: trees.Leaves,
+    lists: Lists,
+    enough: Callable[[], bool],
 ) -> int:
-    """Compare all pairs of each leaf, place by place of the looking row, so that no two ranges touch one list."""
+    """Compare the pairs of each leaf, place by place of the looking row, until that is enough; the pairs compared."""
     base = all_members(standing.slots, standing.count)
-    places = slot_groups(looking.slots, looking.count)
-    return join_places(rows, places, rows, base, base.rows, form, lists, True, work.each, work.parts)
+    compared = 0
+    for place in slot_groups(looking.slots, looking.count):
+        if compared and enough():
+            break
+        compared += join_places(rows, [place], rows, base, base.rows, form, lists, True, work.each, work.parts)
+    return compared
 
 
 def fine_enough(job: Job, coder: Coder, form: Form) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from ..values.plan import Job, Task
 from .probe import probes_between
 
 PASSES = 12
+# So many times as much counts as little where rows stand in other partitions too.
+ELSEWHERE = 3
 
 
 class Work(NamedTuple):
@@ -46,7 +49,7 @@ class Known(NamedTuple):
         return cls(in_order(order)[rows], thresholds)
 
     def enough(self, points: np.ndarray, form: Form, lists: Lists, k: int, target: float) -> bool:
-        """Whether the target is reached by half a standard error: looking after each pass must not pass by luck."""
+        """Whether the target is reached by half a standard error: looking again and again must not pass by luck."""
         if not self.positions.size:
             return False
         sample = Lists(*(part[self.positions] for part in lists))
@@ -69,15 +72,18 @@ class Walk(NamedTuple):
 
 
 def descend(
-    work: Work, rows: Rows, form: Form, lists: Lists, slots: np.ndarray | None, known: Known
+    work: Work, rows: Rows, form: Form, lists: Lists, slots: np.ndarray | None, enough: Callable[[], bool]
 ) -> dict[str, float]:
     """Passes of NN-descent until the probe rows show that it is enough, or a pass changes little.
 
-    How little follows from the recall that is asked for. slots: int32[m, places], the leaves of which all pairs have
-    been compared; None where rows look elsewhere than they stand.
+    How little follows from the recall that is asked for; where rows stand in several partitions, another may find what
+    is missing here. slots: int32[m, places], the leaves of which all pairs have been compared; None where rows look
+    elsewhere than they stand.
     """
     m, spec = len(lists.ids), work.job.spec
     little = min(max((1 - spec.target_recall) / 5, 0.001), 0.02) * spec.n_neighbors * m
+    if work.job.layout.partitions > 1:
+        little *= ELSEWHERE
     compared, passes = 0, 0
     companions = descent.no_companions(m, companion_cap(lists.ids.shape[1]))
     walk = Walk(
@@ -85,7 +91,7 @@ def descend(
     )
     descent.fill_cards(rows, form, lists, walk.cards)
     for number in range(PASSES):
-        if known.enough(rows.points, form, lists, spec.n_neighbors, spec.target_recall):
+        if enough():
             break
         compared += descend_once(work, walk, number == 0, seed_of(work.seed, number))
         passes += 1

@@ -14,13 +14,10 @@ from ..kernels.rows import prepare
 from ..kernels.signposts import Signposts, find_pivots, signposts_of
 from ..storage import graph, mailbox
 from ..values.memory import route_bytes, strip_rows
-from ..values.partitioning import pivot_count
+from ..values.partitioning import LOOKED_IN, MOST_PARTITIONS, NEAREST, pivot_count
 from ..values.plan import Job, Stage, Task
 from .measured import measured
 from .points import read_strips, width_of
-
-# A row whose sixteen nearest pivots share one partition lies deep inside it and needs no second copy.
-NEAREST = 16
 
 
 def plan_route(job: Job, number: int, width: int) -> Stage:
@@ -67,11 +64,12 @@ def read_and_place(job: Job, task: Task) -> tuple[np.ndarray, np.ndarray, np.nda
     """The points of the task's block, [m, d], with what places_of says of them."""
     first, last = job.layout.block(task.index)
     points = np.empty((last - first, job.layout.d), job.layout.dtype)
-    slots = np.full((last - first, job.layout.copies), -1, np.int32)
+    slots = np.full((last - first, places_for(job)), -1, np.int32)
     roles = np.zeros(slots.shape, np.uint8)
     pivots = mailbox.read(job.scratch, f"{task.round}/pivots", "points")
     partition = mailbox.read(job.scratch, f"{task.round}/pivots", "partition")
-    way = Way.of(job, pivots, partition)
+    reach = mailbox.read(job.scratch, f"{task.round}/reach", "reach")[0]
+    way = Way.of(job, pivots, partition, reach)
     for start, strip in read_strips(job, first, last):
         here = slice(start - first, start - first + len(strip))
         points[here] = strip
@@ -80,35 +78,47 @@ def read_and_place(job: Job, task: Task) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 class Way(NamedTuple):
-    """How rows find their partitions: the signposts of a round, their coder, and the partition of each pivot, int32."""
+    """How rows find their partitions: the signposts of a round, their coder, the partition of each pivot, int32.
+
+    reach: how many times as far as the nearest pivot one may be whose partition a row goes to, in squared distances.
+    """
 
     signposts: Signposts
     coder: Coder
     partition: np.ndarray
+    reach: np.float32
 
     @classmethod
-    def of(cls, job: Job, pivots: np.ndarray, partition: np.ndarray) -> Way:
+    def of(cls, job: Job, pivots: np.ndarray, partition: np.ndarray, reach: np.float32) -> Way:
         """The way that prepared pivots show."""
         coder = coder_of(pivots, job.spec.kind)
         rows = encode(pivots, coder)
-        return cls(signposts_of(rows, routing_form(rows, coder)), coder, partition)
+        return cls(signposts_of(rows, routing_form(rows, coder)), coder, partition, reach)
+
+
+def places_for(job: Job) -> int:
+    """Partitions that a row may go to at most."""
+    return MOST_PARTITIONS + (0 if job.spec.kind.euclidean else LOOKED_IN)
 
 
 def places_of(job: Job, points: np.ndarray, way: Way) -> tuple[np.ndarray, np.ndarray]:
-    """The partitions each row goes to, int32[m, copies], -1 for none, and its roles there, uint8[m, copies].
+    """The partitions each row goes to, int32[m, places], -1 for none, and its roles there, uint8[m, places].
 
     Where nearness is mutual a row has both roles everywhere. Under inner_product rows lie on a sphere of one more
     dimension to be found, and look for the largest product without it (see kernels.rows.prepare).
     """
-    slots = np.full((len(points), job.layout.copies), -1, np.int32)
+    slots = np.full((len(points), places_for(job)), -1, np.int32)
     roles = np.zeros(slots.shape, np.uint8)
     rows = encode(prepare(points, job.spec.kind, width_of(job), job.radius), way.coder)
-    forms = [(routing_form(rows, way.coder), QUERY | BASE)]
+    near = routing_form(rows, way.coder)
+    roads = [(near, QUERY | BASE, MOST_PARTITIONS, way.reach)]
     if not job.spec.kind.euclidean:
-        forms = [(routing_form(rows, way.coder), BASE), (trusted(form_of(job.spec.kind, rows, way.coder)), QUERY)]
+        # Products have no zero from which one could say how many times as far something is.
+        look = trusted(form_of(job.spec.kind, rows, way.coder))
+        roads = [(near, BASE, MOST_PARTITIONS, way.reach), (look, QUERY, LOOKED_IN, np.float32(np.inf))]
     everyone = np.arange(len(points), dtype=np.int32)
-    for form, role in forms:
+    for form, role, most, reach in roads:
         nearest = empty(len(points), min(NEAREST, len(way.partition)))
         find_pivots(rows, everyone, way.signposts, form, nearest)
-        assign(nearest, role, way.partition, job.layout.fanout, slots, roles)
+        assign(nearest, role, way.partition, most, reach, slots, roles)
     return slots, roles

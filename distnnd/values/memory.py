@@ -22,11 +22,13 @@ DESCENT_RANGE = 2048
 DESCENT_FINDS = 40
 # Holders of a row that NN-descent looks at to draw companions; of so many rows at a time. Kernels compile these in.
 HOLDERS = 32
-DRAWN_AT_ONCE = 131072
+DRAWN_AT_ONCE = 65536
 # Bytes of the places where it found them, in one strip of lists.
 HOLDERS_FOUND = 2**16
 # Leaves of a k-d tree whose rows search at a time.
 TREE_AT_ONCE = 128
+# Partitions that a row is written to at most, where it looks elsewhere than it stands.
+PLACES = 7
 WRITTEN_AT_ONCE = 2 * 2**20
 # Rows that are read, prepared or written at a time where a whole block or partition need not be copied.
 STRIP_BYTES = 2**21
@@ -122,9 +124,9 @@ def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
     return SLACK + layout.block_rows * (coded + 4) + probes + strip + tile_bytes(layout.d)
 
 
-def route_row(dtype: str, d: int, width: int, copies: int) -> int:
+def route_row(dtype: str, d: int, width: int) -> int:
     """Bytes per row of a block in the route stage: the row, its list with Zarr's copy, its places and their order."""
-    return d * item_bytes(dtype) + 24 * width + 17 * copies
+    return d * item_bytes(dtype) + 24 * width + 17 * PLACES
 
 
 def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
@@ -134,7 +136,7 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
     nearest = max(strip_rows(layout.d), layout.chunk_rows) * 200
     return (
         SLACK
-        + layout.block_rows * route_row(layout.dtype, layout.d, width, layout.copies)
+        + layout.block_rows * route_row(layout.dtype, layout.d, width)
         + strip_bytes(layout)
         + pivots * 2 * coded_bytes(metric, layout.dtype, layout.d)
         + strip_rows(layout.d) * coded_bytes(metric, layout.dtype, layout.d)
@@ -145,10 +147,10 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
 
 
 def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
-    """The sample as read and prepared, the pivots, and the sample's places among them."""
+    """The sample as read and prepared, the pivots nearest to each row of it, the pivots as they move to means."""
     coded = coded_bytes(metric, layout.dtype, layout.d)
-    row = 2 * layout.d * item_bytes(layout.dtype) + coded + 64
-    return SLACK + layout.sample * row + pivots * (2 * coded + 64)
+    row = 2 * layout.d * item_bytes(layout.dtype) + coded + 400
+    return SLACK + layout.sample * row + pivots * (3 * coded + 24 * layout.d + 64)
 
 
 def merge_row(width: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +19,16 @@ EXACT_ROWS = 4096
 RESERVED = 300 * 2**20
 # Dask spills above 0.7 of a worker's limit and pauses above 0.8: a plan stays below both.
 USABLE = 0.7
-FANOUT = 2
+# Partitions that a row goes to, on the average and at most: more where partitions meet, one deep inside.
+FANOUT = 2.5
+MOST_PARTITIONS = 4
+# The same for rows that look elsewhere than they stand.
+LOOKED_IN = 3
+# A row whose sixteen nearest pivots share one partition lies deep inside it and needs no second copy.
+NEAREST = 16
 PIVOTS_PER_PARTITION = 16
-# Leaves of a partition that a row stands in.
+# Leaves of a partition that a row stands in at most.
 LEAF_FANOUT = 4
-# The same in later rounds, whose lists are mostly right: fewer found as much in three quarters of the time.
-LATER_FANOUT = 3
 # A partition of fewer rows is too small for the choice of an engine to matter.
 TREE_ROWS = 8192
 SAMPLES_PER_PIVOT = 24
@@ -59,6 +64,14 @@ def next_width(width: int, k: int, n: int, partitions: int, shortfall: float) ->
     return min(int(width * step), max(widest(k, n, partitions), width))
 
 
+def leaf_fanout(partitions: int, number: int) -> int:
+    """Leaves of a partition that a row stands in, in round `number`.
+
+    Fewer where it stands in several partitions, and in later rounds, whose lists are mostly right.
+    """
+    return LEAF_FANOUT if partitions == 1 and number == 1 else LEAF_FANOUT - 1
+
+
 def companion_cap(width: int) -> int:
     """Companions that NN-descent draws of each kind for lists of `width`, beside those that a list holds itself."""
     return min(max(width // 2, 8), 30)
@@ -89,7 +102,7 @@ class _Planner:
         self.n, self.d, self.dtype, self.chunk_rows = extent
         self.item = memory.item_bytes(self.dtype)
         # Where nearness is not mutual a row travels twice: to where it looks, and to where it may be found.
-        self.copies = FANOUT if spec.kind.euclidean else 2 * FANOUT
+        self.copies = FANOUT if spec.kind.euclidean else FANOUT + LOOKED_IN
 
     def row_cost(self, partitions: int) -> tuple[int, int]:
         """Bytes per row, and bytes besides, of a local task."""
@@ -120,7 +133,7 @@ class _Planner:
         block_rows = _power_below(min(self._block_limit(1), cap // 2), LARGEST_BLOCK)
         if cap < max(1024, 16 * widest(self.spec.n_neighbors, self.n, 2)):
             return None
-        partitions = max(2, at_least, -(-self.n * self.copies // int(cap * AIM)))
+        partitions = max(2, at_least, ceil(self.n * self.copies / (cap * AIM)))
         layout = Layout(
             n=self.n,
             d=self.d,
@@ -145,7 +158,7 @@ class _Planner:
         """Rows of a block that the stages which hold one can hold, `side_by_side` of them in a worker."""
         width = widest(self.spec.n_neighbors, self.n, 2)
         row = max(
-            memory.route_row(self.dtype, self.d, width, self.copies),
+            memory.route_row(self.dtype, self.d, width),
             memory.merge_row(width),
             memory.prepared_bytes(self.spec.kind, self.dtype, self.d) + 4,
         )
@@ -170,13 +183,13 @@ class _Planner:
         pivots, copies = pivot_count(layout.partitions), layout.copies
         draw = memory.draw_bytes(layout, metric, pivots)
         route = memory.route_bytes(layout, metric, width, pivots)
-        mail = copies * (data + lists)
+        mail = int(copies * (data + lists))
         costs += [
             StageCost("probe", blocks, memory.probe_bytes(layout, metric, k + 8), data, 0, False),
             StageCost("draw", 1, draw, layout.sample * d * self.item, pivots * d * 4, True),
             StageCost("route", blocks, route, data + lists, mail, True),
-            StageCost("local", layout.partitions, fixed + row * layout.cap, mail, copies * lists, True),
-            StageCost("merge", blocks, memory.merge_bytes(layout, width), (copies + 1) * lists, lists, True),
+            StageCost("local", layout.partitions, fixed + row * layout.cap, mail, int(copies * lists), True),
+            StageCost("merge", blocks, memory.merge_bytes(layout, width), int(copies * lists) + lists, lists, True),
             StageCost("publish", blocks, memory.publish_bytes(layout, width, k), lists, result, False),
         ]
         return tuple(costs)

@@ -27,10 +27,10 @@ class Layout:
 
     n, d: rows and columns; dtype: of the points as read; width: columns of a prepared row (d, or d + 1 where zero
     rows need a place of their own); block_rows: consecutive rows of one block of the source and of the graph;
-    partitions: how many; fanout: partitions a row looks for its neighbours in; copies: partitions it is written to at
-    most; cap: most rows of a unit, which is what one local task holds; probes: rows solved exactly; sample: rows kept
-    aside to draw pivots from; exact: so few rows that all pairs are compared; chunk_rows: rows that the source
-    reads at a time.
+    partitions: how many; fanout: partitions a row looks for its neighbours in; copies: those it is written to, both
+    on the average; cap: most rows of a unit, which is what one local task holds; probes: rows solved exactly; sample:
+    rows kept aside to draw pivots from; exact: so few rows that all pairs are compared; chunk_rows: rows that the
+    source reads at a time.
     """
 
     n: int
@@ -38,8 +38,8 @@ class Layout:
     dtype: str
     block_rows: int
     partitions: int = 1
-    fanout: int = 1
-    copies: int = 1
+    fanout: float = 1
+    copies: float = 1
     cap: int = 0
     probes: int = 0
     sample: int = 0
