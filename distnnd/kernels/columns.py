@@ -1,8 +1,8 @@
 """Metrics column by column: what two rows have in a column is added up, and the totals are finished.
 
-Dense and sparse rows share these formulae (kernels/distances.py, kernels/sparse_distances.py): both only say what stands
-in a column. A metric may look at all columns once before it adds: `facts`, such as the sum of each row. Everything is
-chosen by the class of the metric. Sums run in float64 where terms cancel or their number could tell, else in float32.
+Dense and sparse rows share these formulae (kernels/distances.py, kernels/sparse_distances.py): both only say what
+stands in a column. A metric may look at all columns once before it adds: `facts`, such as the sum of each row.
+Everything is chosen by the class of the metric. Sums run in float64 where terms cancel, else in float32.
 """
 
 from __future__ import annotations
@@ -319,12 +319,15 @@ def _add_products_and_squares(form, facts, totals, a, b, column, times):
 
 @ending.of(TsSs)
 def _triangle_times_sector(form, facts, totals):
-    """Heidarian and Dinneen 2016, section 4; the ten degrees keep rows of one direction apart."""
+    """Heidarian and Dinneen 2016, section 4; the ten degrees keep rows of one direction apart.
+
+    They had no obtuse angles: at 170 degrees the triangle would turn over.
+    """
     product, square, other, squared_gap = totals
     turn = math.acos(cosine_between(product, square, other)) + TEN_DEGREES
     long, short = math.sqrt(square), math.sqrt(other)
     reach = math.sqrt(squared_gap) + abs(long - short)
-    return min(long * short * math.sin(turn) / 2 * (reach * reach * turn / 2), FARTHEST)
+    return min(long * short * max(math.sin(turn), 0.0) / 2 * (reach * reach * turn / 2), FARTHEST)
 
 
 # --- distributions --------------------------------------------------------------------------------
@@ -362,11 +365,14 @@ def _root_of_half(form, facts, totals):
 @add.of(JensenShannon, JensenShannonRoot)
 def _add_divergence(form, facts, totals, a, b, column, times):
     p, q = share(a, facts[0]), share(b, facts[1])
+    both = p + q
     if p == 0 or q == 0:
-        return totals + (p + q) * (math.log(2) / 2)
-    # p ln(p / m) + q ln(q / m) is small where p is near q, but its terms are not: written by the gap, they are.
-    skew = (p - q) / (p + q)
-    return totals + (p + q) / 4 * ((1 + skew) * math.log1p(skew) + (1 - skew) * math.log1p(-skew))
+        return totals + both * (math.log(2) / 2)
+    skew = (p - q) / both
+    if abs(skew) > 0.5:
+        return totals + (p * math.log(2 * p / both) + q * math.log(2 * q / both)) / 2
+    # The sum is small where p is near q, but its terms are not: written by the gap, they are.
+    return totals + both / 4 * ((1 + skew) * math.log1p(skew) + (1 - skew) * math.log1p(-skew))
 
 
 @kernel(inline=True)
@@ -407,8 +413,7 @@ def _no_running_sum(form):
 @add.of(Wasserstein1d)
 def _add_running_sum(form, facts, totals, a, b, column, times):
     ahead = totals[0] + share(a, facts[0]) - share(b, facts[1])
-    far = abs(ahead)
-    return ahead, totals[1] + times * (far if form.power == 1 else far**form.power)
+    return ahead, totals[1] + times * abs(ahead) ** form.power
 
 
 @ending.of(Wasserstein1d)
@@ -428,12 +433,11 @@ def _no_counts(form):
 
 @add.of(*SETS)
 def _add_counts(form, facts, totals, a, b, column, times):
+    # Numbers instead of truths: products of them run in vector lanes.
     one, none = np.float32(1), np.float32(0)
-    return (
-        totals[0] + (one if a != 0 and b != 0 else none),
-        totals[1] + (one if a != 0 and b == 0 else none),
-        totals[2] + (one if a == 0 and b != 0 else none),
-    )
+    in_x, in_y = one if a != 0 else none, one if b != 0 else none
+    both = in_x * in_y
+    return totals[0] + both, totals[1] + (in_x - both), totals[2] + (in_y - both)
 
 
 @ending.of(*SETS)

@@ -1,7 +1,8 @@
 """The canonical distance of a pair of rows, for every metric: the same number wherever it is computed.
 
-`distance(points, i, others, j, form)` is all that other kernels need to know. What the rows are (dense, sparse, bits) is
-the type of `points`, what the metric is, the type of `form` (kernels/forms.py: form_of): one compiled kernel for each.
+`distance(points, i, others, j, form)` is all that other kernels need to know. What the rows are (dense, sparse, bits)
+is the type of `points`, what the metric is, the type of `form` (kernels/forms.py: form_of): a kernel is compiled for
+each.
 """
 
 from __future__ import annotations

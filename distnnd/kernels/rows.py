@@ -10,7 +10,8 @@ from ..values.memory import strip_rows
 from ..values.metric import Metric
 from .jit import kernel
 from .lanes import prefetch
-from .transforms import finished, transform, transformed_columns
+from .transforms import finish as finish
+from .transforms import transform, transformed_columns
 
 # Codes are multiplied four columns at a time; rows of narrow numbers, which are their own codes, are as wide.
 WORD = 4
@@ -96,13 +97,6 @@ def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np
             rows[first : first + step, :-1] = part
             rows[first : first + step, -1] = np.sqrt(np.maximum(radius * radius - norms * norms, 0))
     return rows
-
-
-def finish(surrogates: np.ndarray, metric: Metric) -> np.ndarray:
-    """The distances that the user sees, float32, from surrogates."""
-    if metric.finish == "root":
-        return np.sqrt(surrogates, dtype=np.float32)
-    return finished(surrogates, metric)
 
 
 @kernel(inline=True)

@@ -34,21 +34,26 @@ def transform(points: np.ndarray, metric: Metric) -> np.ndarray:
     return rows
 
 
-def finished(surrogates: np.ndarray, metric: Metric) -> np.ndarray:
-    """Distances, float32, from surrogates, float32: squared distances of transformed rows, or negated products."""
-    if metric.finish == "none":
-        return surrogates
-    numbers = surrogates.astype(np.float64)
-    if metric.finish == "half":
-        return (numbers / 2).astype(np.float32)
-    if metric.finish == "root_half":
-        numbers /= 2
-    roots = np.sqrt(numbers)
-    if metric.finish in ("angle", "half_turns"):
-        # A chord of the unit sphere and the angle that it spans.
-        roots = 2 * np.arcsin(np.minimum(roots / 2, 1))
-        roots /= math.pi if metric.finish == "half_turns" else 1
-    return roots.astype(np.float32)
+def finish(surrogates: np.ndarray, metric: Metric) -> np.ndarray:
+    """The distances that the user sees, float32, from surrogates: float32 squared distances, or negated products."""
+    half, root, turn = (metric.finish in names for names in _FINISHES)
+    distances = surrogates * np.float32(0.5) if half else surrogates
+    if root:
+        distances = np.sqrt(distances, dtype=np.float32)
+    if turn:
+        # A chord of the unit sphere and the angle that it spans; free places of lists stay at inf.
+        angles = 2 * np.arcsin(np.minimum(distances.astype(np.float64) / 2, 1))
+        angles /= math.pi if metric.finish == "half_turns" else 1
+        distances = np.where(np.isinf(distances), distances, angles.astype(np.float32))
+    return distances
+
+
+# Which finishes take the half, the root, and the angle, in this order.
+_FINISHES = (
+    ("half", "root_half"),
+    ("root", "root_half", "angle", "half_turns"),
+    ("angle", "half_turns"),
+)
 
 
 # --- the steps ------------------------------------------------------------------------------------
@@ -135,8 +140,8 @@ def check_columns(metric: Metric, d: int, dtype: np.dtype | str) -> None:
 def check_rows(points: np.ndarray, metric: Metric, first: int = 0) -> None:
     """InputError for the first row that the metric cannot compare, with its value and the remedy.
 
-    points: numbers[m, d], or the values alone, numbers[m], of sparse rows (`first` then counts values); first: number of
-    the first of them. NaN and inf are for the scan to find, but under nan_euclidean only inf is.
+    points: numbers[m, d], or the values alone, numbers[m], of sparse rows (`first` then counts values); first: number
+    of the first of them. NaN and inf are for the scan to find, but under nan_euclidean only inf is.
     """
     domain = described(metric.name).domain
     if domain == "gaps":
@@ -156,7 +161,5 @@ def _refuse(bad: np.ndarray, points: np.ndarray, first: int, metric: Metric, rem
         return
     at = np.argwhere(bad)[0]
     place = f"row {first + at[0]}, column {at[1]}" if len(at) > 1 else f"value {first + at[0]}"
-    raise InputError(
-        f"metric {metric.name!r} takes {DOMAINS[described(metric.name).domain]}, but {place} holds {points[tuple(at)]}: "
-        + remedy
-    )
+    takes = DOMAINS[described(metric.name).domain]
+    raise InputError(f"metric {metric.name!r} takes {takes}, but {place} holds {points[tuple(at)]}: {remedy}")

@@ -172,7 +172,8 @@ def _angle_entries() -> tuple[Entry, ...]:
             "tsss", ("ts-ss", "ts_ss"), "pair",
             "|x| |y| sin(t) / 2 * (|x - y| + ||x| - |y||)^2 t / 2, t = angle + 10 degrees",
             "at 0 from every row, the limit of the formula", _ROUGHLY,
-            note="Heidarian and Dinneen 2016, as PyNNDescent has it.",
+            note="Heidarian and Dinneen 2016, for rows without obtuse angles: beyond a right angle the distance falls "
+            "again, to 0 at 170 degrees (PyNNDescent: below 0 from there on).",
         ),
     )  # fmt: skip
 
