@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOMS = ["random", "lanes", "sieve", "neighbours", "products", "rows", "codes", "leaves", "trees", "companions"]
 ROOMS += ["descent", "merge", "pivots"]
-ROOMS += ["gaps", "kdtree"]
+ROOMS += ["gaps", "kdtree", "distances"]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
