@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import angle_metrics, gap_metrics, share_metrics  # noqa: F401  each puts its formulae in their places
 from .bit_distances import BitRows, over_words
 from .chosen import chosen
 from .columns import add, ending, look, looks, no_facts, no_totals

@@ -158,7 +158,13 @@ class SymmetricKl(NamedTuple):
 
 
 class Wasserstein1d(NamedTuple):
-    """Of running sums."""
+    """The gaps of running sums."""
+
+    columns: int
+
+
+class WassersteinPower1d(NamedTuple):
+    """Powers of these gaps."""
 
     columns: int
     power: float
@@ -288,7 +294,8 @@ def form_of(metric: Metric, columns: int) -> Any:
     if metric.name == "jensenshannon":
         return JensenShannonRoot(columns, math.log(metric.param("base", math.e)))
     if metric.name == "wasserstein_1d":
-        return Wasserstein1d(columns, float(metric.param("p")))
+        power = float(metric.param("p"))
+        return Wasserstein1d(columns) if power == 1 else WassersteinPower1d(columns, power)
     if metric.name == "circular_kantorovich":
         return CircularWasserstein(columns, float(metric.param("p")))
     if metric.name == "kantorovich":

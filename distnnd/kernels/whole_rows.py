@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from .angle_metrics import cosine_between
 from .chosen import chosen
-from .columns import cosine_between
 from .forms import CircularWasserstein, Haversine, Kantorovich, Mahalanobis, Sinkhorn, Spearman
 from .jit import kernel
 from .transport import entropic_cost, least_cost
