@@ -9,7 +9,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba.core import config
+from numba.core.dispatcher import Dispatcher
 
+from ..values.errors import SpecError
 from ..values.metric import Metric
 
 
@@ -247,6 +250,20 @@ class BitHamming(NamedTuple):
     columns: int
 
 
+class UsersOwn(NamedTuple):
+    """function(x, y), of two rows: numbers[d] each; compiled by numba."""
+
+    columns: int
+    function: Any
+
+
+class UsersOwnSparse(NamedTuple):
+    """function(columns_x, values_x, columns_y, values_y), of what two sparse rows list; compiled by numba."""
+
+    columns: int
+    function: Any
+
+
 SETS = (Jaccard, Dice, Matching, Kulsinski, RogersTanimoto, RussellRao, SokalSneath, Yule, BitHamming)
 
 _WITHOUT_PARAMETERS = {
@@ -302,6 +319,22 @@ def form_of(metric: Metric, columns: int) -> Any:
         return Kantorovich(columns, _array(metric, "cost"), int(metric.param("max_iter")))
     assert metric.name == "sinkhorn"
     return Sinkhorn(columns, _array(metric, "cost"), float(metric.param("regularization")))
+
+
+def own_form(function: Any, columns: int, sparse: bool = False) -> UsersOwn | UsersOwnSparse:
+    """The user's own metric as a value that `distance` takes, for dense rows or for sparse ones.
+
+    SpecError unless the function was compiled by numba, with the line that is missing.
+    """
+    if not isinstance(function, Dispatcher) and not (config.DISABLE_JIT and callable(function)):
+        name = getattr(function, "__name__", None)
+        if not callable(function) or name is None:
+            raise SpecError(f"a metric is a name or a function that numba has compiled, not {function!r}")
+        raise SpecError(
+            f"the metric {name} is a plain Python function, which would be called billions of times; let numba compile "
+            f"it, by one line above it:\n    @numba.njit\n    def {name}(...)"
+        )
+    return UsersOwnSparse(columns, function) if sparse else UsersOwn(columns, function)
 
 
 def _powers(columns: int, power: float, weights: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .chosen import chosen
 from .columns import add, counts_zeros, ending, look, looks, no_facts, no_totals
+from .forms import UsersOwnSparse
 from .jit import kernel
 from .whole_rows import WHOLE, whole
 
@@ -87,3 +88,16 @@ def filled(points, i, columns):
     for at in range(points.starts[i], points.starts[i + 1]):
         row[points.columns[at]] = points.values[at]
     return row
+
+
+@sparse_distance.of(UsersOwnSparse)
+def _of_users_own(form, points, i, others, j):
+    return of_lists(form, points, i, others, j)
+
+
+@chosen(allocates=True)
+def of_lists(form, points, i, others, j):
+    """Distance by the user's own function of what both rows list."""
+    one = slice(points.starts[i], points.starts[i + 1])
+    other = slice(others.starts[j], others.starts[j + 1])
+    return form.function(points.columns[one], points.values[one], others.columns[other], others.values[other])

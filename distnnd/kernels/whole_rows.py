@@ -8,17 +8,22 @@ import numpy as np
 
 from .angle_metrics import cosine_between
 from .chosen import chosen
-from .forms import CircularWasserstein, Haversine, Kantorovich, Mahalanobis, Sinkhorn, Spearman
+from .forms import CircularWasserstein, Haversine, Kantorovich, Mahalanobis, Sinkhorn, Spearman, UsersOwn
 from .jit import kernel
 from .transport import entropic_cost, least_cost
 
-WHOLE = (Haversine, Spearman, Mahalanobis, CircularWasserstein, Kantorovich, Sinkhorn)
+WHOLE = (Haversine, Spearman, Mahalanobis, CircularWasserstein, Kantorovich, Sinkhorn, UsersOwn)
 
 
 @chosen(allocates=True)
 def whole(form, x, y):
     """The distance of two rows, numbers[d] each, float64."""
     return math.nan
+
+
+@whole.of(UsersOwn)
+def _users_own(form, x, y):
+    return form.function(x, y)
 
 
 # --- places ---------------------------------------------------------------------------------------
