@@ -19,6 +19,8 @@ from distnnd.kernels.jit import FASTMATH
 from distnnd.storage import graph
 from distnnd.values.metric import METRICS
 
+from . import distance_cases
+
 WIDTH, LEAF, SEED = 20, 400, 7
 looped = numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy")
 
@@ -456,7 +458,14 @@ def _wide(make: Callable[[Size, int], Case], name: str, *columns: int) -> dict[s
     return {f"{name} d={d}": lambda size, d=d: make(size, d) for d in columns}
 
 
+def distances(kind: str) -> Make:
+    """Pairs of rows by one metric."""
+    name, make_rows, d = distance_cases.KINDS[kind]
+    return lambda size: Case("pair", distance_cases.pairs(name, make_rows, d, size.loops))
+
+
 CASES: dict[str, Make] = {
+    **{f"distances {kind}": distances(kind) for kind in distance_cases.KINDS},
     **_wide(multiply, "products.multiply", 32, 100, 128, 784),
     **_wide(pack, "products.pack", 100, 784),
     **_wide(join_empty, "leaves.join empty", 100, 128, 784),

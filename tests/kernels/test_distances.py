@@ -236,6 +236,31 @@ def test_distances_are_finite_and_the_same_both_ways(name: str, data: st.DataObj
         np.testing.assert_allclose(np.diag(told), 0, atol=1e-7)
 
 
+# What the anchor project gets wrong: rows of numbers, and how far the second is from the first.
+DEFECTS = {
+    "an angle is no similarity": ("true_angular", {}, [[1, 2], [1, 2], [2, 4], [2, -1], [-1, -2]], [0, 0, 0, 0.5, 1]),
+    "obtuse angles differ": ("dot", {}, [[1, 0], [0, 3], [-1, 1], [-5, 0]], [0, 1, 1 + math.sqrt(0.5), 2]),
+    "obtuse products differ": ("inner_product", {}, [[1, 0], [-1, 0], [-5, 0]], [-1, 1, 5]),
+    "zero rows are near each other": ("cosine", {}, [[0, 0], [0, 0], [1, 0]], [0, 0, 1]),
+    "angles of zero rows": ("tsss", {}, [[0, 0], [1, 2], [0, 0]], [0, 0, 0]),
+    "masses may be zero": ("sinkhorn", {"cost": [[0, 1], [1, 0]]}, [[1, 0], [0, 1], [0, 0]], [0, 1, 1]),
+    "zero rows have no running sums": ("wasserstein_1d", {}, [[0, 0, 0], [1, 0, 0], [0, 0, 0]], [0, 2, 0]),
+    "disjoint sets": ("jaccard", {}, [[1, 0], [0, 1], [0, 0]], [0, 1, 1]),
+    "zero rows under a circle": ("circular_wasserstein", {}, [[0, 0, 0, 0], [1, 0, 0, 0]], [0, 2]),
+    "a smooth zero row": ("symmetric_kl", {}, [[0, 0], [3, 3], [0, 0]], [0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_known_defect_is_not_copied(defect: str) -> None:
+    name, params, numbers, expected = DEFECTS[defect]
+    rows = np.array(numbers, np.float32)
+    metric = metric_of(name, params, rows.shape[1])
+    for one in (rows, sparse(rows)):
+        told = all_pairs(one, metric, rows.shape[1], len(rows))[0]
+        np.testing.assert_allclose(told, expected, rtol=1e-6, atol=1e-7)
+
+
 def test_the_farthest_is_a_float32() -> None:
     rows = np.array([[1, -2], [-1, 2], [0, 0]], np.float32)
     told = all_pairs(rows, metric_of("braycurtis"), 2, 3)
