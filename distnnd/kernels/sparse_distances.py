@@ -26,14 +26,18 @@ class SparseRows(NamedTuple):
 
 
 @kernel(inline=True)
-def next_column(points, at, end, others, to, stop, columns):
-    """The next column of two rows whose entries go on at `at` and `to`: what they hold, its number, where to go on."""
-    one = points.columns[at] if at < end else columns
-    other = others.columns[to] if to < stop else columns
-    column = min(one, other)
-    a = points.values[at] if one == column else points.values.dtype.type(0)
-    b = others.values[to] if other == column else others.values.dtype.type(0)
-    return a, b, column, at + (one == column), to + (other == column)
+def next_column(points, at, end, others, to, stop):
+    """The next column of two rows, of which at least one goes on: what they hold, its number, where to go on."""
+    none = points.values.dtype.type(0)
+    if at < end and to < stop:
+        # Both are loaded and one may be dropped: which of them is next is as good as random, and jumps cost more.
+        one, other, a, b = points.columns[at], others.columns[to], points.values[at], others.values[to]
+        column = min(one, other)
+        a, b = a if one == column else none, b if other == column else none
+        return a, b, column, at + (one == column), to + (other == column)
+    if at < end:
+        return points.values[at], none, points.columns[at], at + 1, to
+    return none, others.values[to], others.columns[to], at, to + 1
 
 
 @kernel(inline=True)
@@ -43,7 +47,7 @@ def facts_of(form, points, i, others, j):
     at, end, to, stop = points.starts[i], points.starts[i + 1], others.starts[j], others.starts[j + 1]
     met = 0
     while at < end or to < stop:
-        a, b, column, at, to = next_column(points, at, end, others, to, stop, form.columns)
+        a, b, column, at, to = next_column(points, at, end, others, to, stop)
         facts = look(form, facts, a, b, column)
         met += 1
     if met < form.columns:
@@ -60,7 +64,7 @@ def sparse_distance(form, points, i, others, j):
     at, end, to, stop = points.starts[i], points.starts[i + 1], others.starts[j], others.starts[j + 1]
     following = 0
     while at < end or to < stop:
-        a, b, column, at, to = next_column(points, at, end, others, to, stop, form.columns)
+        a, b, column, at, to = next_column(points, at, end, others, to, stop)
         if counts_zeros(form) and column > following:
             totals = add(form, facts, totals, 0, 0, following, column - following)
         totals = add(form, facts, totals, a, b, column, 1)
