@@ -15,6 +15,7 @@ from distnnd.kernels import codes, merge, neighbours, rows, trees
 from distnnd.storage import graph
 from distnnd.values.metric import METRICS
 
+from . import distance_cases
 from .kernel_data import (
     LEAF,
     SEED,
@@ -224,8 +225,15 @@ def read(size: Size) -> Case:
     return Case("row", run)
 
 
+def distances(kind: str) -> Make:
+    """Pairs of rows by one metric."""
+    name, make_rows, d = distance_cases.KINDS[kind]
+    return lambda size: Case("pair", distance_cases.pairs(name, make_rows, d, size.loops))
+
+
 CASES: dict[str, Make] = {
     **ENGINES,
+    **{f"distances {kind}": distances(kind) for kind in distance_cases.KINDS},
     "neighbours.insert": insert,
     "neighbours.holds": holds,
     "neighbours.take": take,

@@ -86,6 +86,8 @@ class OneFileEach:
 
     def load(self, key: Any) -> Any:
         """What was saved under `key`; None if nothing was, or if it is damaged: it is compiled and saved again then."""
+        if _has_function(key):
+            return None
         # Whatever a damaged file makes of the unpickling.
         with suppress(Exception), open(self._place(key), "rb") as file:
             found, data = pickle.load(file)
@@ -94,6 +96,8 @@ class OneFileEach:
 
     def save(self, key: Any, data: Any) -> None:
         """Keep `data` under `key`; on a full disk, say, the kernel serves this process alone."""
+        if _has_function(key):
+            return
         place = self._place(key)
         new = f"{place}.{uuid.uuid4().hex[:16]}"
         try:
@@ -104,6 +108,14 @@ class OneFileEach:
             self.unsaved += 1
             with suppress(OSError):
                 os.unlink(new)
+
+
+def _has_function(key: Any) -> bool:
+    """Whether a kernel was compiled for a function that was handed in: the user's own, which is never stored.
+
+    It could not be found again either: its type is another one in every process.
+    """
+    return "CPUDispatcher(" in repr(key)
 
 
 # Every kernel that was made in this process, whether it was called or not.

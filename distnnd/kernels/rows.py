@@ -10,6 +10,8 @@ from ..values.memory import strip_rows
 from ..values.metric import Metric
 from .jit import kernel
 from .lanes import prefetch
+from .transforms import finish as finish
+from .transforms import transform, transformed_columns
 
 # Codes are multiplied four columns at a time; rows of narrow numbers, which are their own codes, are as wide.
 WORD = 4
@@ -44,21 +46,30 @@ def plain_form(metric: Metric, width: int) -> Form:
 
 def stays_narrow(metric: Metric, dtype: np.dtype | str, d: int) -> bool:
     """Whether prepared rows are bytes: narrow whole numbers under a plain euclidean metric."""
-    return np.dtype(dtype).itemsize == 1 and metric.euclidean and not metric.unit and d <= WIDEST_NARROW
+    plain = metric.euclidean and not metric.unit and not metric.steps
+    return np.dtype(dtype).itemsize == 1 and plain and d <= WIDEST_NARROW
 
 
 def prepared_width(metric: Metric, dtype: np.dtype | str, d: int, zero_rows: bool) -> int:
     """Columns of a prepared row: one more than d where zero rows or norms need a coordinate of their own."""
     if stays_narrow(metric, dtype, d):
         return -(-d // WORD) * WORD
-    return d + int((metric.unit and zero_rows) or not metric.euclidean)
+    return transformed_columns(metric, d) + int((metric.unit and zero_rows) or not metric.euclidean)
+
+
+def prepare_rows(points: np.ndarray, metric: Metric) -> np.ndarray:
+    """All rows of a small set, prepared with room for zero rows: float32[m, width]; see `prepare`."""
+    points = points.astype(np.float32, copy=False)
+    radius = np.sqrt(np.einsum("ij,ij->i", points, points, dtype=np.float64).max(initial=0))
+    return prepare(points, metric, prepared_width(metric, points.dtype, points.shape[1], True), radius)
 
 
 def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np.ndarray:
     """Rows as leaves and passes compare them: int8[m, width] where they stay narrow, else float32[m, width].
 
     Narrow rows: moved into the range of int8, which changes no difference, and filled up with zeros.
-    Unit metrics: rows scaled to length one in float64, then rounded; a zero row becomes a unit vector along a column
+    Other rows go through the steps of the metric first (kernels/transforms.py), in float64, and are rounded once.
+    Unit metrics: rows scaled to length one; a zero row becomes a unit vector along a column
     of its own, so that it is at cosine distance 1 from every other row and at 0 from another zero row.
     inner_product: a last column sqrt(radius^2 - |x|^2) puts all rows on one sphere, where the largest inner product
     is the nearest point (Bachrach et al. 2014, section 3); radius: the largest norm of all rows.
@@ -69,28 +80,23 @@ def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np
         if points.dtype == np.uint8:
             narrow[:, : points.shape[1]] ^= np.int8(-128)
         return narrow
-    if metric.euclidean and not metric.unit:
+    if metric.euclidean and not metric.unit and not metric.steps:
         return points.astype(np.float32, copy=False)
     rows = np.zeros((len(points), width), np.float32)
     step = strip_rows(points.shape[1])
     for first in range(0, len(points), step):
-        part = points[first : first + step].astype(np.float64)
+        part = transform(points[first : first + step], metric)
         norms = np.sqrt(np.einsum("ij,ij->i", part, part))
         if metric.unit:
             rows[first : first + step, : part.shape[1]] = part / np.where(norms > 0, norms, 1)[:, None]
             if width > part.shape[1]:
                 rows[first : first + step, -1] = norms == 0
+        elif metric.euclidean:
+            rows[first : first + step] = part
         else:
             rows[first : first + step, :-1] = part
             rows[first : first + step, -1] = np.sqrt(np.maximum(radius * radius - norms * norms, 0))
     return rows
-
-
-def finish(surrogates: np.ndarray, metric: Metric) -> np.ndarray:
-    """The distances that the user sees, float32, from surrogates."""
-    if metric.finish == "root":
-        return np.sqrt(surrogates, dtype=np.float32)
-    return surrogates * np.float32(0.5) if metric.finish == "half" else surrogates
 
 
 @kernel(inline=True)

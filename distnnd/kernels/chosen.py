@@ -1,0 +1,53 @@
+"""One name for many functions, of which the type of the first argument chooses one, compiled or not.
+
+A metric is a NamedTuple class of its own. Numba tells such classes apart by type, so that a kernel which is handed a
+metric is compiled for it, with that metric's arithmetic inside its loops, and is found on disk by the next process. A
+function that is handed in would do the first but not the second: its type is another one in every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba.extending import overload
+
+from .jit import FASTMATH
+
+# What is done once per column must become a part of the loop, and allocates nothing; see `kernel(inline=True)`.
+_IN_LOOPS = {"fastmath": FASTMATH, "error_model": "numpy", "forceinline": True, "_nrt": False}
+# Said aloud, as what is not said is taken over from the kernel that calls.
+_BY_ITSELF = {"fastmath": FASTMATH, "error_model": "numpy", "forceinline": False, "_nrt": True}
+
+
+def chosen(*, allocates: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function the name of several; its own body serves the classes for which there is no other.
+
+    `name.of(A, B)` decorates the function for these classes of the first argument; all take the same arguments. It
+    stays plain Python, and may be called as such.
+
+    allocates: the functions make arrays, so they are no part of the loops that call them.
+    """
+
+    def name_it(otherwise: Callable[..., Any]) -> Callable[..., Any]:
+        functions: dict[type, Callable[..., Any]] = {}
+
+        def call(*arguments):
+            return functions.get(type(arguments[0]), otherwise)(*arguments)
+
+        def of(*classes):
+            def put(function):
+                functions.update(dict.fromkeys(classes, function))
+                return function
+
+            return put
+
+        # Functions of one name take the same arguments, whatever each calls them: hence not strict.
+        @overload(call, strict=False, jit_options=_BY_ITSELF if allocates else _IN_LOOPS)
+        def of_type(*arguments):
+            return functions.get(getattr(arguments[0], "instance_class", None), otherwise)
+
+        call.__name__, call.__doc__, call.of, call.functions = otherwise.__name__, otherwise.__doc__, of, functions
+        return call
+
+    return name_it

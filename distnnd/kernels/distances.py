@@ -1,0 +1,63 @@
+"""The canonical distance of a pair of rows, for every metric: the same number wherever it is computed.
+
+`distance(points, i, others, j, form)` is all that other kernels need to know. What the rows are (dense, sparse, bits)
+is the type of `points`, what the metric is, the type of `form` (kernels/forms.py: form_of): a kernel is compiled for
+each.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import angle_metrics, gap_metrics, share_metrics  # noqa: F401  each puts its formulae in their places
+from .bit_distances import BitRows, over_words
+from .chosen import chosen
+from .columns import add, ending, look, looks, no_facts, no_totals
+from .jit import kernel
+from .sparse_distances import SparseRows, sparse_distance
+from .whole_rows import WHOLE, whole
+
+
+@chosen()
+def distance(points, i, others, j, form):
+    """Distance of row i of `points` and row j of `others`, float32.
+
+    points, others: both numbers[n, d], or SparseRows, or BitRows; form: of form_of, with the columns of these rows.
+    """
+    return np.float32(dense_distance(form, points, i, others, j))
+
+
+@distance.of(SparseRows)
+def _of_sparse_rows(points, i, others, j, form):
+    return np.float32(sparse_distance(form, points, i, others, j))
+
+
+@distance.of(BitRows)
+def _of_bits(points, i, others, j, form):
+    return np.float32(over_words(points.words, i, others.words, j, form))
+
+
+@chosen()
+def dense_distance(form, points, i, others, j):
+    """The same of rows of numbers: column by column, unless the metric takes whole rows."""
+    facts = no_facts(form)
+    if looks(form):
+        for column in range(form.columns):
+            facts = look(form, facts, points[i, column], others[j, column], column)
+    totals = no_totals(form)
+    for column in range(form.columns):
+        totals = add(form, facts, totals, points[i, column], others[j, column], column, 1)
+    return ending(form, facts, totals)
+
+
+@dense_distance.of(*WHOLE)
+def _of_whole_rows(form, points, i, others, j):
+    return whole(form, points[i], others[j])
+
+
+@kernel
+def distances_between(points, others, form, out):
+    """Write the distances of all pairs: out: float32[m, p] for m rows of `points` and p of `others`."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = distance(points, i, others, j, form)

@@ -1,0 +1,165 @@
+"""What the inner form does to rows before they are compared, and to what comes of it; which rows it must refuse.
+
+Plain numpy on strips of rows, in float64: rows become float32 only when all is done (kernels/rows.py: prepare).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from ..values.errors import InputError
+from ..values.metric import Metric, described
+from ..values.metrics_table import DOMAINS
+
+# float32 has a number just above pi / 2 for it.
+QUARTER_TURN = float(np.float32(math.pi / 2))
+
+
+def transformed_columns(metric: Metric, d: int) -> int:
+    """Columns of transformed rows of d columns."""
+    return 3 if "sphere" in metric.steps else d
+
+
+def transform(points: np.ndarray, metric: Metric) -> np.ndarray:
+    """Rows after the steps of the metric, which may be none: float64[m, transformed_columns]; points: numbers[m, d].
+
+    Scaling to unit length is not one of them: what becomes of zero rows is for `prepare` to say.
+    """
+    rows = points.astype(np.float64)
+    for step in metric.steps:
+        rows = _STEPS[step](rows, metric)
+    return rows
+
+
+def finish(surrogates: np.ndarray, metric: Metric) -> np.ndarray:
+    """The distances that the user sees, float32, from surrogates: float32 squared distances, or negated products."""
+    half, root, turn = (metric.finish in names for names in _FINISHES)
+    distances = surrogates * np.float32(0.5) if half else surrogates
+    if root:
+        distances = np.sqrt(distances, dtype=np.float32)
+    if turn:
+        # A chord of the unit sphere and the angle that it spans; free places of lists stay at inf.
+        angles = 2 * np.arcsin(np.minimum(distances.astype(np.float64) / 2, 1))
+        angles /= math.pi if metric.finish == "half_turns" else 1
+        distances = np.where(np.isinf(distances), distances, angles.astype(np.float32))
+    return distances
+
+
+# Which finishes take the half, the root, and the angle, in this order.
+_FINISHES = (
+    ("half", "root_half"),
+    ("root", "root_half", "angle", "half_turns"),
+    ("angle", "half_turns"),
+)
+
+
+# --- the steps ------------------------------------------------------------------------------------
+
+
+def _centre(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Each row around its mean; around its first number before, so that nothing is left of a constant row."""
+    rows = rows - rows[:, :1]
+    return rows - rows.mean(axis=1, keepdims=True)
+
+
+def _rank(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Ranks within each row, from 0; equal numbers share the mean of theirs."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ascending = np.take_along_axis(rows, order, axis=1)
+    places = np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
+    new = np.ones(rows.shape, bool)
+    new[:, 1:] = ascending[:, 1:] != ascending[:, :-1]
+    last = np.roll(new, -1, axis=1)
+    first_of_equal = np.maximum.accumulate(np.where(new, places, 0), axis=1)
+    last_of_equal = np.minimum.accumulate(np.where(last, places, rows.shape[1])[:, ::-1], axis=1)[:, ::-1]
+    ranks = np.empty(rows.shape)
+    np.put_along_axis(ranks, order, (first_of_equal + last_of_equal) / 2, axis=1)
+    return ranks
+
+
+def _root(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Square roots: unit length afterwards is what sum 1 was before."""
+    return np.sqrt(rows)
+
+
+def _scale(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Columns times the root of their weight."""
+    return rows * _scales(metric)
+
+
+def _whiten(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Rows whose squared distances are the quadratic form of VI."""
+    return rows @ _whitening(metric)
+
+
+def _sphere(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Places on the unit sphere: float64[m, 3] from latitude and longitude."""
+    latitude, longitude = rows[:, 0], rows[:, 1]
+    around = np.cos(latitude)
+    return np.stack([around * np.cos(longitude), around * np.sin(longitude), np.sin(latitude)], axis=1)
+
+
+_STEPS = {"centre": _centre, "rank": _rank, "root": _root, "scale": _scale, "whiten": _whiten, "sphere": _sphere}
+
+
+@lru_cache(maxsize=8)
+def _scales(metric: Metric) -> np.ndarray:
+    """float64[d]: the root of 1 / V or of the weights."""
+    variances = metric.param("V")
+    return np.sqrt(1 / np.asarray(variances) if variances is not None else np.asarray(metric.param("w"), np.float64))
+
+
+@lru_cache(maxsize=8)
+def _whitening(metric: Metric) -> np.ndarray:
+    """float64[d, d] W with W W' = VI."""
+    values, vectors = np.linalg.eigh(np.asarray(metric.param("VI"), np.float64))
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+# --- rows that a metric cannot compare ------------------------------------------------------------
+
+
+def check_columns(metric: Metric, d: int, dtype: np.dtype | str) -> None:
+    """InputError unless the metric compares rows of d columns of that dtype."""
+    domain = described(metric.name).domain
+    if domain == "positions" and d != 2:
+        raise InputError(
+            f"metric {metric.name!r} takes {DOMAINS[domain]}, but the points have {d} columns; select those two"
+        )
+    if domain == "bits" and np.dtype(dtype) != np.uint8:
+        raise InputError(
+            f"metric {metric.name!r} takes {DOMAINS[domain]}, but the points are {np.dtype(dtype)}; "
+            "pack them by numpy.packbits(points != 0, axis=1), or take the metric of numbers: "
+            f"{metric.name.removeprefix('bit_')}"
+        )
+
+
+def check_rows(points: np.ndarray, metric: Metric, first: int = 0) -> None:
+    """InputError for the first row that the metric cannot compare, with its value and the remedy.
+
+    points: numbers[m, d], or the values alone, numbers[m], of sparse rows (`first` then counts values); first: number
+    of the first of them. NaN and inf are for the scan to find, but under nan_euclidean only inf is.
+    """
+    domain = described(metric.name).domain
+    if domain == "gaps":
+        _refuse(np.isinf(points), points, first, metric, "write NaN for a missing value, or leave the row out")
+    if domain == "non-negative":
+        remedy = "these are no shares of a distribution; leave the row out, or shift or clip the column"
+        _refuse(points < 0, points, first, metric, remedy)
+    if domain == "positions":
+        beyond = np.zeros(points.shape, bool)
+        beyond[:, 0] = abs(points[:, 0].astype(np.float64)) > QUARTER_TURN
+        _refuse(beyond, points, first, metric, "are these degrees? numpy.radians(points); the latitude comes first")
+
+
+def _refuse(bad: np.ndarray, points: np.ndarray, first: int, metric: Metric, remedy: str) -> None:
+    """InputError for the first number that is bad."""
+    if not bad.any():
+        return
+    at = np.argwhere(bad)[0]
+    place = f"row {first + at[0]}, column {at[1]}" if len(at) > 1 else f"value {first + at[0]}"
+    takes = DOMAINS[described(metric.name).domain]
+    raise InputError(f"metric {metric.name!r} takes {takes}, but {place} holds {points[tuple(at)]}: {remedy}")

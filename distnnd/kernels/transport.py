@@ -1,0 +1,141 @@
+"""What it costs to move one distribution to another: exactly, or with a preference for spreading (entropy)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .jit import kernel
+
+# Mass that is left over because shares were rounded.
+DUST = 1e-13
+# A transport is good enough when its masses are right to this.
+CLOSE = 1e-10
+SWEEPS = 10_000
+
+
+@kernel
+def least_cost(supply, demand, cost, paths):
+    """The least sum of flow times cost that empties `supply` into `demand`: successive shortest paths.
+
+    supply: float64[m] and demand: float64[p], of equal sum, are used up; cost: float64[m, p], none negative. After
+    `paths` augmentations what is left moves at the largest cost. Ahuja, Magnanti and Orlin 1993, section 9.7.
+    """
+    m, p = cost.shape
+    flow = np.zeros((m, p))
+    prices = np.zeros(m + p)
+    gaps, parents, done = np.empty(m + p), np.empty(m + p, np.int64), np.empty(m + p, np.bool_)
+    for _ in range(paths):
+        end = shortest_path(supply, demand, cost, flow, prices, gaps, parents, done)
+        if end < 0:
+            break
+        reach = gaps[end]
+        for node in range(m + p):
+            prices[node] += min(gaps[node], reach)
+        push(supply, demand, flow, parents, end)
+    left = 0.0
+    total = 0.0
+    for row in range(m):
+        left += supply[row] if supply[row] > DUST else 0.0
+        for column in range(p):
+            total += flow[row, column] * cost[row, column]
+    return total + left * cost.max()
+
+
+@kernel
+def shortest_path(supply, demand, cost, flow, prices, gaps, parents, done):
+    """The node of the nearest demand, of the supplies that are left; -1 where one of both is met.
+
+    Nodes are the supplies 0 .. m - 1, then the demands; gaps and parents of all nodes are written. Costs are reduced
+    by prices, so that none is negative (Dijkstra 1959, dense).
+    """
+    m = len(supply)
+    for node in range(len(gaps)):
+        gaps[node] = 0.0 if node < m and supply[node] > DUST else math.inf
+        parents[node], done[node] = -1, False
+    while True:
+        near, node = math.inf, -1
+        for other in range(len(gaps)):
+            if not done[other] and gaps[other] < near:
+                near, node = gaps[other], other
+        if node < 0 or (node >= m and demand[node - m] > DUST):
+            return node
+        done[node] = True
+        for other in range(len(gaps)):
+            if done[other] or (node < m) == (other < m):
+                continue
+            if node < m:
+                length = max(cost[node, other - m] + prices[node] - prices[other], 0.0)
+            elif flow[other, node - m] > 0:
+                length = max(prices[node] - prices[other] - cost[other, node - m], 0.0)
+            else:
+                continue
+            if near + length < gaps[other]:
+                gaps[other], parents[other] = near + length, node
+
+
+@kernel
+def push(supply, demand, flow, parents, end):
+    """Send as much as fits along the path that ends in the demand of node `end`."""
+    m = len(supply)
+    most = demand[end - m]
+    node = end
+    while parents[node] >= 0:
+        if node < m:
+            most = min(most, flow[node, parents[node] - m])
+        node = parents[node]
+    most = min(most, supply[node])
+    supply[node] -= most
+    demand[end - m] -= most
+    node = end
+    while parents[node] >= 0:
+        if node < m:
+            flow[node, parents[node] - m] -= most
+        else:
+            flow[parents[node], node - m] += most
+        node = parents[node]
+
+
+@kernel
+def entropic_cost(supply, demand, cost, regularization):
+    """sum T cost of the transport T that is the least of sum T cost + regularization * sum T ln T.
+
+    supply: float64[m], demand: float64[p], all above 0, of equal sum; cost: float64[m, p]. Sinkhorn's iterations in
+    logarithms (Peyre and Cuturi 2019, section 4.4), until the masses of T are right to CLOSE, SWEEPS times at most.
+    """
+    m, p = cost.shape
+    rows, columns = np.zeros(m), np.zeros(p)
+    terms = np.empty(max(m, p))
+    for _ in range(SWEEPS):
+        off = 0.0
+        for row in range(m):
+            for column in range(p):
+                terms[column] = columns[column] - cost[row, column] / regularization
+            now = math.log(supply[row]) - log_of_sum(terms, p)
+            # The mass that went out before this row was set right.
+            off += supply[row] * abs(math.expm1(min(rows[row] - now, 700.0)))
+            rows[row] = now
+        if off < CLOSE:
+            break
+        for column in range(p):
+            for row in range(m):
+                terms[row] = rows[row] - cost[row, column] / regularization
+            columns[column] = math.log(demand[column]) - log_of_sum(terms, m)
+    total = 0.0
+    for row in range(m):
+        for column in range(p):
+            total += math.exp(rows[row] + columns[column] - cost[row, column] / regularization) * cost[row, column]
+    return total
+
+
+@kernel
+def log_of_sum(terms, count):
+    """ln of the sum of exp(term) of the first `count`, without overflow."""
+    most = -math.inf
+    for place in range(count):
+        most = max(most, terms[place])
+    total = 0.0
+    for place in range(count):
+        total += math.exp(terms[place] - most)
+    return most + math.log(total)

@@ -1,0 +1,170 @@
+"""Metrics that take two rows as a whole: places, ranks, quadratic forms, transports."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .angle_metrics import cosine_between
+from .chosen import chosen
+from .forms import CircularWasserstein, Haversine, Kantorovich, Mahalanobis, Sinkhorn, Spearman, UsersOwn
+from .jit import kernel
+from .transport import entropic_cost, least_cost
+
+WHOLE = (Haversine, Spearman, Mahalanobis, CircularWasserstein, Kantorovich, Sinkhorn, UsersOwn)
+
+
+@chosen(allocates=True)
+def whole(form, x, y):
+    """The distance of two rows, numbers[d] each, float64."""
+    return math.nan
+
+
+@whole.of(UsersOwn)
+def _users_own(form, x, y):
+    return form.function(x, y)
+
+
+# --- places ---------------------------------------------------------------------------------------
+
+
+@whole.of(Haversine)
+def _haversine(form, x, y):
+    latitude, other = np.float64(x[0]), np.float64(y[0])
+    up = math.sin((latitude - other) / 2)
+    along = math.sin((np.float64(x[1]) - np.float64(y[1])) / 2)
+    return 2 * math.asin(min(math.sqrt(up * up + math.cos(latitude) * math.cos(other) * along * along), 1.0))
+
+
+# --- ranks ----------------------------------------------------------------------------------------
+
+
+@kernel
+def centred_ranks(x):
+    """Ranks around their mean: float64[d]; equal numbers share the mean of theirs."""
+    order = np.argsort(x)
+    ranks = np.empty(len(x))
+    first = 0
+    while first < len(x):
+        last = first
+        while last + 1 < len(x) and x[order[last + 1]] == x[order[first]]:
+            last += 1
+        for place in range(first, last + 1):
+            ranks[order[place]] = (first + last) / 2 - (len(x) - 1) / 2
+        first = last + 1
+    return ranks
+
+
+@whole.of(Spearman)
+def _spearman(form, x, y):
+    one, other = centred_ranks(x), centred_ranks(y)
+    product, square, other_square = 0.0, 0.0, 0.0
+    for column in range(len(one)):
+        product += one[column] * other[column]
+        square += one[column] * one[column]
+        other_square += other[column] * other[column]
+    return 1 - cosine_between(product, square, other_square)
+
+
+# --- quadratic forms ------------------------------------------------------------------------------
+
+
+@whole.of(Mahalanobis)
+def _mahalanobis(form, x, y):
+    total = 0.0
+    for row in range(form.columns):
+        inner = 0.0
+        for column in range(form.columns):
+            inner += form.inverse[row, column] * (np.float64(x[column]) - np.float64(y[column]))
+        total += inner * (np.float64(x[row]) - np.float64(y[row]))
+    return math.sqrt(max(total, 0.0))
+
+
+# --- distributions --------------------------------------------------------------------------------
+
+
+@kernel
+def total_of(x):
+    """The sum of a row, float64."""
+    total = 0.0
+    for number in x:
+        total += np.float64(number)
+    return total
+
+
+@whole.of(CircularWasserstein)
+def _circular_wasserstein(form, x, y):
+    mass, other = total_of(x), total_of(y)
+    if mass == 0 or other == 0:
+        return 0.0 if mass == other else max(form.columns // 2, 1) ** (1 / form.power)
+    ahead = np.empty(form.columns)
+    running = 0.0
+    for column in range(form.columns):
+        running += np.float64(x[column]) / mass - np.float64(y[column]) / other
+        ahead[column] = running
+    shift = best_shift(ahead, form.power)
+    total = 0.0
+    for number in ahead:
+        total += abs(number - shift) ** form.power
+    return total ** (1 / form.power)
+
+
+@kernel
+def best_shift(numbers, power):
+    """The s for which sum |number - s|^power is least, power >= 1: the median, the mean, or halfway between bounds."""
+    if power == 1:
+        return np.sort(numbers)[len(numbers) // 2]
+    if power == 2:
+        return numbers.mean()
+    low, high = numbers.min(), numbers.max()
+    for _ in range(60):
+        middle = (low + high) / 2
+        slope = 0.0
+        for number in numbers:
+            slope += math.copysign(abs(middle - number) ** (power - 1), middle - number)
+        if slope > 0:
+            high = middle
+        else:
+            low = middle
+    return (low + high) / 2
+
+
+@kernel
+def masses(x, total):
+    """The shares of a row that are not zero, and their columns: (float64[m], int64[m])."""
+    columns = np.flatnonzero(x)
+    shares = np.empty(len(columns))
+    for place in range(len(columns)):
+        shares[place] = np.float64(x[columns[place]]) / total
+    return shares, columns
+
+
+@kernel
+def part_of(cost, rows, columns):
+    """The costs between some columns and some others: float64[m, p]."""
+    out = np.empty((len(rows), len(columns)))
+    for row in range(len(rows)):
+        for column in range(len(columns)):
+            out[row, column] = cost[rows[row], columns[column]]
+    return out
+
+
+@whole.of(Kantorovich)
+def _kantorovich(form, x, y):
+    mass, other = total_of(x), total_of(y)
+    if mass == 0 or other == 0:
+        return 0.0 if mass == other else form.cost.max()
+    supply, rows = masses(x, mass)
+    demand, columns = masses(y, other)
+    return least_cost(supply, demand, part_of(form.cost, rows, columns), form.paths)
+
+
+@whole.of(Sinkhorn)
+def _sinkhorn(form, x, y):
+    mass, other = total_of(x), total_of(y)
+    if mass == 0 or other == 0:
+        return 0.0 if mass == other else form.cost.max()
+    supply, rows = masses(x, mass)
+    demand, columns = masses(y, other)
+    return entropic_cost(supply, demand, part_of(form.cost, rows, columns), form.regularization)

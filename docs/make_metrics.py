@@ -1,0 +1,75 @@
+"""Write metrics.md: the table of all metrics, from the registry itself. Run: python docs/make_metrics.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distnnd.values.metrics_table import DOMAINS, ENTRIES, Entry, Param
+
+HEAD = """# Metrics
+
+Made from `distnnd/values/metrics_table.py` by `python docs/make_metrics.py`; a test fails where both differ.
+
+Rows x and y have d columns; sums run over columns. What a metric takes is passed by name in `metric_params` and checked
+before any work: presence, type, shape, range. Distances are float32. No finite row of the domain gives NaN or inf.
+
+| form | how rows are compared |
+|---|---|
+| inner | rows are transformed, compared by one inner product, and the result is finished |
+| pair | column by column, or as whole rows |
+| set | by counts of columns that are nonzero: b in both rows, o in one of them, n in none; also as packed bits |
+| bits | the same, of rows that come packed, eight columns to a byte |
+
+Sparse rows (CSR) are compared over the columns that one of both lists, or, where the last column says *filled*, written
+out with their zeros.
+"""
+
+GROUPS = {
+    "inner": "Inner form",
+    "pair": "Pair form",
+    "set": "Sets of nonzero columns",
+    "bits": "Packed bits",
+}
+# Of the metrics that take whole rows, by whose sparse rows all columns are walked.
+FILLED = ("haversine", "spearmanr", "mahalanobis", "circular_kantorovich", "kantorovich", "sinkhorn")
+
+
+def param_text(param: Param) -> str:
+    """One parameter, what it must be and what it is unless given."""
+    names = " or ".join(f"`{name}`" for name in (param.name, *param.aliases))
+    shape = {"number": "number", "whole": "whole number", "vector": "d numbers", "matrix": "d x d, symmetric"}
+    limits = "" if param.limits == "any" else f" {param.limits},"
+    needed = "optional" if param.optional else "required" if param.default is None else f"{param.default} unless given"
+    return f"{names}: {shape[param.kind]},{limits} {needed}; {param.words}"
+
+
+def row(entry: Entry) -> str:
+    """One line of the table."""
+    names = "**" + entry.name + "**" + "".join(f", {alias}" for alias in entry.aliases)
+    takes = "<br>".join(param_text(param) for param in entry.params) or "-"
+    sparse = "filled" if entry.name in FILLED else "yes" if entry.sparse else "no"
+    formula = entry.formula.replace("|", "\\|")
+    cells = [names, f"`{formula}`", takes, entry.zero, entry.axioms, sparse, entry.note.replace("|", "\\|") or "-"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [HEAD]
+    for form, title in GROUPS.items():
+        lines += [f"## {title}", ""]
+        lines += ["| name, aliases | distance | metric_params | zero rows | true metric | sparse | remarks |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        lines += [row(entry) for entry in ENTRIES.values() if entry.form == form]
+        lines += [""]
+    lines += ["## What rows may hold", "", "| metrics | numbers |", "|---|---|"]
+    for domain, words in DOMAINS.items():
+        if domain != "finite":
+            names = ", ".join(entry.name for entry in ENTRIES.values() if entry.domain == domain)
+            lines.append(f"| {names} | {words} |")
+    lines += [f"| all others | {DOMAINS['finite']} |", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("metrics.md").write_text(page(), encoding="utf-8")
