@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 ROOMS = ["random", "lanes", "sieve", "neighbours", "products", "rows", "codes", "leaves", "trees", "companions"]
 ROOMS += ["descent", "merge", "pivots"]
 ROOMS += ["gaps", "kdtree"]
+ROOMS += ["sparse_rows", "inverted"]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
