@@ -2,7 +2,7 @@
 
 CPU time of the process, one thread, a pair (or row, or entry) of the work; the best of some repeats and their median.
 Names choose by what they contain: `leaves`, `d=784`. A change of less than the distance between best and median of
-either run means nothing. Adapters are in benchmarks/kernel_cases.py.
+either run means nothing. Adapters are in benchmarks/kernel_cases.py and sparse_cases.py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import sparse_cases
 from .kernel_cases import CASES, Case, Make, Size
 from .measure import machine
 
+CASES.update(sparse_cases.CASES)
 FULL, TINY = Size(rows=20_000, loops=10), Size(rows=1_000, loops=1)
 # A repeat that is shorter than this is drowned by the clock and the call.
 SHORTEST = 0.02

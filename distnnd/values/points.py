@@ -77,7 +77,7 @@ def canonical(points: Csr) -> Csr:
     if not _ascends(points.indptr, indices):
         rows = row_of_entries(points.indptr)
         # Stable, so that duplicates are summed in the order in which they were written.
-        order = np.lexsort((indices, rows))
+        order = np.argsort(rows * points.columns + indices, kind="stable")
         rows, indices = rows[order], indices[order]
         first = np.append(True, (rows[1:] != rows[:-1]) | (indices[1:] != indices[:-1]))
         data = np.add.reduceat(points.data[order].astype(np.float64), np.flatnonzero(first))
