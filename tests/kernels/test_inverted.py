@@ -65,6 +65,17 @@ def test_rows_that_differ_by_less_than_a_sum_is_off(seed: int, size: float, metr
     assert_nearest(solve(points, points, metric, 5, True), points, points, metric, True)
 
 
+@pytest.mark.parametrize("size", [2.0**-9, 2.0**9])
+@pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))
+def test_rows_far_longer_or_shorter_than_the_others(metric: Metric, size: float) -> None:
+    """By how much a product may be off depends on both rows."""
+    rng = np.random.default_rng(4)
+    base = rng.normal(size=40)
+    points = as_csr((size * (base + rng.normal(size=(10, 40)) / 9)).astype(np.float32))
+    others = as_csr((base + rng.integers(0, 3, (60, 40)) * 2.0**-20).astype(np.float32))
+    assert_nearest(solve(points, others, metric, 5, False), points, others, metric, False)
+
+
 @pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))
 def test_sums_that_return_to_zero_over_and_over(metric: Metric) -> None:
     """A row is then met again and again, which the room for those met must bear."""
@@ -73,6 +84,15 @@ def test_sums_that_return_to_zero_over_and_over(metric: Metric) -> None:
     dense[5, 30:] = 0
     points = as_csr(dense)
     assert_nearest(solve(points, points, metric, 3, True), points, points, metric, True)
+
+
+def test_a_row_met_twice_counts_once_for_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inverted, "BLOCK", 4)
+    others = np.zeros((8, 3), np.float32)
+    others[:, 2] = [3.2, 3.3, 3.4, 3.5, -0.5, 3.025, 3.04, 5]
+    others[4, :2] = [1, -1]  # its sum: 1, 0, -0.5
+    lists = solve(as_csr(np.ones((1, 3))), as_csr(others), METRICS["euclidean"], 2, False)
+    assert lists.ids.tolist() == [[5, 6]]
 
 
 def test_products_too_small_for_a_sum_are_met_all_the_same() -> None:
