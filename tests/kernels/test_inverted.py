@@ -65,10 +65,14 @@ def test_rows_that_differ_by_less_than_a_sum_is_off(seed: int, size: float, metr
     assert_nearest(solve(points, points, metric, 5, True), points, points, metric, True)
 
 
+@pytest.mark.parametrize("block", [8, 65536])
 @pytest.mark.parametrize("size", [2.0**-9, 2.0**9])
 @pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))
-def test_rows_far_longer_or_shorter_than_the_others(metric: Metric, size: float) -> None:
-    """By how much a product may be off depends on both rows."""
+def test_rows_far_longer_or_shorter_than_the_others(
+    metric: Metric, size: float, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By how much a product may be off depends on both rows; the bound comes from the block, or from the list."""
+    monkeypatch.setattr(inverted, "BLOCK", block)
     rng = np.random.default_rng(4)
     base = rng.normal(size=40)
     points = as_csr((size * (base + rng.normal(size=(10, 40)) / 9)).astype(np.float32))
@@ -115,6 +119,13 @@ def test_rows_that_share_no_column_are_neighbours_at_distance_one() -> None:
         [1, 4],
         [1, 3],
     ]
+
+
+def test_rows_apart_that_tie_once_rounded_are_taken_by_id() -> None:
+    others = np.zeros((4, 2), np.float32)
+    others[:, 1] = [0.5, 0.1, 0.2, 0.3]
+    lists = solve(as_csr(np.array([[4096, 0]])), as_csr(others), METRICS["euclidean"], 2, False)
+    assert (lists.ids.tolist(), lists.distances.tolist()) == ([[0, 1]], [[2.0**24] * 2])
 
 
 def test_zero_rows_are_near_each_other_and_cost_little() -> None:
