@@ -31,6 +31,7 @@ from .kernel_data import (
     wide,
 )
 from .kernel_engines import ENGINES
+from .sparse_cases import SPARSE
 
 # --- lists --------------------------------------------------------------------------------------------------
 
@@ -233,6 +234,7 @@ def distances(kind: str) -> Make:
 
 CASES: dict[str, Make] = {
     **ENGINES,
+    **SPARSE,
     **{f"distances {kind}": distances(kind) for kind in distance_cases.KINDS},
     "neighbours.insert": insert,
     "neighbours.holds": holds,

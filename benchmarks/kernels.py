@@ -2,7 +2,8 @@
 
 CPU time of the process, one thread, a pair (or row, or entry) of the work; the best of some repeats and their median.
 Names choose by what they contain: `leaves`, `d=784`. A change of less than the distance between best and median of
-either run means nothing. Adapters are in benchmarks/kernel_engines.py and benchmarks/kernel_cases.py.
+either run means nothing. Adapters are in benchmarks/kernel_engines.py, kernel_cases.py,
+distance_cases.py and sparse_cases.py.
 """
 
 from __future__ import annotations

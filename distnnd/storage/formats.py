@@ -1,4 +1,4 @@
-"""What every dense source of points shares, and the sources that are arrays in memory or flat files.
+"""What every source of points shares, and the dense sources that are arrays in memory or flat files.
 
 Rules of type, for all formats: float32, float16, uint8 and int8 stay as they are, in native byte order;
 every other integer, bool and wider float becomes float32, rounded; what is no real number is refused.
@@ -13,7 +13,7 @@ import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -35,8 +35,8 @@ _REMEDIES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Source(ABC):
-    """Dense points, n rows of d values, that are read by ranges of rows.
+class Opened(ABC):
+    """Points, n rows of d values, that are read by ranges of rows: what dense and sparse ones have in common.
 
     `dtype` is what `read` gives, `chunk_rows` the rows that are cheapest to read together, `location` a name
     for messages. `token` is set for points in memory, which `keep_resident` keeps under it.
@@ -67,6 +67,15 @@ class Source(ABC):
     def fingerprint(self) -> dict[str, Any]:
         """JSON-able facts, without the location, that differ once the points have changed."""
 
+    def check_range(self, start: int, stop: int) -> None:
+        """Raise SpecError unless rows [start, stop) lie within [0, n)."""
+        if not 0 <= start <= stop <= self.n:
+            raise SpecError(f"{self.location}: rows [{start}, {stop}) do not lie within [0, {self.n})")
+
+
+class Source(Opened):
+    """Dense points."""
+
     @abstractmethod
     def _stored_rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows [start, stop) in any layout and stored dtype; may be a view of someone's memory."""
@@ -77,8 +86,7 @@ class Source(ABC):
         A float64 beyond float32's range becomes inf, for the scan of the points to name.
         Raises SpecError for rows outside [0, n), StoreError for what is missing or damaged.
         """
-        if not 0 <= start <= stop <= self.n:
-            raise SpecError(f"{self.location}: rows [{start}, {stop}) do not lie within [0, {self.n})")
+        self.check_range(start, stop)
         if start == stop:
             return np.empty((0, self.d), self.dtype)
         return to_points(self._stored_rows(start, stop), self.dtype)
@@ -142,16 +150,19 @@ def rows_within(target_bytes: int, row_bytes: int) -> int:
 
 # --- points in memory ------------------------------------------------------------------------------------
 
-_residents: dict[str, Source] = {}
+_residents: dict[str, Opened] = {}
+Kept = TypeVar("Kept", bound=Opened)
 
 
-def keep_resident(source: Source) -> Source:
+def keep_resident(source: Kept) -> Kept:
     """`source` with a token, kept for the life of this process or until `release`."""
     token = uuid.uuid4().hex
-    return _residents.setdefault(token, replace(source, token=token))
+    kept = replace(source, token=token)
+    _residents[token] = kept
+    return kept
 
 
-def find_resident(spec: dict[str, Any]) -> Source:
+def find_resident(spec: dict[str, Any]) -> Opened:
     """The source that `keep_resident` kept; raises StoreError in any other process and after `release`."""
     token, pid = spec["token"], spec["pid"]
     if token in _residents:
@@ -175,18 +186,18 @@ class ArraySource(Source):
 
     def fingerprint(self) -> dict[str, Any]:
         """Layout, and a digest: of all bytes up to 64 MiB, beyond that of evenly spaced rows of that size."""
-        stride = -(-self.array.nbytes // WHOLE_DIGEST_BYTES)
-        sample = self.array[::stride]
-        digest = blake2b(digest_size=16)
-        for start in range(0, len(sample), self.chunk_rows):
-            digest.update(sample[start : start + self.chunk_rows].tobytes())
-        return {
-            "kind": "array",
-            "shape": [self.n, self.d],
-            "dtype": self.array.dtype.str,
-            "row_stride": stride,
-            "digest": digest.hexdigest(),
-        }
+        layout = {"kind": "array", "shape": [self.n, self.d], "dtype": self.array.dtype.str}
+        return layout | sampled_digest(self.array, self.chunk_rows)
+
+
+def sampled_digest(array: NDArray[Any], at_once: int) -> dict[str, Any]:
+    """A digest of an array, of every so many rows where it is large; at_once: rows that may be copied together."""
+    stride = max(1, -(-array.nbytes // WHOLE_DIGEST_BYTES))
+    sample = array[::stride]
+    digest = blake2b(digest_size=16)
+    for start in range(0, len(sample), max(1, at_once)):
+        digest.update(sample[start : start + at_once].tobytes())
+    return {"row_stride": stride, "digest": digest.hexdigest()}
 
 
 def open_array(array: NDArray[Any]) -> Source:

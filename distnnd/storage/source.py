@@ -1,18 +1,20 @@
-"""Opening any dense input of points: `open_source` from what a user names, `reopen_source` in a worker."""
+"""Opening any input of points: `open_source` from what a user names, `reopen_source` in a worker."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
 import os
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import zarr
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
+from distnnd.storage.foreign import open_store
 from distnnd.storage.formats import (
+    Opened,
     Source,
     absolute,
     find_resident,
@@ -21,10 +23,11 @@ from distnnd.storage.formats import (
     open_file,
     reopen_mapped,
 )
-from distnnd.storage.points import open_store, open_zarr
+from distnnd.storage.points import open_zarr
+from distnnd.storage.sparse import SparseSource, is_scipy_sparse, open_csr, open_matrix, sparse_encoding
 from distnnd.values.errors import SpecError, StoreError
 
-__all__ = ["Source", "is_dask_array", "open_source", "reopen_source"]
+__all__ = ["Source", "SparseSource", "is_dask_array", "open_source", "reopen_source"]
 
 USUAL_NAMES = ("points", "X")
 NAMES_LISTED = 10
@@ -35,45 +38,78 @@ def is_dask_array(source: object) -> bool:
     return hasattr(source, "__dask_graph__")
 
 
-def open_source(source: object, component: str | None = None) -> Source:
-    """The points in a path, URL, zarr.Array, zarr.Group, numpy array or memmap, ready to be read by rows.
+@overload
+def open_source(source: object, component: str | None = None) -> Source: ...
+@overload
+def open_source(source: object, component: str | None = None, *, sparse: bool) -> Source | SparseSource: ...
+def open_source(source: object, component: str | None = None, *, sparse: bool = False) -> Source | SparseSource:
+    """The points in a path, URL, zarr.Array, zarr.Group, numpy array, memmap or scipy matrix, to be read by rows.
+
+    sparse: whether the caller can do with sparse points, which are refused otherwise.
 
     A path may name a Zarr array or group, or a .npy, .fbin, .u8bin, .i8bin, .fvecs or .bvecs file. In a Zarr
-    group, `component` is the path of the array; it may be left out if one 2-D array is called "points" or
-    "X", or if there is only one. Raises SpecError if nothing can be meant by `source`, InputError for a shape
-    or dtype that is not that of points, StoreError for what is damaged.
+    group, `component` is the path of the array, or of a sparse matrix as AnnData writes it; it may be left out if
+    one 2-D array or sparse matrix is called "points" or "X", or if there is only one. Raises SpecError if nothing
+    can be meant by `source`, InputError for a shape or dtype that is not that of points, StoreError for what is
+    damaged.
     """
+    opened = _open_any(source, component)
+    return opened if sparse else _dense(opened)
+
+
+def _dense(opened: Opened) -> Source:
+    """The source; raises SpecError where it is sparse."""
+    if isinstance(opened, Source):
+        return opened
+    opened.release()
+    raise SpecError(f"{opened.location} holds sparse points, which cannot be used here; write them out, X.toarray()")
+
+
+def _open_any(source: object, component: str | None) -> Source | SparseSource:
     if isinstance(source, str | os.PathLike):
         return _open_path(source, component)
     if isinstance(source, zarr.Group):
         store = source.store
-        return _open_array(_find_array(store, _join(source.path, component), _place(store)))
+        return _open_node_of(_find_points(store, _join(source.path, component), _place(store)))
     if component is not None:
         raise SpecError(f"component={component!r} names an array in a Zarr group; {_kind(source)} is none")
-    if isinstance(source, Source):
+    if isinstance(source, Source | SparseSource):
         return source
     if isinstance(source, zarr.Array):
-        return _open_array(source)
+        return _open_node_of(source)
+    if is_scipy_sparse(source):
+        return open_matrix(source)
     if isinstance(source, np.ndarray):
         return open_array(source)
     if is_dask_array(source):
         raise SpecError("a dask array must be spooled first: write it to Zarr, and open that")
     raise SpecError(
-        f"{_kind(source)} is no source of points; give a path, a URL, a zarr.Array, a dask array, or a numpy "
-        "array, numpy.asarray(points)"
+        f"{_kind(source)} is no source of points; give a path, a URL, a zarr.Array, a dask array, a scipy "
+        "sparse matrix, or a numpy array, numpy.asarray(points)"
     )
 
 
-def reopen_source(spec: dict[str, Any]) -> Source:
-    """The source that a `Source.spec` describes, in this process.
+@overload
+def reopen_source(spec: dict[str, Any]) -> Source: ...
+@overload
+def reopen_source(spec: dict[str, Any], *, sparse: bool) -> Source | SparseSource: ...
+def reopen_source(spec: dict[str, Any], *, sparse: bool = False) -> Source | SparseSource:
+    """The source that a `spec` describes, in this process; sparse: as in open_source.
 
     Raises StoreError where the points are out of its reach: gone, in another process, or on a path that this
     machine does not see.
     """
+    opened = _reopen_any(spec)
+    return opened if sparse else _dense(opened)
+
+
+def _reopen_any(spec: dict[str, Any]) -> Source | SparseSource:
     kind = spec.get("kind")
     try:
         if kind == "resident":
-            return find_resident(spec)
+            kept = find_resident(spec)
+            assert isinstance(kept, Source | SparseSource)
+            return kept
         if kind == "mapped":
             return reopen_mapped(spec)
         if kind == "zarr":
@@ -89,7 +125,7 @@ def _kind(source: object) -> str:
     return f"a {type(source).__module__}.{type(source).__qualname__}"
 
 
-def _open_path(path: str | os.PathLike[str], component: str | None) -> Source:
+def _open_path(path: str | os.PathLike[str], component: str | None) -> Source | SparseSource:
     if not os.fspath(path):
         raise SpecError("the path of the points is empty")
     place = absolute(path)
@@ -122,24 +158,27 @@ def _what_is_near(path: str) -> str:
 # --- Zarr ------------------------------------------------------------------------------------------------
 
 
-def _open_store(location: str, component: str | None) -> Source:
-    """The source of an array at, or within the group at, a local path or URL."""
-    array = _find_array(open_store(location, read_only=True), component or "", location)
-    origin = {"kind": "zarr", "location": location, "component": array.path or None}
-    source = open_zarr(array, _join(location, array.path), origin)
+def _open_store(location: str, component: str | None) -> Source | SparseSource:
+    """The source of an array or sparse matrix at, or within the group at, a local path or URL."""
+    node = _find_points(open_store(location, read_only=True), component or "", location)
+    source = _source_of(node, location, {"kind": "zarr", "location": location, "component": node.path or None})
     return keep_resident(source) if location.startswith("memory://") else source
 
 
-def _open_array(array: zarr.Array) -> Source:
-    """The source of an open Zarr array: of its path if that is local, else kept in this process.
+def _open_node_of(node: zarr.Array | zarr.Group) -> Source | SparseSource:
+    """The source of an open array or sparse matrix: of its path if that is local, else kept in this process.
 
     A store that is not local may hold credentials, which a description must not.
     """
-    where = _join(_place(array.store), array.path)
-    if isinstance(array.store, LocalStore):
-        origin = {"kind": "zarr", "location": _place(array.store), "component": array.path or None}
-        return open_zarr(array, where, origin)
-    return keep_resident(open_zarr(array, where, {}))
+    place = _place(node.store)
+    if isinstance(node.store, LocalStore):
+        return _source_of(node, place, {"kind": "zarr", "location": place, "component": node.path or None})
+    return keep_resident(_source_of(node, place, {}))
+
+
+def _source_of(node: zarr.Array | zarr.Group, location: str, origin: dict[str, Any]) -> Source | SparseSource:
+    where = _join(location, node.path)
+    return open_zarr(node, where, origin) if isinstance(node, zarr.Array) else open_csr(node, where, origin)
 
 
 def _place(store: Store) -> str:
@@ -153,16 +192,23 @@ def _join(first: str, second: str | None) -> str:
     return "/".join(part for part in (first, second) if part)
 
 
-def _find_array(store: Store, component: str, where: str) -> zarr.Array:
-    """The array at `component` of a store, or the one that must be meant in the group that is there."""
+def _find_points(store: Store, component: str, where: str) -> zarr.Array | zarr.Group:
+    """The array or sparse matrix at `component` of a store, or the one that must be meant in the group there."""
     node = _open_node(store, component.strip("/"), where)
-    if isinstance(node, zarr.Array):
+    if _holds_points(node, anywhere=True):
         return node
-    arrays = {name: child for name, child in _members(node, where, 0) if child.ndim == 2}
-    chosen = [name for name in USUAL_NAMES if name in arrays] or list(arrays)
+    nodes = dict(_members(node, where, 0))
+    chosen = [name for name in USUAL_NAMES if name in nodes] or list(nodes)
     if len(chosen) == 1:
-        return arrays[chosen[0]]
+        return nodes[chosen[0]]
     raise SpecError(f"{_join(where, component)} is a group; {_choice(node, where)}")
+
+
+def _holds_points(node: zarr.Array | zarr.Group, anywhere: bool = False) -> bool:
+    """Whether a node is an array of two dimensions, of any if it was named itself, or a sparse matrix."""
+    if isinstance(node, zarr.Array):
+        return anywhere or node.ndim == 2
+    return sparse_encoding(node) is not None
 
 
 def _open_node(store: Store, path: str, where: str) -> zarr.Array | zarr.Group:
@@ -182,18 +228,24 @@ def _open_node(store: Store, path: str, where: str) -> zarr.Array | zarr.Group:
 
 
 def _choice(group: zarr.Group, where: str) -> str:
-    """Which arrays of a group `component` could name."""
-    arrays = [f"{name!r} {child.shape} {child.dtype}" for name, child in _members(group, where, 3) if child.ndim == 2]
-    if not arrays:
+    """Which arrays and sparse matrices of a group `component` could name."""
+    named = [f"{name!r} {_describe(child)}" for name, child in _members(group, where, 3)]
+    if not named:
         return "it holds no array of two dimensions"
-    more = f" and {len(arrays) - NAMES_LISTED} more" if len(arrays) > NAMES_LISTED else ""
-    return f"choose one by component: {', '.join(arrays[:NAMES_LISTED])}{more}"
+    more = f" and {len(named) - NAMES_LISTED} more" if len(named) > NAMES_LISTED else ""
+    return f"choose one by component: {', '.join(named[:NAMES_LISTED])}{more}"
 
 
-def _members(group: zarr.Group, where: str, depth: int) -> list[tuple[str, zarr.Array]]:
-    """(path, array) of each array down to `depth` groups below `group`, by path."""
+def _describe(node: zarr.Array | zarr.Group) -> str:
+    if isinstance(node, zarr.Array):
+        return f"{node.shape} {node.dtype}"
+    return f"{node.attrs.get('shape')} {sparse_encoding(node)}"
+
+
+def _members(group: zarr.Group, where: str, depth: int) -> list[tuple[str, zarr.Array | zarr.Group]]:
+    """(path, node) of each array of two dimensions and sparse matrix down to `depth` groups below `group`, by path."""
     try:
         members = list(group.members(max_depth=depth))
     except Exception as error:
         raise StoreError(f"{where}: the group cannot be listed ({error})") from error
-    return sorted((name, node) for name, node in members if isinstance(node, zarr.Array))
+    return sorted(((name, node) for name, node in members if _holds_points(node)), key=lambda member: member[0])
