@@ -13,7 +13,7 @@ import pytest
 
 import distnnd.build  # noqa: F401  the module, not the function that bears its name
 from distnnd.runtime.serial import SerialExecutor
-from distnnd.values.partitioning import make_plan
+from distnnd.values.partitioning import FANOUT, LOOKED_IN, make_plan
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -31,6 +31,12 @@ def clustered(n: int, d: int = 16, seed: int = 0) -> np.ndarray:
 def points() -> np.ndarray:
     """6,000 clustered rows of 16 numbers."""
     return clustered(6000)
+
+
+@pytest.fixture(scope="session")
+def shapeless() -> np.ndarray:
+    """3,000 rows of 24 numbers without any shape, whose neighbours no border spares."""
+    return np.random.default_rng(1).normal(size=(3000, 24)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +64,12 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def cut_into(partitions: int, block_rows: int, cap: int | None = None) -> None:
         def small_plan(spec: Any, n: int, d: int, dtype: str, **machine: Any) -> Any:
             plan = make_plan(spec, n, d, dtype, **machine)
-            copies = 2 if spec.kind.euclidean else 4
+            copies = FANOUT if spec.kind.euclidean else FANOUT + LOOKED_IN
             layout = replace(
                 plan.layout,
                 partitions=partitions,
                 block_rows=block_rows,
-                fanout=2,
+                fanout=FANOUT,
                 copies=copies,
                 cap=cap or max(n, 1),
                 probes=min(n, 300),

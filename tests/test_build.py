@@ -149,10 +149,10 @@ def test_rows_that_come_sorted(serial, points, cut):
     assert true_recall(ordered, distnnd.build(ordered, client=serial)) >= 0.94
 
 
-def test_a_target_out_of_reach_is_said_aloud(serial, points, cut):
+def test_a_target_out_of_reach_is_said_aloud(serial, shapeless, cut):
     cut(6, 1000)
     with pytest.warns(UserWarning, match="was not reached"):
-        graph = distnnd.build(points, client=serial, target_recall=1.0, max_rounds=1)
+        graph = distnnd.build(shapeless, client=serial, target_recall=1.0, max_rounds=1)
     assert graph.recall.estimate < 1.0
 
 
@@ -212,8 +212,8 @@ def test_what_is_done_is_not_done_again(serial, tmp_path, points, cut):
     assert len(rerun) > 15
 
 
-def test_resume_goes_on_at_the_last_committed_round(serial, tmp_path, points, cut):
-    cut(4, 1500)
+def test_resume_goes_on_at_the_last_committed_round(serial, tmp_path, shapeless, cut):
+    cut(8, 1500)
     wanted = {"client": serial, "target_recall": 1.0, "max_rounds": 3}
 
     def stop_after_round(event: object) -> None:
@@ -221,12 +221,12 @@ def test_resume_goes_on_at_the_last_committed_round(serial, tmp_path, points, cu
             raise Stop
 
     with pytest.raises(Stop):
-        distnnd.build(points, tmp_path / "g", progress=stop_after_round, **wanted)
+        distnnd.build(shapeless, tmp_path / "g", progress=stop_after_round, **wanted)
     rounds: list[int] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         distnnd.build(
-            points,
+            shapeless,
             tmp_path / "g",
             progress=lambda event: rounds.append(event.round) if isinstance(event, RoundEnd) else None,
             **wanted,
