@@ -240,7 +240,7 @@ def test_other_stores_than_folders_are_looked_after_too() -> None:
 
 def test_scratch_is_opened_once(scratch: str) -> None:
     mailbox.write(scratch, "1/mail/0", some_columns(20))
-    with mock.patch.object(arrays.zarr, "open_array", wraps=zarr.open_array) as opens:
+    with mock.patch.object(arrays.documents, "opened", wraps=arrays.documents.opened) as opens:
         for row in range(20):
             mailbox.read(scratch, "1/mail/0", "rows", row, row + 1)
     assert opens.call_count == 1
