@@ -58,10 +58,13 @@ def ensure(location: str, name: str, shape: tuple[int, ...], dtype: Any, chunk_r
     return array if same else create(location, name, shape, dtype, chunk_rows, dims)
 
 
-def opened(location: str, name: str) -> Any:
-    """The array at location/name as it is now, for reading; StoreError if there is none or its metadata are damaged."""
+def opened(location: str, name: str, mode: Literal["r", "r+"] = "r") -> Any:
+    """The array at location/name as it is now; StoreError if there is none or its metadata are damaged."""
+    array = None if "://" in location else documents.opened(location, name, mode)
+    if array is not None:
+        return array
     try:
-        return zarr.open_array(store=location, path=name, mode="r")
+        return zarr.open_array(store=location, path=name, mode=mode)
     except Exception as error:
         raise StoreError(f"{location}/{name} cannot be opened ({error}); {REMEDY}") from error
 
@@ -69,8 +72,7 @@ def opened(location: str, name: str) -> Any:
 @lru_cache(maxsize=4096)
 def opened_once(location: str, name: str) -> Any:
     """The same, opened once a process: for scratch alone, where a name bears the build's uuid and never changes."""
-    array = None if "://" in location else documents.opened(location, name)
-    return opened(location, name) if array is None else array
+    return opened(location, name)
 
 
 def read(array: Any, first: int, last: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import zarr
@@ -88,11 +88,11 @@ def create(location: str, name: str, kind: Kind, form: Form) -> Any | None:
     return array
 
 
-def opened(location: str, name: str) -> Any | None:
-    """The array at location/name of a folder, for reading; None where Zarr has to say what is wrong."""
+def opened(location: str, name: str, mode: Literal["r", "r+"] = "r") -> Any | None:
+    """The array at location/name of a folder; None where Zarr has to say what is wrong."""
     try:
         with open(os.path.join(location, name, NAME), "rb") as file:
-            return _array(location, name, json.loads(file.read()), read_only=True)
+            return _array(location, name, json.loads(file.read()), read_only=mode == "r")
     except Exception:
         return None
 

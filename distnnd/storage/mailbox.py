@@ -8,7 +8,7 @@
     <round>/found/<unit>/...        lists of the rows of a unit, in the order of its mail       local   -> merge
 
 Mail and found lists are records, the columns of a row side by side in one array of bytes: a unit reads a slice of every
-block, and each slice should cost one call, not one for each column.
+block, and each slice should cost one call, not one for each column. On a local disk such an array is one file.
 """
 
 from __future__ import annotations
