@@ -312,11 +312,11 @@ def write_found(job: Job, task: Task, partition: Partition, lists: Lists, order:
     positions = in_order(order)
     record = mailbox.found_record(lists.ids.shape[1])
     chunk = len(positions) // len(task.arguments["slices"])
-    writer = mailbox.RecordWriter(job.scratch, f"{task.round}/found/{task.index}", len(positions), record, chunk)
-    for start, stop in mailbox.strips(0, len(positions), strip_rows(job.layout.d)):
-        chosen = positions[start:stop]
-        strip = np.empty(stop - start, record)
-        strip["ids"] = merge.globalise(lists, partition.rows, partition.known, chosen)
-        strip["distances"] = lists.distances[chosen]
-        writer.append(strip)
-    writer.close()
+    place = f"{task.round}/found/{task.index}"
+    with mailbox.RecordWriter(job.scratch, place, len(positions), record, chunk) as writer:
+        for start, stop in mailbox.strips(0, len(positions), strip_rows(job.layout.d)):
+            chosen = positions[start:stop]
+            strip = np.empty(stop - start, record)
+            strip["ids"] = merge.globalise(lists, partition.rows, partition.known, chosen)
+            strip["distances"] = lists.distances[chosen]
+            writer.append(strip)

@@ -39,18 +39,17 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
         columns["ids"], columns["distances"] = graph.read_lists(job.out, task.round - 1, first, last)
     copies = all_members(slots, job.layout.partitions)
     total = len(copies.rows)
-    writer = mailbox.RecordWriter(job.scratch, place, total, record, total // job.layout.partitions)
-    for start, stop in mailbox.strips(0, total, strip_rows(job.layout.d)):
-        rows = copies.rows[start:stop]
-        strip = np.empty(stop - start, record)
-        strip["row"] = rows
-        for name, values in columns.items():
-            strip[name] = values[rows]
-        if "role" in record.names:
-            partition = np.searchsorted(copies.starts, np.arange(start, stop), side="right") - 1
-            strip["role"] = roles[rows, (slots[rows] == partition[:, None]).argmax(axis=1)]
-        writer.append(strip)
-    writer.close()
+    with mailbox.RecordWriter(job.scratch, place, total, record, total // job.layout.partitions) as writer:
+        for start, stop in mailbox.strips(0, total, strip_rows(job.layout.d)):
+            rows = copies.rows[start:stop]
+            strip = np.empty(stop - start, record)
+            strip["row"] = rows
+            for name, values in columns.items():
+                strip[name] = values[rows]
+            if "role" in record.names:
+                partition = np.searchsorted(copies.starts, np.arange(start, stop), side="right") - 1
+                strip["role"] = roles[rows, (slots[rows] == partition[:, None]).argmax(axis=1)]
+            writer.append(strip)
     mailbox.write(job.scratch, place, {"starts": copies.starts, "rows": copies.rows})
     return {"copies": total}, points.nbytes, total * record.itemsize
 

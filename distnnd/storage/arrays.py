@@ -10,27 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from ..values.errors import StoreError
-from . import chunks
+from . import chunks, documents, shards
 
 REMEDY = "restore it from a copy, or delete the graph store and build it again"
-
-
-def fill_of(dtype: np.dtype[Any]) -> Any:
-    """A value that no finished array of `dtype` holds, where the dtype has one."""
-    if dtype.kind == "f":
-        return np.nan
-    return -1 if dtype.kind == "i" and dtype.itemsize > 1 else 0
 
 
 def create(
@@ -41,25 +34,18 @@ def create(
     chunk_rows: int,
     dims: tuple[str, ...],
     separator: Literal[".", "/"] = "/",
+    one_file: bool = False,
 ) -> Any:
     """A new array at location/name, cut along its first axis only; what a dead attempt left there is replaced.
 
     separator: "." puts all chunks into one folder; a folder for each takes as long to make as a small chunk.
+    one_file: on a local disk, all chunks into one file, to be written by `shards.Writer`.
     """
-    kind = np.dtype(dtype)
-    return zarr.create_array(
-        store=location,
-        name=name,
-        shape=shape,
-        dtype=kind,
-        chunks=(max(1, min(chunk_rows, max(shape[0], 1))), *shape[1:]),
-        compressors=[Crc32cCodec()],
-        fill_value=fill_of(kind),
-        dimension_names=dims,
-        config={"write_empty_chunks": True},
-        chunk_key_encoding={"name": "default", "separator": separator},
-        overwrite=True,
-    )
+    chunk_shape = (max(1, min(chunk_rows, max(shape[0], 1))), *shape[1:])
+    kind, form = documents.Kind(np.dtype(dtype).str, separator, one_file), documents.Form(shape, chunk_shape, dims)
+    array = None if "://" in location else documents.create(location, name, kind, form)
+    # Zarr would read and write a shard again for each strip that is added: it gets a file for each chunk.
+    return documents.create_by_zarr(location, name, kind._replace(one_file=False), form) if array is None else array
 
 
 def ensure(location: str, name: str, shape: tuple[int, ...], dtype: Any, chunk_rows: int, dims: tuple[str, ...]) -> Any:
@@ -72,10 +58,13 @@ def ensure(location: str, name: str, shape: tuple[int, ...], dtype: Any, chunk_r
     return array if same else create(location, name, shape, dtype, chunk_rows, dims)
 
 
-def opened(location: str, name: str) -> Any:
-    """The array at location/name as it is now, for reading; StoreError if there is none or its metadata are damaged."""
+def opened(location: str, name: str, mode: Literal["r", "r+"] = "r") -> Any:
+    """The array at location/name as it is now; StoreError if there is none or its metadata are damaged."""
+    array = None if "://" in location else documents.opened(location, name, mode)
+    if array is not None:
+        return array
     try:
-        return zarr.open_array(store=location, path=name, mode="r")
+        return zarr.open_array(store=location, path=name, mode=mode)
     except Exception as error:
         raise StoreError(f"{location}/{name} cannot be opened ({error}); {REMEDY}") from error
 
@@ -89,7 +78,9 @@ def opened_once(location: str, name: str) -> Any:
 def read(array: Any, first: int, last: int) -> np.ndarray:
     """Rows first .. last of an open array of ours; StoreError names the chunk that is missing, truncated or altered."""
     if first < last and chunks.direct(array):
-        return _read_directly(array, first, last)
+        return _read_directly(chunks.read, array, first, last)
+    if first < last and shards.direct(array):
+        return _read_directly(shards.read, array, first, last)
     try:
         values = np.asarray(array[first:last])
     except MemoryError:
@@ -109,19 +100,19 @@ def write(array: Any, first: int, values: np.ndarray) -> None:
         array[first : first + len(values)] = values
 
 
-def _read_directly(array: Any, first: int, last: int) -> np.ndarray:
+def _read_directly(reader: Callable[..., np.ndarray], array: Any, first: int, last: int) -> np.ndarray:
     try:
-        return chunks.read(array, first, last)
+        return reader(array, first, last)
     except chunks.Damage as damage:
         place = _place(array, damage.key)
         if damage.missing:
-            raise StoreError(f"{place} is missing and would read as {array.fill_value}; {REMEDY}") from damage
+            raise StoreError(f"{place} {damage} and would read as {array.fill_value}; {REMEDY}") from damage
         raise StoreError(f"{place} is truncated or altered ({damage}); {REMEDY}") from damage
 
 
 def _keys(array: Any, first: int, last: int) -> dict[str, int]:
-    """The key of each chunk that holds some of rows first .. last, with the first row of that chunk."""
-    rows, rest = array.chunks[0], (0,) * (array.ndim - 1)
+    """The key of each chunk or shard that holds some of rows first .. last, with the first row of it."""
+    rows, rest = (array.shards or array.chunks)[0], (0,) * (array.ndim - 1)
     touched = range(first // rows, -(-last // rows)) if first < last else ()
     return {array.metadata.encode_chunk_key((chunk, *rest)): chunk * rows for chunk in touched}
 

@@ -69,11 +69,13 @@ def _key(array: Any, chunk: int) -> str:
     return key
 
 
-def _crc32c(values: np.ndarray) -> int:
-    return int(google_crc32c.value(values.reshape(-1).view(np.uint8)))
+def checksum(values: np.ndarray) -> bytes:
+    """The crc32c of contiguous values, as it stands behind them."""
+    return int(google_crc32c.value(values.reshape(-1).view(np.uint8))).to_bytes(CHECKSUM, "little")
 
 
-def _path(array: Any, key: str) -> str:
+def path_of(array: Any, key: str) -> str:
+    """The file of that key."""
     return os.path.join(array.store.root, array.path, key)
 
 
@@ -81,7 +83,7 @@ def _read_chunk(array: Any, key: str) -> np.ndarray:
     values = np.empty(array.chunks, array.dtype)
     view = memoryview(values.reshape(-1).view(np.uint8))
     try:
-        with open(_path(array, key), "rb", buffering=0) as file:
+        with open(path_of(array, key), "rb", buffering=0) as file:
             done = 0
             while done < values.nbytes and (more := file.readinto(view[done:])):
                 done += more
@@ -92,12 +94,12 @@ def _read_chunk(array: Any, key: str) -> np.ndarray:
         raise Damage(key, str(error)) from error
     if done < values.nbytes or len(rest) != CHECKSUM:
         raise Damage(key, f"it does not hold the {values.nbytes + CHECKSUM} bytes it should")
-    if _crc32c(values) != int.from_bytes(rest, "little"):
+    if checksum(values) != rest:
         raise Damage(key, "its checksum does not match")
     return values
 
 
-def _created(path: str) -> FileIO:
+def created(path: str) -> FileIO:
     """A new file; most chunks have neighbours in their folder, so it is looked for only where it is missing."""
     try:
         return open(path, "wb", buffering=0)
@@ -107,20 +109,28 @@ def _created(path: str) -> FileIO:
 
 
 def _write_chunk(array: Any, key: str, values: np.ndarray) -> None:
-    write_file(
-        _path(array, key), [values.reshape(-1).view(np.uint8).data, _crc32c(values).to_bytes(CHECKSUM, "little")]
-    )
+    write_file(path_of(array, key), [values.reshape(-1).view(np.uint8).data, checksum(values)])
+
+
+def name_aside(path: str) -> str:
+    """The name under which a thread writes a file before it moves it to its place."""
+    return f"{path}.{os.getpid()}-{threading.get_ident():x}.partial"
+
+
+def write_all(file: FileIO, pieces: Sequence[bytes | memoryview]) -> None:
+    """Write pieces one after the other, all of each."""
+    for piece in pieces:
+        done = 0
+        while done < len(piece):
+            done += file.write(piece[done:])
 
 
 def write_file(path: str, pieces: Sequence[bytes | memoryview]) -> None:
     """Write a file aside and move it to its place: nobody sees half of it."""
-    aside = f"{path}.{os.getpid()}-{threading.get_ident():x}.partial"
+    aside = name_aside(path)
     try:
-        with _created(aside) as file:
-            for piece in pieces:
-                done = 0
-                while done < len(piece):
-                    done += file.write(piece[done:])
+        with created(aside) as file:
+            write_all(file, pieces)
         os.replace(aside, path)
     except BaseException:
         if os.path.exists(aside):

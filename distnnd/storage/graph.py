@@ -73,7 +73,7 @@ def create_round(location: str, number: int, n: int, width: int, block_rows: int
 def write_lists(location: str, number: int, first: int, ids: np.ndarray, distances: np.ndarray) -> None:
     """Write the lists of the rows from `first` on, whole blocks of a round: ids int64[m, width], surrogates float32."""
     for name, values in (("ids", ids), ("distances", distances)):
-        arrays.write(zarr.open_array(store=location, path=f"rounds/{number}/{name}", mode="r+"), first, values)
+        arrays.write(arrays.opened(location, f"rounds/{number}/{name}", "r+"), first, values)
 
 
 def read_lists(location: str, number: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +104,7 @@ def create_result(location: str, n: int, k: int, block_rows: int) -> None:
 def write_result(location: str, first: int, ids: np.ndarray, distances: np.ndarray) -> None:
     """Write finished rows from `first` on: ids int64[m, k], distances float32[m, k]."""
     for name, values in (("indices", ids), ("distances", distances)):
-        arrays.write(zarr.open_array(store=location, path=name, mode="r+"), first, values)
+        arrays.write(arrays.opened(location, name, "r+"), first, values)
 
 
 def result_arrays(location: str) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@
     <round>/found/<unit>/...        lists of the rows of a unit, in the order of its mail       local   -> merge
 
 Mail and found lists are records, the columns of a row side by side in one array of bytes: a unit reads a slice of every
-block, and each slice should cost one call, not one for each column.
+block, and each slice should cost one call, not one for each column. On a local disk such an array is one file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import zarr
 
 from ..values.memory import WRITTEN_AT_ONCE
-from . import arrays
+from . import arrays, shards
 
 # Smaller chunks cost more in calls than they save in bytes.
 LEAST_CHUNK = 32768
@@ -87,30 +87,53 @@ class RecordWriter:
         most = max(1, WRITTEN_AT_ONCE // record.itemsize)
         least = max(1, LEAST_CHUNK // record.itemsize)
         self._chunk = min(most, max(least, read_at_once))
-        shape = (length, record.itemsize)
-        self._target = arrays.create(scratch, f"{place}/records", shape, np.uint8, self._chunk, ("row", "byte"), ".")
+        shape, dims = (length, record.itemsize), ("row", "byte")
+        self._target = arrays.create(scratch, f"{place}/records", shape, np.uint8, self._chunk, dims, ".", True)
+        self._shard = shards.Writer(self._target) if shards.direct(self._target) else None
         self._length, self._at = length, 0
-        self._pending: list[np.ndarray] = []
+        self._begun = np.empty((0, record.itemsize), np.uint8)
 
     def append(self, records: np.ndarray) -> None:
         """Add the next records, a structured array."""
-        self._pending.append(_as_bytes(records))
-        waiting = sum(map(len, self._pending))
-        self._write(waiting - (self._at + waiting) % self._chunk)
+        rows = _as_bytes(records)
+        if len(self._begun):
+            taken = self._chunk - len(self._begun)
+            self._begun, rows = np.concatenate([self._begun, rows[:taken]]), rows[taken:]
+            if len(self._begun) < self._chunk:
+                return
+            self._write(self._begun)
+        whole = len(rows) - len(rows) % self._chunk
+        self._write(rows[:whole])
+        self._begun = rows[whole:].copy()
 
     def close(self) -> None:
         """Write what is pending; AssertionError if fewer records came than were announced."""
-        waiting = sum(map(len, self._pending))
-        assert self._at + waiting == self._length, f"{self._at + waiting} of {self._length} records written"
-        self._write(waiting)
+        came = self._at + len(self._begun)
+        assert came == self._length, f"{came} of {self._length} records written"
+        self._write(self._begun)
+        if self._shard is not None:
+            self._shard.close()
 
-    def _write(self, ready: int) -> None:
-        if ready <= 0:
-            return
-        rows = np.concatenate(self._pending)
-        arrays.write(self._target, self._at, rows[:ready])
-        self._pending = [rows[ready:].copy()] if ready < len(rows) else []
-        self._at += ready
+    def __enter__(self) -> RecordWriter:
+        """The writer itself; when the block ends it is closed, or what it wrote is deleted if the block failed."""
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Close, or clean up: a file that will never be whole only takes space."""
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            # After close() there is nothing left to discard.
+            if self._shard is not None:
+                self._shard.discard()
+
+    def _write(self, rows: np.ndarray) -> None:
+        if self._shard is not None:
+            self._shard.append(rows)
+        else:
+            arrays.write(self._target, self._at, rows)
+        self._at += len(rows)
 
 
 def read_records(scratch: str, place: str, record: np.dtype[Any], first: int, last: int) -> np.ndarray:

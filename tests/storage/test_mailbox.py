@@ -205,26 +205,60 @@ def mail_of_three_chunks(scratch: str, monkeypatch: pytest.MonkeyPatch) -> np.dt
     return record
 
 
-def test_a_missing_chunk_is_never_taken_for_data(scratch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_mail_is_never_taken_for_data(scratch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     record = mail_of_three_chunks(scratch, monkeypatch)
-    chunk = Path(scratch, "1/mail/0/records/c.1.0")
-    chunk.unlink()
-    for first, last in ((0, 8), (16, 20), (12, 12)):
-        assert len(mailbox.read_records(scratch, "1/mail/0", record, first, last)) == last - first
+    shard = Path(scratch, "1/mail/0/records/c.0.0")
+    shard.unlink()
+    assert len(mailbox.read_records(scratch, "1/mail/0", record, 12, 12)) == 0
     for first, last in ((7, 9), (0, 20), (15, 16)):
-        with pytest.raises(StoreError, match=rf"{chunk} is missing"):
+        with pytest.raises(StoreError, match=rf"{shard} is missing and would read as 0"):
             mailbox.read_records(scratch, "1/mail/0", record, first, last)
 
 
-def test_a_damaged_chunk_is_named(scratch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_mail_is_named(scratch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     record = mail_of_three_chunks(scratch, monkeypatch)
-    chunk = Path(scratch, "1/mail/0/records/c.2.0")
-    data = chunk.read_bytes()
-    for damaged in (data[:-1], data[:2], b"", bytes([data[0] ^ 1]) + data[1:]):
-        chunk.write_bytes(damaged)
-        with pytest.raises(StoreError, match=rf"{chunk} is truncated or altered"):
+    shard = Path(scratch, "1/mail/0/records/c.0.0")
+    data = shard.read_bytes()
+    for damaged in (data[:-1], data[:2], b"", data[:-1] + bytes([data[-1] ^ 1]), bytes([data[0] ^ 1]) + data[1:]):
+        shard.write_bytes(damaged)
+        with pytest.raises(StoreError, match=rf"{shard} is truncated or altered"):
             mailbox.read_records(scratch, "1/mail/0", record, 0, 20)
-        assert len(mailbox.read_records(scratch, "1/mail/0", record, 0, 16)) == 16
+    # The last of them harmed the first chunk only.
+    assert len(mailbox.read_records(scratch, "1/mail/0", record, 8, 20)) == 12
+
+
+def test_mail_is_one_file_and_a_failed_writer_leaves_none(scratch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = mail_of_three_chunks(scratch, monkeypatch)
+    folder = Path(scratch, "1/mail/0/records")
+    assert sorted(path.name for path in folder.iterdir()) == ["c.0.0", "zarr.json"]
+
+    def send(number: int, error: Exception | None) -> None:
+        with mailbox.RecordWriter(scratch, "1/mail/0", 20, record, 8) as writer:
+            writer.append(np.zeros(number, record))
+            assert any(folder.glob("*.partial"))
+            if error is not None:
+                raise error
+
+    with pytest.raises(ValueError, match="of the caller"):
+        send(17, ValueError("of the caller"))
+    assert [path.name for path in folder.iterdir()] == ["zarr.json"]
+    with pytest.raises(AssertionError, match="17 of 20"):
+        send(17, None)
+    assert [path.name for path in folder.iterdir()] == ["zarr.json"]
+    send(20, None)
+    assert sorted(path.name for path in folder.iterdir()) == ["c.0.0", "zarr.json"]
+
+
+def test_records_go_to_other_stores_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox, "LEAST_CHUNK", 1)
+    record, place = mailbox.found_record(3), "memory://records-of-a-test"
+    mailbox.create(place)
+    sent = some_records(20, record)
+    with mailbox.RecordWriter(place, "1/found/0", 20, record, 8) as writer:
+        for first in (0, 7, 14):
+            writer.append(sent[first : first + 7])
+    np.testing.assert_array_equal(mailbox.read_records(place, "1/found/0", record, 3, 18), sent[3:18])
+    assert arrays.opened(place, "1/found/0/records").shards is None
 
 
 def test_other_stores_than_folders_are_looked_after_too() -> None:
@@ -240,7 +274,7 @@ def test_other_stores_than_folders_are_looked_after_too() -> None:
 
 def test_scratch_is_opened_once(scratch: str) -> None:
     mailbox.write(scratch, "1/mail/0", some_columns(20))
-    with mock.patch.object(arrays.zarr, "open_array", wraps=zarr.open_array) as opens:
+    with mock.patch.object(arrays.documents, "opened", wraps=arrays.documents.opened) as opens:
         for row in range(20):
             mailbox.read(scratch, "1/mail/0", "rows", row, row + 1)
     assert opens.call_count == 1
