@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
 from distnnd.storage import formats
-from distnnd.storage.arrays import fill_of
+from distnnd.storage.documents import fill_of
 from distnnd.storage.foreign import ForeignArray, foreign_array
 from distnnd.storage.formats import Opened
 from distnnd.storage.points import CHUNK_BYTES, new_store
