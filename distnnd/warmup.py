@@ -37,7 +37,7 @@ from .values.plan import Layout
 from .values.spec import DTYPES, BuildSpec
 
 # So many rows that one partition of them is more than one leaf.
-ROWS, COLUMNS = 1200, 8
+ROWS, COLUMNS = 4400, 8
 PROBES, SAMPLE = 64, 400
 
 Tell = Callable[[str], None]
