@@ -150,12 +150,11 @@ def place_of_kernels() -> Path:
 
 def layouts(metric: str, dtype: str) -> list[Layout]:
     """Three ways to cut a few rows, which together go through every stage."""
-    copies = 2 if find_metric(metric).euclidean else 4
     whole = {"n": ROWS, "d": COLUMNS, "dtype": dtype, "cap": ROWS}
     return [
         Layout(**whole, block_rows=2048, exact=True),
         Layout(**whole, block_rows=2048, probes=PROBES),
-        Layout(**whole, block_rows=1024, partitions=2, fanout=2, copies=copies, probes=PROBES, sample=SAMPLE),
+        Layout(**whole, block_rows=1024, partitions=2, probes=PROBES, sample=SAMPLE),
     ]
 
 

@@ -12,6 +12,7 @@ Made from `distnnd/values/metrics_table.py` by `python docs/make_metrics.py`; a 
 
 Rows x and y have d columns; sums run over columns. What a metric takes is passed by name in `metric_params` and checked
 before any work: presence, type, shape, range. Distances are float32. No finite row of the domain gives NaN or inf.
+Builds take euclidean, sqeuclidean, cosine and inner_product so far; the others are described and computed, not built.
 
 | form | how rows are compared |
 |---|---|

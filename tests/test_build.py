@@ -156,6 +156,19 @@ def test_a_target_out_of_reach_is_said_aloud(serial, shapeless, cut):
     assert graph.recall.estimate < 1.0
 
 
+def test_what_is_enough_is_enough(serial):
+    """A lower target costs less: fewer leaves are compared, and no pass is made."""
+    many, counted = clustered(12_000, 48), {}
+    for target in (0.3, 0.97):
+        reports: list[dict[str, float]] = []
+        listen = lambda event: reports.append(event.report.counters) if hasattr(event, "report") else None  # noqa: E731,B023
+        graph = distnnd.build(many, client=serial, target_recall=target, max_rounds=1, progress=listen)
+        assert graph.recall.estimate >= target
+        counted[target] = next(one for one in reports if "passes" in one)
+    assert counted[0.3]["passes"] == 0 < counted[0.97]["passes"]
+    assert counted[0.3]["compared"] < 0.5 * counted[0.97]["compared"]
+
+
 class Stop(Exception):
     """What a crash looks like from inside."""
 

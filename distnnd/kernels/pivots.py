@@ -99,6 +99,8 @@ def _ratios(nearest, partition_of, most):
                     ratios[row, 0] = 1
                 elif first > 0:
                     ratios[row, count] = nearest.distances[row, at] / first
+                elif nearest.distances[row, at] == 0:
+                    ratios[row, count] = 1
                 count += 1
     return ratios
 
@@ -106,10 +108,12 @@ def _ratios(nearest, partition_of, most):
 def reach_for(nearest: Lists, partition_of: np.ndarray, most: int, copies: float) -> float:
     """How many times as far as the nearest partition another may be, so that rows like these go to `copies` of them.
 
-    On the average, and each to `most` at most. nearest: lists of pivots with squared distances; partition_of: int32.
-    Copies are spent where borders are: a row deep inside one partition finds its neighbours there.
+    On the average, and each to `most` at most; to fewer where rows see no more. nearest: lists of pivots with squared
+    distances; partition_of: int32. Copies are spent where borders are: a row deep inside one partition finds its
+    neighbours there.
     """
-    ratios = np.sort(_ratios(nearest, partition_of, most).ravel())
+    ratios = _ratios(nearest, partition_of, most)
+    ratios = np.sort(ratios[ratios < np.inf])
     return float(ratios[min(int(copies * len(nearest.ids)), len(ratios)) - 1])
 
 

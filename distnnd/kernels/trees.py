@@ -1,10 +1,11 @@
 """The random-pivot tree: rows descend to their nearest pivots, down to overlapping leaves.
 
 At each level a node that is too large draws pivots among its rows, one for each child; every row compares itself with
-the children of all nodes it stands in and keeps the `fanout` nearest. With two pivots a node and fanout 1 this is the
-random-projection tree (the hyperplane between two random rows: Dasgupta and Freund 2008). With more it is overlapping
-ball carving (Rubel et al. 2026, PiPNN, section 4). A node that carving cannot shrink, a run of identical rows say, is
-dealt out at random.
+the children of all nodes it stands in and keeps the `fanout` nearest. The root draws as many pivots as there may be
+leaves, and signposts lead to the nearest of them, so most rows go down one level. With two pivots a node and fanout 1
+this is the random-projection tree (the hyperplane between two random rows: Dasgupta and Freund 2008). With more it is
+overlapping ball carving (Rubel et al. 2026, PiPNN, section 4). A node that carving cannot shrink, a run of identical
+rows say, is dealt out at random.
 """
 
 from __future__ import annotations
@@ -142,13 +143,13 @@ def descend(
         base = Groups(pivots if count > 1 else near_together(rows, pivots, roles[-1].form, level_seed), pivot_starts)
         labels = np.repeat(child_starts[:-1] - pivot_starts[:-1], carved) + np.arange(pivot_starts[-1])
         labels = labels.astype(np.int32)
+        signposts = signposts_of(chosen_rows(rows, base.rows), roles[-1].form) if count == 1 else None
         for i, role in enumerate(roles):
             lists = empty(m, shape.fanout)
             carry(slots[i], gaps[i], children, child_starts, stuck, level_seed, lists)
-            if count > 1:
+            if signposts is None:
                 compared += join_places(rows, places[i], rows, base, labels, role.form, lists, False, each, parts)
             else:
-                signposts = signposts_of(chosen_rows(rows, base.rows), roles[-1].form)
                 compared += find_pivots(rows, places[i][0].rows, signposts, role.form, lists, each, parts)
             slots[i], gaps[i] = lists.ids, lists.distances
         before, failures = np.repeat(sizes, children), np.repeat(failures, children)

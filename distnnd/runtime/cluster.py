@@ -18,7 +18,7 @@ from ..values.plan import Job, Report, Stage, Task
 from ..values.spec import format_bytes
 from . import worker_process
 from .events import Listener, StageStart, TaskEnd
-from .serial import Executor, Machine, SerialExecutor
+from .serial import Executor, Machine, SerialExecutor, failed
 
 # Tasks in flight per thread: one that runs and one that waits, so that no thread idles between two.
 WINDOW = 2
@@ -91,7 +91,7 @@ class DaskExecutor:
                 "a lower memory_limit, and run the same command again: it goes on at the last committed round"
             ) from error
         except Exception as error:
-            raise StageError(f"task {task.index} of stage {stage.name} failed: {error!r}") from error
+            raise failed(stage, task, error) from error
         future.release()
         return report
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..values.plan import Job, Report, Stage
+from ..values.errors import DistnndError, StageError
+from ..values.plan import Job, Report, Stage, Task
 from .events import Listener, StageStart, TaskEnd
 
 
@@ -26,6 +27,11 @@ class Executor(Machine, Protocol):
         ...
 
 
+def failed(stage: Stage, task: Task, error: Exception) -> StageError:
+    """What is said of a task that failed by an error that is none of the project's."""
+    return StageError(f"task {task.index} of stage {stage.name} failed: {error!r}")
+
+
 class SerialExecutor:
     """One task after the other, here; a task may still use `threads` threads of its own."""
 
@@ -37,11 +43,16 @@ class SerialExecutor:
         self.threads = threads
 
     def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:
-        """Run all tasks of the stage; reports in the order of its tasks."""
+        """Run all tasks of the stage; reports in the order of its tasks. StageError as DaskExecutor.run."""
         if stage.tasks:
             listen(StageStart(stage.name, stage.tasks[0].round, len(stage.tasks)))
         reports = []
         for task in stage.tasks:
-            reports.append(stage.run(job, task))
+            try:
+                reports.append(stage.run(job, task))
+            except DistnndError:
+                raise
+            except Exception as error:
+                raise failed(stage, task, error) from error
             listen(TaskEnd(stage.name, task.round, task.index, reports[-1]))
         return reports

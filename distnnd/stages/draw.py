@@ -9,7 +9,7 @@ from ..kernels.neighbours import Lists, empty
 from ..kernels.pivots import count_pivots, means, reach_for, share_out
 from ..kernels.random import seed_of
 from ..kernels.rows import Form
-from ..kernels.signposts import chosen_rows, find_pivots, signposts_of
+from ..kernels.signposts import find_pivots, signposts_of
 from ..storage import mailbox
 from ..values.memory import draw_bytes
 from ..values.partitioning import FANOUT, MOST_PARTITIONS, NEAREST, pivot_count
@@ -32,23 +32,27 @@ def plan_draw(job: Job, number: int) -> Stage:
 
 @measured
 def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
-    """Write the pivots of the round, prepared: points [v, width], the partition of each, int32[v], and the reach."""
+    """Write the pivots of the round, prepared: points [v, width]; the partition of each, int32[v]; the way to them.
+
+    The way: numbers float64 (reach, and step, exact, cuts of the coder) and its centre, float32[width].
+    """
     sample = read_chosen(job, "sample")
     seed = seed_of(job.spec.random_state, DRAW, task.round)
     count = min(pivot_count(job.layout.partitions), len(sample))
     chosen = np.sort(np.random.default_rng(seed).choice(len(sample), count, replace=False))
     pivots, coder = sample[chosen], coder_of(sample, job.spec.kind)
-    rows = encode(sample, coder)
-    form = routing_form(rows, coder)
     apart = np.arange(len(sample)) % ASIDE == 0
-    moving, aside = chosen_rows(rows, ~apart), chosen_rows(rows, apart)
+    moving, aside = encode(sample[~apart], coder), encode(sample[apart], coder)
+    form = routing_form(aside, coder)
     for _ in range(STEPS):
         pivots = means(moving.points, nearest_pivots(moving, encode(pivots, coder), form, 1).ids[:, 0], pivots)
     nearest = nearest_pivots(aside, encode(pivots, coder), form, NEAREST)
     partition = share_out(pivots, count_pivots(nearest, count), job.layout.partitions, form, seed)
     reach = reach_for(nearest, partition, MOST_PARTITIONS, FANOUT)
     mailbox.write(job.scratch, f"{task.round}/pivots", {"points": pivots, "partition": partition})
-    mailbox.write(job.scratch, f"{task.round}/reach", {"reach": np.array([reach], np.float32)})
+    # Distances have to be reckoned as they were here, or the reach would mean something else.
+    numbers = np.array([reach, coder.step, coder.exact, coder.cuts])
+    mailbox.write(job.scratch, f"{task.round}/way", {"centre": coder.centre, "numbers": numbers})
     return {"pivots": count, "reach": reach}, sample.nbytes, pivots.nbytes
 
 

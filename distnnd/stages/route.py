@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.codes import Coder, coder_of, encode, form_of, routing_form, trusted
+from ..kernels.codes import Coder, encode, form_of, routing_form, trusted
 from ..kernels.groups import all_members
 from ..kernels.neighbours import empty
 from ..kernels.pivots import BASE, QUERY, assign
@@ -67,8 +67,9 @@ def read_and_place(job: Job, task: Task) -> tuple[np.ndarray, np.ndarray, np.nda
     roles = np.zeros(slots.shape, np.uint8)
     pivots = mailbox.read(job.scratch, f"{task.round}/pivots", "points")
     partition = mailbox.read(job.scratch, f"{task.round}/pivots", "partition")
-    reach = mailbox.read(job.scratch, f"{task.round}/reach", "reach")[0]
-    way = Way.of(job, pivots, partition, reach)
+    reach, step, exact, cuts = mailbox.read(job.scratch, f"{task.round}/way", "numbers").tolist()
+    coder = Coder(mailbox.read(job.scratch, f"{task.round}/way", "centre"), step, bool(exact), bool(cuts))
+    way = Way.of(pivots, partition, coder, reach)
     for start, strip in read_strips(job, first, last):
         here = slice(start - first, start - first + len(strip))
         points[here] = strip
@@ -88,11 +89,10 @@ class Way(NamedTuple):
     reach: np.float32
 
     @classmethod
-    def of(cls, job: Job, pivots: np.ndarray, partition: np.ndarray, reach: np.float32) -> Way:
-        """The way that prepared pivots show."""
-        coder = coder_of(pivots, job.spec.kind)
+    def of(cls, pivots: np.ndarray, partition: np.ndarray, coder: Coder, reach: float) -> Way:
+        """The way that prepared pivots show to rows of this coder."""
         rows = encode(pivots, coder)
-        return cls(signposts_of(rows, routing_form(rows, coder)), coder, partition, reach)
+        return cls(signposts_of(rows, routing_form(rows, coder)), coder, partition, np.float32(reach))
 
 
 def places_for(job: Job) -> int:
@@ -120,4 +120,5 @@ def places_of(job: Job, points: np.ndarray, way: Way) -> tuple[np.ndarray, np.nd
         nearest = empty(len(points), min(NEAREST, len(way.partition)))
         find_pivots(rows, everyone, way.signposts, form, nearest)
         assign(nearest, role, way.partition, most, reach, slots, roles)
+        del nearest
     return slots, roles

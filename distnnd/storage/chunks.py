@@ -7,7 +7,7 @@ build. The format is Zarr's own (uncompressed little-endian values, then their c
 from __future__ import annotations
 
 import os
-import threading
+import uuid
 from collections.abc import Sequence
 from io import FileIO
 from typing import Any
@@ -113,8 +113,8 @@ def _write_chunk(array: Any, key: str, values: np.ndarray) -> None:
 
 
 def name_aside(path: str) -> str:
-    """The name under which a thread writes a file before it moves it to its place."""
-    return f"{path}.{os.getpid()}-{threading.get_ident():x}.partial"
+    """A name of its own under which a file is written before it is moved to its place: several may write the same."""
+    return f"{path}.{uuid.uuid4().hex}.partial"
 
 
 def write_all(file: FileIO, pieces: Sequence[bytes | memoryview]) -> None:

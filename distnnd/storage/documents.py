@@ -81,11 +81,21 @@ def create(location: str, name: str, kind: Kind, form: Form) -> Any | None:
     if 0 in form.chunks or (kind.one_file and not shards.direct(array)):
         return None
     folder = os.path.join(location, name)
-    if os.path.isdir(folder):
-        shutil.rmtree(folder)
+    if _stands_there(folder, array_text):
+        # Another attempt at the same task, dead or still at work: what it writes is the same, file by file.
+        return array
+    shutil.rmtree(folder, ignore_errors=True)
     _ensure_parents(location, name, group_text)
     chunks.write_file(os.path.join(folder, NAME), [array_text.encode()])
     return array
+
+
+def _stands_there(folder: str, text: str) -> bool:
+    try:
+        with open(os.path.join(folder, NAME), "rb") as file:
+            return file.read() == text.encode()
+    except OSError:
+        return False
 
 
 def opened(location: str, name: str, mode: Literal["r", "r+"] = "r") -> Any | None:

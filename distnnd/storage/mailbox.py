@@ -4,6 +4,7 @@
     sample/all, probes/all          the same of all blocks                                      collect -> draw, probe
     truth/<block>, truth/all        nearest rows to every probe row, in the block and of all    probe   -> merge
     <round>/pivots/...              pivots, and the partition of each                           draw    -> route
+    <round>/way/...                 how distances to them are reckoned, and how far rows look   draw    -> route
     <round>/mail/<block>/...        rows of the block, copied and sorted by partition           route   -> local
     <round>/found/<unit>/...        lists of the rows of a unit, in the order of its mail       local   -> merge
 

@@ -53,7 +53,7 @@ def open_source(source: object, component: str | None = None, *, sparse: bool = 
     can be meant by `source`, InputError for a shape or dtype that is not that of points, StoreError for what is
     damaged.
     """
-    opened = _open_any(source, component)
+    opened = _open_any(source, component, sparse)
     return opened if sparse else _dense(opened)
 
 
@@ -65,12 +65,12 @@ def _dense(opened: Opened) -> Source:
     raise SpecError(f"{opened.location} holds sparse points, which cannot be used here; write them out, X.toarray()")
 
 
-def _open_any(source: object, component: str | None) -> Source | SparseSource:
+def _open_any(source: object, component: str | None, sparse: bool) -> Source | SparseSource:
     if isinstance(source, str | os.PathLike):
-        return _open_path(source, component)
+        return _open_path(source, component, sparse)
     if isinstance(source, zarr.Group):
         store = source.store
-        return _open_node_of(_find_points(store, _join(source.path, component), _place(store)))
+        return _open_node_of(_find_points(store, _join(source.path, component), _place(store), sparse))
     if component is not None:
         raise SpecError(f"component={component!r} names an array in a Zarr group; {_kind(source)} is none")
     if isinstance(source, Source | SparseSource):
@@ -84,8 +84,8 @@ def _open_any(source: object, component: str | None) -> Source | SparseSource:
     if is_dask_array(source):
         raise SpecError("a dask array must be spooled first: write it to Zarr, and open that")
     raise SpecError(
-        f"{_kind(source)} is no source of points; give a path, a URL, a zarr.Array, a dask array, a scipy "
-        "sparse matrix, or a numpy array, numpy.asarray(points)"
+        f"{_kind(source)} is no source of points; give a path, a URL, a zarr.Array, a dask array, "
+        f"{'a scipy sparse matrix, ' if sparse else ''}or a numpy array, numpy.asarray(points)"
     )
 
 
@@ -113,7 +113,7 @@ def _reopen_any(spec: dict[str, Any]) -> Source | SparseSource:
         if kind == "mapped":
             return reopen_mapped(spec)
         if kind == "zarr":
-            return _open_path(spec["location"], spec["component"])
+            return _open_path(spec["location"], spec["component"], sparse=True)
     except SpecError as error:
         raise StoreError(f"{error}; each worker must see the points under the same path") from error
     except (KeyError, TypeError) as error:
@@ -125,16 +125,16 @@ def _kind(source: object) -> str:
     return f"a {type(source).__module__}.{type(source).__qualname__}"
 
 
-def _open_path(path: str | os.PathLike[str], component: str | None) -> Source | SparseSource:
+def _open_path(path: str | os.PathLike[str], component: str | None, sparse: bool) -> Source | SparseSource:
     if not os.fspath(path):
         raise SpecError("the path of the points is empty")
     place = absolute(path)
     if "://" in place:
-        return _open_store(place, component)
+        return _open_store(place, component, sparse)
     if not os.path.exists(place):
         raise SpecError(_what_is_near(place))
     if os.path.isdir(place):
-        return _open_store(place, component)
+        return _open_store(place, component, sparse)
     if component is not None:
         raise SpecError(f"component={component!r} names an array in a Zarr group; {place} is a file")
     return open_file(place)
@@ -158,9 +158,9 @@ def _what_is_near(path: str) -> str:
 # --- Zarr ------------------------------------------------------------------------------------------------
 
 
-def _open_store(location: str, component: str | None) -> Source | SparseSource:
+def _open_store(location: str, component: str | None, sparse: bool) -> Source | SparseSource:
     """The source of an array or sparse matrix at, or within the group at, a local path or URL."""
-    node = _find_points(open_store(location, read_only=True), component or "", location)
+    node = _find_points(open_store(location, read_only=True), component or "", location, sparse)
     source = _source_of(node, location, {"kind": "zarr", "location": location, "component": node.path or None})
     return keep_resident(source) if location.startswith("memory://") else source
 
@@ -192,12 +192,17 @@ def _join(first: str, second: str | None) -> str:
     return "/".join(part for part in (first, second) if part)
 
 
-def _find_points(store: Store, component: str, where: str) -> zarr.Array | zarr.Group:
-    """The array or sparse matrix at `component` of a store, or the one that must be meant in the group there."""
+def _find_points(store: Store, component: str, where: str, sparse: bool) -> zarr.Array | zarr.Group:
+    """The array or sparse matrix at `component` of a store, or the one that must be meant in the group there.
+
+    Where sparse points cannot be used, they are meant only if there is no array.
+    """
     node = _open_node(store, component.strip("/"), where)
     if _holds_points(node, anywhere=True):
         return node
     nodes = dict(_members(node, where, 0))
+    if not sparse:
+        nodes = {name: one for name, one in nodes.items() if isinstance(one, zarr.Array)} or nodes
     chosen = [name for name in USUAL_NAMES if name in nodes] or list(nodes)
     if len(chosen) == 1:
         return nodes[chosen[0]]

@@ -133,23 +133,23 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
     """A block with its lists and places, a strip of it prepared, the pivots, and records as they are written."""
     item = item_bytes(layout.dtype)
     record = layout.d * item + 12 * width + 5
-    nearest = max(strip_rows(layout.d), layout.chunk_rows) * 200
+    # Strips follow the chunks of the source.
+    strip = max(strip_rows(layout.d), min(layout.chunk_rows, layout.block_rows or layout.chunk_rows))
     return (
         SLACK
         + layout.block_rows * route_row(layout.dtype, layout.d, width)
         + strip_bytes(layout)
         + pivots * 2 * coded_bytes(metric, layout.dtype, layout.d)
-        + strip_rows(layout.d) * coded_bytes(metric, layout.dtype, layout.d)
+        + strip * (coded_bytes(metric, layout.dtype, layout.d) + 300)
         + 3 * (WRITTEN_AT_ONCE + strip_rows(layout.d) * record)
-        + nearest
         + tile_bytes(layout.d)
     )
 
 
 def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
-    """The sample as read and prepared, the pivots nearest to each row of it, the pivots as they move to means."""
+    """The sample as read, prepared, coded in two parts; the pivots nearest to each row; pivots that move to means."""
     coded = coded_bytes(metric, layout.dtype, layout.d)
-    row = 2 * layout.d * item_bytes(layout.dtype) + coded + 400
+    row = 2 * layout.d * item_bytes(layout.dtype) + 2 * coded + 400
     return SLACK + layout.sample * row + pivots * (3 * coded + 24 * layout.d + 64)
 
 

@@ -143,10 +143,20 @@ def test_as_many_copies_as_wanted(copies: float) -> None:
 def test_a_row_that_sees_one_partition_goes_to_it_alone() -> None:
     """Copies that nobody can use are not forced upon rows that are deep inside."""
     nearest = nearest_of([[0, 1], [1, 0]], 2)
-    assert reach_for(nearest, np.zeros(2, np.int32), 4, 2.0) == np.inf
+    reach = reach_for(nearest, np.zeros(2, np.int32), 4, 2.0)
     slots, roles = np.full((2, 4), -1, np.int32), np.zeros((2, 4), np.uint8)
-    assign(nearest, QUERY, np.zeros(2, np.int32), 4, np.float32(np.inf), slots, roles)
+    assign(nearest, QUERY, np.zeros(2, np.int32), 4, np.float32(reach), slots, roles)
     assert (slots >= 0).sum() == 2
+
+
+def test_repeated_rows_do_not_make_all_rows_look_everywhere() -> None:
+    """Rows that lie on their pivot say nothing of how far others look; pivots that are the same are equally near."""
+    nearest = nearest_of([[0, 1, 2]] * 10, 3)
+    nearest.distances[:8] = [0, 0, 7]
+    nearest.distances[8:] = [1, 3, 7]
+    reach = reach_for(nearest, np.arange(3, dtype=np.int32), 3, 2.5)
+    assert reach == 7, "of those that can be told the farthest, for too few can"
+    assert reach_for(nearest, np.arange(3, dtype=np.int32), 3, 1.8) == 1
 
 
 def test_rows_that_lie_on_their_pivot_go_to_its_partition() -> None:

@@ -18,7 +18,7 @@ from distnnd.kernels.codes import Rows, coder_of, encode, form_of, routing_form,
 from distnnd.kernels.groups import all_members, slot_groups
 from distnnd.kernels.ranges import even_cuts, even_ranges
 from distnnd.kernels.rows import prepare, prepared_width
-from distnnd.kernels.trees import Leaves, Role, Shape, descend
+from distnnd.kernels.trees import Leaves, Role, Shape, descend, near_together
 from distnnd.values.metric import METRICS
 from tests import naive
 from tests.strategies import FLAVOURS, few, make_points, points, sized
@@ -336,3 +336,19 @@ def test_chance_is_the_last_resort(drawn: list[naive.Level]) -> None:
     grown(raw, Shape(leaf=20, largest=30, pivots=2, fanout=1))
     stuck = [level.children[node] > 1 for level in drawn for (_, node) in level.dealt[0]]
     assert sum(stuck) < n / 50
+
+
+def test_pivots_that_are_near_stand_together() -> None:
+    """Rows in leaf order then find their neighbours near in memory."""
+    rng = np.random.default_rng(5)
+    points = (rng.normal(size=(40, 6))[rng.integers(0, 40, 800)] * 4 + rng.normal(size=(800, 6))).astype(np.float32)
+    coder = coder_of(points, METRICS["euclidean"])
+    rows = encode(points, coder)
+    drawn = rng.permutation(800)[:320].astype(np.int32)
+    ordered = near_together(rows, drawn, routing_form(rows, coder), 3)
+    assert sorted(ordered) == sorted(drawn), "none is lost"
+
+    def step(pivots: np.ndarray) -> float:
+        return float(np.linalg.norm(np.diff(points[pivots], axis=0), axis=1).mean())
+
+    assert step(ordered) < 0.7 * step(drawn)

@@ -75,6 +75,23 @@ def test_a_dask_array_in_this_process(tmp_path, points):
     assert graph_bytes(graph) == graph_bytes(distnnd.build(points, client=SerialExecutor()))
 
 
+def test_one_partition_needs_no_cluster_and_several_get_one(tmp_path, points, cut, monkeypatch):
+    made: list[distributed.LocalCluster] = []
+    ordinary = distributed.LocalCluster
+
+    def noted(*arguments, **settings):
+        made.append(ordinary(*arguments, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(distributed, "LocalCluster", noted)
+    distnnd.build(points, tmp_path / "whole")
+    assert not made
+    cut(3, 2048)
+    graph = distnnd.build(points, tmp_path / "cut")
+    assert [cluster.status.name for cluster in made] == ["closed"]
+    assert graph_bytes(graph) == graph_bytes(distnnd.build(points, client=SerialExecutor()))
+
+
 def test_what_is_passed_in_stays_open_and_nothing_global_is_set(stored, processes):
     distnnd.build(stored, client=processes)
     assert processes.status == "running"

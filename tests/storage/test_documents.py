@@ -59,15 +59,22 @@ def test_all_documents_are_those_of_zarr(tmp_path: Path, kind: documents.Kind, f
 
 def test_a_new_array_replaces_what_was_there_and_nothing_else(tmp_path: Path) -> None:
     zarr.create_group(store=str(tmp_path), attributes={"facts": 1})
-    for name in ("r/a", "r/b", "r/a"):
-        array = arrays.create(str(tmp_path), name, (20, 3), np.int32, 8, ("row", "x"), ".")
-        assert np.array_equal(array[:], np.full((20, 3), -1))
-        arrays.write(array, 0, np.ones((20, 3), np.int32))
+    for name, rows in (("r/a", 20), ("r/b", 20), ("r/a", 19)):
+        array = arrays.create(str(tmp_path), name, (rows, 3), np.int32, 8, ("row", "x"), ".")
+        assert np.array_equal(array[:], np.full((rows, 3), -1))
+        arrays.write(array, 0, np.ones((rows, 3), np.int32))
     (tmp_path / "r/a/left.partial").write_bytes(b"x")
     arrays.create(str(tmp_path), "r/a", (20, 3), np.int32, 8, ("row", "x"))
     assert [path.name for path in (tmp_path / "r/a").iterdir()] == ["zarr.json"]
     assert (arrays.opened(str(tmp_path), "r/b")[:] == 1).all()
     assert zarr.open_group(tmp_path, mode="r").attrs["facts"] == 1
+
+
+def test_the_same_array_is_not_taken_from_another_attempt(tmp_path: Path) -> None:
+    """Who writes the same array at the same time writes the same into it."""
+    arrays.write(arrays.create(str(tmp_path), "a", (20, 3), np.int32, 8, ("row", "x")), 0, np.ones((20, 3), np.int32))
+    again = arrays.create(str(tmp_path), "a", (20, 3), np.int32, 8, ("row", "x"))
+    assert (again[:] == 1).all()
 
 
 @pytest.mark.parametrize("gone", ["AsyncArray", "Array"])

@@ -14,14 +14,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from distnnd.values.errors import BudgetError, SpecError
+from distnnd.values.memory import PLACES
 from distnnd.values.metric import METRICS
 from distnnd.values.partitioning import (
     EXACT_ROWS,
+    LEAF_FANOUT,
     LOOKED_IN,
+    MOST_PARTITIONS,
     RESERVED,
     USABLE,
     companion_cap,
     first_width,
+    leaf_fanout,
     make_plan,
     make_units,
     next_width,
@@ -179,6 +183,15 @@ def test_a_row_that_looks_and_is_found_in_other_places_has_more_copies() -> None
         for metric in ("euclidean", "inner_product")
     }
     assert layouts["inner_product"].copies == layouts["euclidean"].copies + LOOKED_IN
+
+
+def test_places_of_a_row_are_counted_among_the_bytes_of_a_route() -> None:
+    assert PLACES == MOST_PARTITIONS + LOOKED_IN
+
+
+@pytest.mark.parametrize(("partitions", "number", "leaves"), [(1, 1, 4), (1, 2, 3), (8, 1, 3), (8, 2, 3)])
+def test_rows_stand_in_fewer_leaves_where_they_are_seen_again(partitions: int, number: int, leaves: int) -> None:
+    assert leaf_fanout(partitions, number) == leaves <= LEAF_FANOUT
 
 
 def test_a_plan_says_itself_as_json_and_as_a_table() -> None:
