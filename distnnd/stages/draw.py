@@ -43,7 +43,8 @@ def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     pivots, coder = sample[chosen], coder_of(sample, job.spec.kind)
     apart = np.arange(len(sample)) % ASIDE == 0
     moving, aside = encode(sample[~apart], coder), encode(sample[apart], coder)
-    form = routing_form(aside, coder)
+    form, read = routing_form(aside, coder), sample.nbytes
+    del sample
     for _ in range(STEPS):
         pivots = means(moving.points, nearest_pivots(moving, encode(pivots, coder), form, 1).ids[:, 0], pivots)
     nearest = nearest_pivots(aside, encode(pivots, coder), form, NEAREST)
@@ -53,7 +54,7 @@ def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     # Distances have to be reckoned as they were here, or the reach would mean something else.
     numbers = np.array([reach, coder.step, coder.exact, coder.cuts])
     mailbox.write(job.scratch, f"{task.round}/way", {"centre": coder.centre, "numbers": numbers})
-    return {"pivots": count, "reach": reach}, sample.nbytes, pivots.nbytes
+    return {"pivots": count, "reach": reach}, read, pivots.nbytes
 
 
 def nearest_pivots(rows: Rows, pivots: Rows, form: Form, wanted: int) -> Lists:

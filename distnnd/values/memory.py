@@ -147,9 +147,13 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
 
 
 def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
-    """The sample as read, prepared, coded in two parts; the pivots nearest to each row; pivots that move to means."""
+    """The sample as read, in parts and together, and prepared; then prepared and coded in two parts.
+
+    Beside it the pivots nearest to the rows of one part, and pivots that move to means.
+    """
+    prepared = prepared_bytes(metric, layout.dtype, layout.d)
     coded = coded_bytes(metric, layout.dtype, layout.d)
-    row = 2 * layout.d * item_bytes(layout.dtype) + 2 * coded + 400
+    row = prepared + max(2 * layout.d * item_bytes(layout.dtype), coded) + 200
     return SLACK + layout.sample * row + pivots * (3 * coded + 24 * layout.d + 64)
 
 

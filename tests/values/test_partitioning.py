@@ -310,3 +310,9 @@ def test_pieces_lead_every_row_of_a_block_to_its_place_in_a_unit(offsets: Offset
             assert there == list(rows_of(block, first, last))
             found += there
         assert sorted(found) == list(rows_of(block, 0, int(offsets[block, -1])))
+
+
+def test_four_million_rows_fit_workers_of_700_megabytes() -> None:
+    """What was promised once stays possible (docs/performance.md, a bound on memory)."""
+    plan = make_plan(BuildSpec(), 4_000_000, 96, "float32", worker_memory=700_000_000, workers=2)
+    assert plan.peak <= 700_000_000
