@@ -77,6 +77,8 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
     lengths = {"before": before, "width": width}
     tasks = [Task("local", number, i, lengths | {"slices": part}) for i, part in enumerate(slices)]
+    # The largest first: what is left for the end is small, and workers end together.
+    tasks.sort(key=lambda task: -units[task.index].size if units else 0)
     return Stage("local", run_local, tasks, projected)
 
 
