@@ -32,7 +32,7 @@ from .runtime.serial import SerialExecutor
 from .storage.source import open_source
 from .storage.spool import Spool
 from .values.errors import DistnndError, SpecError
-from .values.metric import METRICS, find_metric
+from .values.metric import METRICS, metric_of
 from .values.plan import Layout
 from .values.spec import DTYPES, BuildSpec
 
@@ -101,7 +101,7 @@ def kinds_of(metrics: Iterable[str], dtypes: Iterable[str]) -> list[tuple[str, s
         if dtype not in DTYPES:
             raise SpecError(f"there are no points of dtype {dtype!r}; choose among {', '.join(DTYPES)}")
         for name in metrics:
-            metric = find_metric(name)
+            metric = metric_of(name)
             kind = metric.unit, metric.euclidean, stays_narrow(metric, dtype, COLUMNS)
             kinds.setdefault(kind, (name, dtype))
     return list(kinds.values())
@@ -188,7 +188,7 @@ def narrow_tiny() -> None:
     """Narrow the codes of a few wide rows, which no tiny build has."""
     points = np.random.default_rng(0).standard_normal((64, 8)) @ np.ones((8, 300))
     points = points.astype(np.float32)
-    coder = coder_of(points, find_metric("euclidean"))
+    coder = coder_of(points, metric_of("euclidean"))
     rows = encode(points, coder)
     sample = rows.values - rows.values.mean(axis=0, dtype=np.float32)
     project(rows, coder, np.eye(300, 64, dtype=np.float32), rows.values.mean(axis=0, dtype=np.float32), sample)
