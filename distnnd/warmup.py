@@ -6,8 +6,10 @@ compared, one in one partition, one in several that exchange rows. Each graph is
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -18,6 +20,7 @@ import numpy as np
 
 from .build import Build, Points, carry_out
 from .graph import open_graph
+from .kernels import apart
 from .kernels.codes import coder_of, encode
 from .kernels.jit import cache_dir, compiled_kernels, tally
 from .kernels.kdtree import plant, rows_from_blocks, walk
@@ -25,7 +28,6 @@ from .kernels.lanes import LANES
 from .kernels.merge import permute
 from .kernels.neighbours import empty
 from .kernels.projection import project
-from .kernels.rows import stays_narrow
 from .runtime.cluster import on_each_worker
 from .runtime.events import silent
 from .runtime.serial import SerialExecutor
@@ -81,8 +83,8 @@ def warmup(
     Raises SpecError for an unknown metric or dtype, and DistnndError where the kernels cannot be kept.
     """
     kinds = kinds_of(_several(metrics, METRICS), _several(dtypes, DTYPES))
-    here = warm_process(kinds, progress)
-    workers = on_each_worker(client, warm_process, kinds)
+    here = warm_machine(kinds, progress)
+    workers = on_each_worker(client, warm_machine, kinds)
     return Warmed(**{**asdict(here), "workers": workers})
 
 
@@ -96,29 +98,39 @@ def kinds_of(metrics: Iterable[str], dtypes: Iterable[str]) -> list[tuple[str, s
 
     Kernels see prepared rows, so what is prepared alike and only finished otherwise needs no build of its own.
     """
-    kinds: dict[tuple[bool, bool, bool], tuple[str, str]] = {}
+    kinds: dict[str, tuple[str, str]] = {}
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise SpecError(f"there are no points of dtype {dtype!r}; choose among {', '.join(DTYPES)}")
         for name in metrics:
-            metric = find_metric(name)
-            kind = metric.unit, metric.euclidean, stays_narrow(metric, dtype, COLUMNS)
-            kinds.setdefault(kind, (name, dtype))
+            kinds.setdefault(apart.kind_of(find_metric(name), dtype), (name, dtype))
     return list(kinds.values())
+
+
+def warm_machine(kinds: list[tuple[str, str]], progress: Tell = unheard) -> Warmed:
+    """Compile in a process of its own what builds of these metrics and dtypes need, then find it on disk."""
+    start = time.perf_counter()
+    place_of_kernels()
+    progress("what is not on disk is compiled, in a process of its own")
+    compiled = apart.ensure([apart.kind_of(find_metric(metric), dtype) for metric, dtype in kinds])
+    warmed = warm_process(kinds, progress)
+    now = {"found": warmed.found - compiled, "compiled": warmed.compiled + compiled}
+    return Warmed(**{**asdict(warmed), **now, "seconds": time.perf_counter() - start})
 
 
 def warm_process(kinds: list[tuple[str, str]], progress: Tell = unheard) -> Warmed:
     """Compile or find in this process what builds of these metrics and dtypes need; DistnndError if it is not kept."""
     place = place_of_kernels()
     before, start = tally(), time.perf_counter()
-    for metric, dtype in kinds:
-        for layout in layouts(metric, dtype):
-            how = "all pairs" if layout.exact else f"{layout.partitions} partition(s)"
-            progress(f"{metric}, {dtype}, {how}")
-            build_tiny(metric, layout)
-    narrow_tiny()
-    for dtype in (np.float32, np.int8):
-        walk_tiny(dtype)
+    with apart.in_this_process():
+        for metric, dtype in kinds:
+            for layout in layouts(metric, dtype):
+                how = "all pairs" if layout.exact else f"{layout.partitions} partition(s)"
+                progress(f"{metric}, {dtype}, {how}")
+                build_tiny(metric, layout)
+        narrow_tiny()
+        for dtype in (np.float32, np.int8):
+            walk_tiny(dtype)
     now = tally()
     new = now.since(before)
     if new.unsaved:
@@ -126,6 +138,8 @@ def warm_process(kinds: list[tuple[str, str]], progress: Tell = unheard) -> Warm
             f"{new.unsaved} of {new.compiled} compiled kernels could not be written to {place} on "
             f"{socket.gethostname()}; make room there, or set NUMBA_CACHE_DIR to another directory, and run it again"
         )
+    for metric, dtype in kinds:
+        apart.mark(apart.kind_of(find_metric(metric), dtype))
     found = now.found + now.compiled - new.compiled
     return Warmed(socket.gethostname(), str(place), found, new.compiled, time.perf_counter() - start)
 
@@ -192,3 +206,14 @@ def narrow_tiny() -> None:
     rows = encode(points, coder)
     sample = rows.values - rows.values.mean(axis=0, dtype=np.float32)
     project(rows, coder, np.eye(300, 64, dtype=np.float32), rows.values.mean(axis=0, dtype=np.float32), sample)
+
+
+def main(names: list[str]) -> None:
+    """`python -m distnnd.warmup KIND…`: compile the kernels of these kinds; print what became of them as JSON."""
+    everything = [(metric, dtype) for metric in METRICS for dtype in DTYPES]
+    kinds = {apart.kind_of(find_metric(metric), dtype): (metric, dtype) for metric, dtype in everything}
+    print(json.dumps(warm_process([kinds[name] for name in names]).to_json()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -95,6 +95,30 @@ def test_a_cold_cache_shows(tmp_path: Path) -> None:
     assert counts["inlined"] > 25
 
 
+COLD_WORKERS = """
+import distnnd, json, numpy as np, warnings
+from distnnd.kernels.jit import tally
+from distnnd.runtime.cluster import executor_for, on_each_worker
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    points = np.random.default_rng(0).normal(size=(5000, 8)).astype("float32")
+    with executor_for(None, 2**31, 2) as executor:
+        distnnd.build(points, client=executor.client)
+        print(json.dumps({address: one._asdict() for address, one in on_each_worker(executor, tally).items()}))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_no_worker_compiles(tmp_path: Path) -> None:
+    script = tmp_path / "cold.py"
+    script.write_text(COLD_WORKERS)
+    counts = said(start(tmp_path, str(script)))
+    assert len(counts) == 2
+    assert sum(one["found"] for one in counts.values()) > 15
+    assert all(one["compiled"] == 0 for one in counts.values())
+
+
 SIGNATURES = """
 import distnnd, json
 from distnnd.kernels.jit import compiled_kernels
