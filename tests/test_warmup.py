@@ -19,7 +19,7 @@ from distnnd.runtime.cluster import on_each_worker
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.values.errors import DistnndError, SpecError, StageError
 from distnnd.values.metric import METRICS
-from distnnd.warmup import Warmed, kinds_of, layouts, place_of_kernels, warm_process
+from distnnd.warmup import Kind, Warmed, kinds_of, layouts, place_of_kernels, warm_process
 from tests.test_floors import ROOT
 
 WARMUP = sys.modules["distnnd.warmup"]
@@ -95,6 +95,30 @@ def test_a_cold_cache_shows(tmp_path: Path) -> None:
     assert counts["inlined"] > 25
 
 
+COLD_WORKERS = """
+import distnnd, json, numpy as np, warnings
+from distnnd.kernels.jit import tally
+from distnnd.runtime.cluster import executor_for, on_each_worker
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    points = np.random.default_rng(0).normal(size=(5000, 8)).astype("float32")
+    with executor_for(None, 2**31, 2) as executor:
+        distnnd.build(points, client=executor.client)
+        print(json.dumps({address: one._asdict() for address, one in on_each_worker(executor, tally).items()}))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_no_worker_compiles(tmp_path: Path) -> None:
+    script = tmp_path / "cold.py"
+    script.write_text(COLD_WORKERS)
+    counts = said(start(tmp_path, str(script)))
+    assert len(counts) == 2
+    assert sum(one["found"] for one in counts.values()) > 15
+    assert all(one["compiled"] == 0 for one in counts.values())
+
+
 SIGNATURES = """
 import distnnd, json
 from distnnd.kernels.jit import compiled_kernels
@@ -125,11 +149,11 @@ def test_kinds_that_are_prepared_alike_are_built_once() -> None:
         ("inner_product", "float32"),
         ("euclidean", "uint8"),
     ]
-    assert kinds_of(["sqeuclidean", "l2"], ["int8"]) == [("sqeuclidean", "int8")]
+    assert kinds_of(["sqeuclidean", "l2"], ["int8"]) == [Kind("sqeuclidean", "int8")]
 
 
 def test_the_cuts_go_through_every_stage() -> None:
-    exact, one, several = layouts("inner_product", "float32")
+    exact, one, several = layouts(Kind("inner_product", "float32"))
     assert exact.exact
     assert one.partitions == 1
     assert several.partitions > 1
