@@ -27,7 +27,7 @@ class PackedSource(Source):
         return self.truths.fingerprint() | {"shape": [self.n, self.d], "packed": True}
 
     def _stored_rows(self, start: int, stop: int) -> NDArray[Any]:
-        return np.packbits(self.truths._stored_rows(start, stop), axis=1)
+        return pack(self.truths._stored_rows(start, stop))
 
 
 def packed(source: Source) -> Source:
@@ -36,6 +36,11 @@ def packed(source: Source) -> Source:
         return source
     columns = packed_columns(source.d)
     return PackedSource(source.n, columns, np.dtype(np.uint8), source.chunk_rows, source.location, source.token, source)
+
+
+def pack(truths: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The rows [m, d] with eight columns to a byte: uint8[m, packed_columns(d)]."""
+    return np.packbits(truths, axis=1)
 
 
 def packed_columns(d: int) -> int:
