@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 import warnings
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from .runtime.serial import Executor, Machine
 from .stages.draw import plan_draw
 from .stages.local import plan_local
 from .stages.merge import plan_merge
+from .stages.points import check_points
 from .stages.probe import plan_probe, plan_truth
 from .stages.publish import plan_publish
 from .stages.route import plan_route
@@ -25,6 +27,7 @@ from .storage import mailbox
 from .storage.source import Source, is_dask_array, open_source
 from .storage.spool import Spool
 from .values.errors import BudgetError, SpecError, StoreError
+from .values.metric import CUSTOM
 from .values.partitioning import first_width, make_plan, make_units, next_width, pieces_of
 from .values.plan import Extent, Job, Layout, Plan, Report, Stage
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
@@ -39,8 +42,8 @@ FREE = ("memory_limit", "max_rounds")
 def plan(
     source: Any,
     n_neighbors: int = 15,
-    metric: str = "euclidean",
-    metric_params: dict[str, Any] | None = None,
+    metric: str | Callable[..., float] = "euclidean",
+    metric_params: Mapping[str, Any] | None = None,
     target_recall: float = 0.95,
     max_rounds: int = 8,
     memory_limit: int | str | None = None,
@@ -55,12 +58,15 @@ def plan(
     BudgetError, SpecError and InputError are raised as by build().
     """
     limit = parse_bytes(memory_limit)
-    spec = BuildSpec(n_neighbors, metric, metric_params, target_recall, max_rounds, limit, random_state)
+    name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
+    spec = BuildSpec(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function)
     if is_dask_array(source):
         extent = Extent(*_shape_of_lazy(source))
+        check_points(spec, extent.d, extent.dtype)
     else:
         opened = open_source(source, component)
         extent = _extent_of(opened)
+        check_points(spec, extent.d, extent.dtype)
         if opened is not source:
             opened.release()
     with machine_for(client, limit, n_workers) as machine:
@@ -71,8 +77,8 @@ def build(
     source: Any,
     out: Any = None,
     n_neighbors: int = 15,
-    metric: str = "euclidean",
-    metric_params: dict[str, Any] | None = None,
+    metric: str | Callable[..., float] = "euclidean",
+    metric_params: Mapping[str, Any] | None = None,
     target_recall: float = 0.95,
     max_rounds: int = 8,
     memory_limit: int | str | None = None,
@@ -92,7 +98,8 @@ def build(
     not exist yet, or holds an unfinished build of the same points with the same parameters, which goes on at its last
     committed round unless `resume` is False; None for a temporary graph that goes with the returned object.
     n_neighbors: per row, self excluded.
-    metric: euclidean, sqeuclidean, cosine or inner_product. max_rounds: give up after so many, with a warning.
+    metric: a name of docs/metrics.md, its parameters by name in metric_params; or a function f(x, y) of two rows that
+    numba has compiled, symmetric and finite. max_rounds: give up after so many, with a warning.
     memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
     current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
     lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
@@ -102,7 +109,8 @@ def build(
     would fit), StoreError (damaged input or graph), StageError.
     """
     limit = parse_bytes(memory_limit)
-    spec = BuildSpec(n_neighbors, metric, metric_params, target_recall, max_rounds, limit, random_state)
+    name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
+    spec = BuildSpec(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function)
     listen = progress if callable(progress) else silent
     with ExitStack() as stack:
         spool = stack.enter_context(Spool(out, scratch))
@@ -111,17 +119,20 @@ def build(
             # Whatever is wrong with the arguments is said before a cluster starts.
             opened = open_source(source, component)
             spec.check_rows(opened.n)
+            check_points(spec, opened.d, opened.dtype.name)
             store.check_apart(place, opened.location)
         check_output(place, resume)
         executor = stack.enter_context(executor_for(client, limit, n_workers))
         if opened is None:
+            _, d, dtype = _shape_of_lazy(source)
+            check_points(spec, d, dtype)
             points = _spool_lazily(source, executor, spool)
         else:
             if opened is not source:
                 stack.callback(opened.release)
             points = _within_reach(opened, executor, spool)
         _run(Build(spec, points, place, spool.scratch, executor, listen))
-        graph = open_graph(place)
+        graph = open_graph(place, spec.function)
         spool.keep_for(graph)
         return graph
 

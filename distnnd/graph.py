@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -19,8 +20,9 @@ class Graph:
     indices: Zarr array int64[n, k], self excluded; distances: float32[n, k], ascending by (distance, id).
     """
 
-    def __init__(self, location: str, facts: dict[str, Any]) -> None:
+    def __init__(self, location: str, facts: dict[str, Any], function: Callable[..., float] | None = None) -> None:
         self.location = location
+        self.function = function
         self.facts = facts
         self.indices, self.distances = store.result_arrays(location)
 
@@ -72,14 +74,14 @@ class Graph:
         source: the points; if given, they must be those of the build, and the distances of `rows` random rows are
         recomputed. Returns what was checked; StoreError names the first chunk or row that breaks a promise.
         """
-        return views.verify(self.location, self.facts, source, rows)
+        return views.verify(self.location, self.facts, source, rows, self.function)
 
     def measure_recall(self, source: Any, probes: int = 1000, random_state: int = 0) -> Recall:
         """The recall on fresh random rows that are solved exactly; a graph keeps the recall of its build, see `recall`.
 
         source: the points of the build, else StoreError; they are read twice, block by block. Ties count as found.
         """
-        return views.measure_recall(self.location, self.facts, source, probes, random_state)
+        return views.measure_recall(self.location, self.facts, source, probes, random_state, self.function)
 
     def info(self) -> dict[str, Any]:
         """n, d, n_neighbors, metric, state, rounds, recall, format_version, bytes."""
@@ -108,8 +110,8 @@ class Graph:
         return f"<table><caption>distnnd.Graph</caption><tbody>{cells}</tbody></table>"
 
 
-def open_graph(location: Any) -> Graph:
-    """The graph at a path or URL.
+def open_graph(location: Any, metric: Callable[..., float] | None = None) -> Graph:
+    """The graph at a path or URL; metric: the function that it was built by, if that was one of the user's own.
 
     StoreError if nothing is there, if it is damaged or of another format version, or if it is not complete, with how
     to finish it; SpecError if something else is there.
@@ -124,4 +126,4 @@ def open_graph(location: Any) -> Graph:
             f"the graph at {place} is not finished ({done} round(s) committed); run the same build again, "
             "or `distnnd resume`, and it goes on from there"
         )
-    return Graph(place, facts)
+    return Graph(place, facts, metric)

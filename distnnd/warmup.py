@@ -34,7 +34,7 @@ from .runtime.serial import SerialExecutor
 from .storage.source import open_source
 from .storage.spool import Spool
 from .values.errors import DistnndError, SpecError
-from .values.metric import METRICS, find_metric
+from .values.metric import METRICS, metric_of
 from .values.plan import Layout
 from .values.spec import DTYPES, BuildSpec
 
@@ -103,7 +103,7 @@ def kinds_of(metrics: Iterable[str], dtypes: Iterable[str]) -> list[tuple[str, s
         if dtype not in DTYPES:
             raise SpecError(f"there are no points of dtype {dtype!r}; choose among {', '.join(DTYPES)}")
         for name in metrics:
-            kinds.setdefault(apart.kind_of(find_metric(name), dtype), (name, dtype))
+            kinds.setdefault(apart.kind_of(metric_of(name), dtype), (name, dtype))
     return list(kinds.values())
 
 
@@ -112,7 +112,7 @@ def warm_machine(kinds: list[tuple[str, str]], progress: Tell = unheard) -> Warm
     start = time.perf_counter()
     place_of_kernels()
     progress("what is not on disk is compiled, in a process of its own")
-    compiled = apart.ensure([apart.kind_of(find_metric(metric), dtype) for metric, dtype in kinds])
+    compiled = apart.ensure([apart.kind_of(metric_of(metric), dtype) for metric, dtype in kinds])
     warmed = warm_process(kinds, progress)
     now = {"found": warmed.found - compiled, "compiled": warmed.compiled + compiled}
     return Warmed(**{**asdict(warmed), **now, "seconds": time.perf_counter() - start})
@@ -139,7 +139,7 @@ def warm_process(kinds: list[tuple[str, str]], progress: Tell = unheard) -> Warm
             f"{socket.gethostname()}; make room there, or set NUMBA_CACHE_DIR to another directory, and run it again"
         )
     for metric, dtype in kinds:
-        apart.mark(apart.kind_of(find_metric(metric), dtype))
+        apart.mark(apart.kind_of(metric_of(metric), dtype))
     found = now.found + now.compiled - new.compiled
     return Warmed(socket.gethostname(), str(place), found, new.compiled, time.perf_counter() - start)
 
@@ -202,7 +202,7 @@ def narrow_tiny() -> None:
     """Narrow the codes of a few wide rows, which no tiny build has."""
     points = np.random.default_rng(0).standard_normal((64, 8)) @ np.ones((8, 300))
     points = points.astype(np.float32)
-    coder = coder_of(points, find_metric("euclidean"))
+    coder = coder_of(points, metric_of("euclidean"))
     rows = encode(points, coder)
     sample = rows.values - rows.values.mean(axis=0, dtype=np.float32)
     project(rows, coder, np.eye(300, 64, dtype=np.float32), rows.values.mean(axis=0, dtype=np.float32), sample)
@@ -211,7 +211,7 @@ def narrow_tiny() -> None:
 def main(names: list[str]) -> None:
     """`python -m distnnd.warmup KIND…`: compile the kernels of these kinds; print what became of them as JSON."""
     everything = [(metric, dtype) for metric in METRICS for dtype in DTYPES]
-    kinds = {apart.kind_of(find_metric(metric), dtype): (metric, dtype) for metric, dtype in everything}
+    kinds = {apart.kind_of(metric_of(metric), dtype): (metric, dtype) for metric, dtype in everything}
     print(json.dumps(warm_process([kinds[name] for name in names]).to_json()))
 
 

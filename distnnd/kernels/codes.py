@@ -152,6 +152,11 @@ def trusted(form: Form) -> Form:
     return form._replace(spread=np.float32(0), spare=np.float32(0), trusted=True, cut=False)
 
 
+def admitting(form: Form) -> Form:
+    """The same form where every estimate may enter every list, as something else than estimates decides."""
+    return trusted(form)._replace(spare=np.float32(2 * EVERYTHING))
+
+
 @kernel(inline=True)
 def limit_of(form, surrogate):
     """The largest estimate, int32, that may belong to a surrogate no larger than the given one."""

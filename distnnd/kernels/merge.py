@@ -28,6 +28,15 @@ def fold(lists, rows, ids, distances):
                     break
 
 
+@kernel
+def join_lists(lists, others):
+    """Offer each list all entries of the other list of that row, under their own state."""
+    for row in range(lists.ids.shape[0]):
+        for slot in range(others.ids.shape[1]):
+            if others.ids[row, slot] != -1:
+                insert(lists, row, others.ids[row, slot], others.distances[row, slot], others.state[row, slot])
+
+
 @kernel(inline=True)
 def _find(table, rows, wanted):
     """Slot of the table that holds the position of row id `wanted`, or the free slot where it would go."""

@@ -11,7 +11,7 @@ from ..values.metric import Metric
 from .jit import kernel
 from .lanes import prefetch
 from .transforms import finish as finish
-from .transforms import transform, transformed_columns
+from .transforms import transform
 
 # Codes are multiplied four columns at a time; rows of narrow numbers, which are their own codes, are as wide.
 WORD = 4
@@ -50,11 +50,16 @@ def stays_narrow(metric: Metric, dtype: np.dtype | str, d: int) -> bool:
     return np.dtype(dtype).itemsize == 1 and plain and d <= WIDEST_NARROW
 
 
+def rows_as_they_came(metric: Metric, dtype: np.dtype | str) -> bool:
+    """Whether preparing rows to `dtype` leaves their numbers as they are."""
+    return np.dtype(dtype) == np.float32 and metric.euclidean and not metric.unit and not metric.steps
+
+
 def prepared_width(metric: Metric, dtype: np.dtype | str, d: int, zero_rows: bool) -> int:
     """Columns of a prepared row: one more than d where zero rows or norms need a coordinate of their own."""
     if stays_narrow(metric, dtype, d):
         return -(-d // WORD) * WORD
-    return transformed_columns(metric, d) + int((metric.unit and zero_rows) or not metric.euclidean)
+    return metric.laid_out_columns(d) + int((metric.unit and zero_rows) or not metric.euclidean)
 
 
 def prepare_rows(points: np.ndarray, metric: Metric) -> np.ndarray:
@@ -80,7 +85,7 @@ def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np
         if points.dtype == np.uint8:
             narrow[:, : points.shape[1]] ^= np.int8(-128)
         return narrow
-    if metric.euclidean and not metric.unit and not metric.steps:
+    if rows_as_they_came(metric, np.float32):
         return points.astype(np.float32, copy=False)
     rows = np.zeros((len(points), width), np.float32)
     step = strip_rows(points.shape[1])

@@ -16,22 +16,26 @@ from ..values.metrics_table import DOMAINS
 
 # float32 has a number just above pi / 2 for it.
 QUARTER_TURN = float(np.float32(math.pi / 2))
-
-
-def transformed_columns(metric: Metric, d: int) -> int:
-    """Columns of transformed rows of d columns."""
-    return 3 if "sphere" in metric.steps else d
+# Multipliers that mix bits (Steele, Lea and Flood 2014).
+_ODD, _OTHER_ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
 
 def transform(points: np.ndarray, metric: Metric) -> np.ndarray:
-    """Rows after the steps of the metric, which may be none: float64[m, transformed_columns]; points: numbers[m, d].
+    """Rows after the steps of the metric, which may be none: float64[m, laid_out_columns(d)]; points: numbers[m, d].
 
     Scaling to unit length is not one of them: what becomes of zero rows is for `prepare` to say.
     """
-    rows = points.astype(np.float64)
+    rows = points if "unpack" in metric.steps else points.astype(np.float64)
     for step in metric.steps:
         rows = _STEPS[step](rows, metric)
     return rows
+
+
+def vacant(points: np.ndarray, metric: Metric) -> np.ndarray:
+    """Which rows the steps of the metric turn into zeros: bool[m]."""
+    if "centre" in metric.steps:
+        return (points == points[:, :1]).all(axis=1)
+    return ~points.any(axis=1)
 
 
 def finish(surrogates: np.ndarray, metric: Metric) -> np.ndarray:
@@ -46,6 +50,17 @@ def finish(surrogates: np.ndarray, metric: Metric) -> np.ndarray:
         angles /= math.pi if metric.finish == "half_turns" else 1
         distances = np.where(np.isinf(distances), distances, angles.astype(np.float32))
     return distances
+
+
+def surrogates_near(distances: np.ndarray, metric: Metric) -> np.ndarray:
+    """What `finish` makes these distances of, about; float32, for metrics of the inner form."""
+    half, root, turn = (metric.finish in names for names in _FINISHES)
+    values = distances.astype(np.float64)
+    if turn:
+        values = 2 * np.sin(values * (math.pi if metric.finish == "half_turns" else 1) / 2)
+    if root:
+        values = values * values
+    return (2 * values if half else values).astype(np.float32)
 
 
 # Which finishes take the half, the root, and the angle, in this order.
@@ -102,7 +117,66 @@ def _sphere(rows: np.ndarray, metric: Metric) -> np.ndarray:
     return np.stack([around * np.cos(longitude), around * np.sin(longitude), np.sin(latitude)], axis=1)
 
 
-_STEPS = {"centre": _centre, "rank": _rank, "root": _root, "scale": _scale, "whiten": _whiten, "sphere": _sphere}
+def _fill(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """0 where a value is missing."""
+    return np.nan_to_num(rows, copy=False, nan=0.0)
+
+
+def _eighth_root(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Numbers of which the ratio counts more than the gap, and most of all whether they are zero."""
+    return np.sign(rows) * np.abs(rows) ** 0.125
+
+
+def _hash(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """1 or -1 at random for each number of each column: rows that differ in c columns are at 2 c, give or take."""
+    # -0.0 equals 0.0, but its bits do not.
+    bits = (rows + 0.0).view(np.uint64)
+    with np.errstate(over="ignore"):
+        mixed = bits * _ODD + np.arange(1, rows.shape[1] + 1, dtype=np.uint64) * _OTHER_ODD
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * _OTHER_ODD
+    return 1.0 - 2.0 * ((mixed >> np.uint64(61)) & np.uint64(1)).astype(np.float64)
+
+
+def _sums(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Running sums of shares."""
+    return np.cumsum(_shares(rows), axis=1)
+
+
+def _smooth(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Shares, each spread over the columns to which it costs little to move it."""
+    return _shares(rows) @ _spreading(metric)
+
+
+def _shares(rows: np.ndarray) -> np.ndarray:
+    totals = rows.sum(axis=1, keepdims=True)
+    return rows / np.where(totals > 0, totals, 1)
+
+
+def _presence(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """1 where a number is not zero."""
+    return (rows != 0).astype(np.float64)
+
+
+def _unpack(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """A column for each bit."""
+    return np.unpackbits(rows, axis=1).astype(np.float64)
+
+
+_STEPS = {
+    "centre": _centre,
+    "rank": _rank,
+    "root": _root,
+    "scale": _scale,
+    "whiten": _whiten,
+    "sphere": _sphere,
+    "fill": _fill,
+    "eighth_root": _eighth_root,
+    "hash": _hash,
+    "sums": _sums,
+    "smooth": _smooth,
+    "presence": _presence,
+    "unpack": _unpack,
+}
 
 
 @lru_cache(maxsize=8)
@@ -116,6 +190,14 @@ def _scales(metric: Metric) -> np.ndarray:
 def _whitening(metric: Metric) -> np.ndarray:
     """float64[d, d] W with W W' = VI."""
     values, vectors = np.linalg.eigh(np.asarray(metric.param("VI"), np.float64))
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+@lru_cache(maxsize=8)
+def _spreading(metric: Metric) -> np.ndarray:
+    """float64[d, d] S with S S' = exp(-cost / its mean), as near as such a root can be."""
+    cost = np.asarray(metric.param("cost"), np.float64)
+    values, vectors = np.linalg.eigh(np.exp(-cost / (cost.mean() or 1.0)))
     return vectors * np.sqrt(np.maximum(values, 0))
 
 

@@ -36,7 +36,7 @@ def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
 
     The way: numbers float64 (reach, and step, exact, cuts of the coder) and its centre, float32[width].
     """
-    sample = read_chosen(job, "sample")
+    sample = read_chosen(job, "sample").points
     seed = seed_of(job.spec.random_state, DRAW, task.round)
     count = min(pivot_count(job.layout.partitions), len(sample))
     chosen = np.sort(np.random.default_rng(seed).choice(len(sample), count, replace=False))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.judge import Judge
 from ..kernels.kdtree import Tree, plant, rows_from_blocks, walk
 from ..kernels.lanes import LANES
 from ..kernels.merge import fold, permute
@@ -18,7 +19,7 @@ from ..storage import mailbox
 from ..values.memory import TREE_AT_ONCE
 from ..values.partitioning import TREE_ROWS
 from ..values.plan import TREE_COLUMNS
-from .passes import Work, finish_lists
+from .passes import Work
 
 # Blocks round otherwise than the canonical kernel: keep some more than k, and let the canonical distances decide.
 SPARE = 2
@@ -97,9 +98,9 @@ def search(work: Work, tree: Tree, points: np.ndarray, lists: Lists) -> None:
     known or empty.
     """
     k = work.job.spec.n_neighbors
-    form = plain_form(work.job.spec.kind, points.shape[1])
+    settler = Judge(points, plain_form(work.job.spec.kind, points.shape[1]))
     fresh = not (lists.ids != -1).any()
-    places = min(k + SPARE, lists.ids.shape[1])
+    places = lists.ids.shape[1] if work.job.spec.kind.judged else min(k + SPARE, lists.ids.shape[1])
 
     def run(first: int, last: int) -> None:
         for a, b in mailbox.strips(first, last, TREE_AT_ONCE):
@@ -108,7 +109,7 @@ def search(work: Work, tree: Tree, points: np.ndarray, lists: Lists) -> None:
             # A little more than what is known, which is rounded otherwise.
             limits = lists.distances[rows, k - 1] * np.float32(1.0001)
             walk(tree, limits, found, a, b)
-            finish_lists(points[rows], points, form, found, 0, len(found.ids))
+            settler.settle(found, 0, len(found.ids), points[rows])
             if fresh:
                 lists.ids[rows, :places], lists.distances[rows, :places] = found.ids, found.distances
             else:

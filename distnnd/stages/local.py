@@ -10,13 +10,15 @@ import numpy as np
 from ..kernels import merge, trees
 from ..kernels.codes import Coder, Rows, coder_of, encode, form_of, routing_form, trusted
 from ..kernels.groups import all_members, slot_groups
+from ..kernels.judge import Judge, nearest
 from ..kernels.leaves import join_places
 from ..kernels.neighbours import FRESH, OLD, Lists, empty, sort_rows
 from ..kernels.pivots import BASE, QUERY
 from ..kernels.projection import narrower
 from ..kernels.random import seed_of
 from ..kernels.ranges import even_cuts
-from ..kernels.rows import Form
+from ..kernels.rows import Form, rescore
+from ..kernels.transforms import surrogates_near
 from ..storage import graph, mailbox
 from ..values.memory import (
     WRITTEN_AT_ONCE,
@@ -30,8 +32,8 @@ from ..values.plan import Job, Stage, Task
 from ..values.recall import EXACT, estimate_recall, good_enough
 from . import kdtree
 from .measured import measured, side_by_side
-from .passes import Known, Work, descend, finish_lists, in_order
-from .points import assemble, read_prepared
+from .passes import Known, Work, descend, in_order
+from .points import Held, Ruler, assemble, read_rows
 from .probe import probes_between, recall_counters, solve_probes
 from .publish import publish_rows
 from .route import mail_of
@@ -53,12 +55,13 @@ BLURRED = 0.02
 
 
 class Partition(NamedTuple):
-    """The rows of one task. points: prepared [m, width]; rows: int64[m] row ids; roles: uint8[m] or None for both.
+    """The rows of one task. points, raw: as Held has them; rows: int64[m], their ids; roles: uint8[m], None for both.
 
     known: int64[m, w], the lists they came with, as ids; distances: float32[m, w] of those. w = 0 in the first round.
     """
 
     points: np.ndarray
+    raw: np.ndarray | None
     rows: np.ndarray
     roles: np.ndarray | None
     known: np.ndarray
@@ -72,7 +75,8 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     """
     rows = max((unit.size for unit in units), default=job.layout.n)
     item = item_bytes(job.layout.dtype)
-    row = local_row(job.spec.kind, job.layout.dtype, job.layout.d, width, LEAF_FANOUT, companion_cap(width))
+    companions = companion_cap(job.spec.kind.selected(width))
+    row = local_row(job.spec.kind, job.layout.dtype, job.layout.d, width, LEAF_FANOUT, companions)
     projected = local_fixed(job.layout.d, item, width, job.threads) + rows * row
     slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
     lengths = {"before": before, "width": width}
@@ -102,7 +106,7 @@ def read_everything(job: Job, task: Task) -> Partition:
     known, distances = np.empty((n, 0), np.int64), np.empty((n, 0), np.float32)
     if task.round > 1:
         known, distances = graph.read_lists(job.out, task.round - 1, 0, n)
-    return Partition(read_prepared(job, 0, n), np.arange(n), None, known, distances)
+    return Partition(*read_rows(job, 0, n), np.arange(n), None, known, distances)
 
 
 def read_mail(job: Job, task: Task) -> Partition:
@@ -130,8 +134,7 @@ def read_mail(job: Job, task: Task) -> Partition:
                 yield at, mail["points"]
                 at += len(mail)
 
-    points = assemble(job, size, strips())
-    return Partition(points, rows, None if job.spec.kind.euclidean else roles, known, distances)
+    return Partition(*assemble(job, size, strips()), rows, None if job.spec.kind.euclidean else roles, known, distances)
 
 
 def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray, dict[str, float]]:
@@ -139,20 +142,23 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
 
     Puts the arrays of `partition` into that order, in place: position i holds what came as row order[i].
     """
-    points = partition.points
+    points, metric = partition.points, job.spec.kind
     seed = seed_of(job.spec.random_state, LOCAL, task.round, task.index)
     table, present = merge.table_of(partition.rows)
     if partition.roles is not None:
         merge.share_roles(table, partition.rows, partition.roles)
     with side_by_side(job.threads) as each:
         work = Work(job, task.round, seed, each, PARTS * job.threads if job.threads > 1 else 1)
+        if job.layout.exact and metric.form != "inner":
+            return *solve_by_pairs(work, task, partition), {"kdtree": 0, "compared": len(points) ** 2}
         coded = None
         if task.arguments["slices"] is None and task.round == 1 and not job.layout.exact:
             coded = with_codes(job, points)
-            solve_probes(job, *coded, each, work.parts)
+            solve_probes(job, Held(points, partition.raw), *coded, each, work.parts)
         tree, tried = kdtree.choose(work, points, present)
         if tree is not None:
-            return *solve_by_tree(work, task, partition, present, tree), tried
+            lists, order, counters = solve_by_tree(work, task, partition, present, tree)
+            return lists, order, tried | counters
         coded = coded or with_codes(job, points)
         lists, order, counters = solve_by_leaves(work, task, partition, present, *narrowed(work, *coded))
     return lists, order, tried | counters
@@ -174,14 +180,15 @@ def solve_by_leaves(
     partition.rows[:] = partition.rows[order]
     present = present[order]
     width, state = min(task.arguments["width"], job.layout.n - 1), FRESH if task.arguments["slices"] else OLD
-    lists = incoming(partition, present, width, state)
     form = form_of(job.spec.kind, rows, coder, strict=job.layout.exact)
     if fine_enough(job, coder, form):
         form = trusted(form)
-    known = Known.of(job, task, order)
+    came = incoming(partition, present, width, state)
+    lists = laid_out(job, points, form, came) if job.spec.kind.judged else came
+    known, final = Known.of(job, task, order), judge_for(job, partition)
 
     def enough() -> bool:
-        return known.enough(points, form, lists, job.spec.n_neighbors, job.spec.target_recall)
+        return known.enough(final, lists, job.spec.n_neighbors, job.spec.target_recall)
 
     compared = compare_leaves(work, rows, form, looking, standing, lists, enough)
     ranges = even_cuts(len(order), work.parts)
@@ -190,8 +197,59 @@ def solve_by_leaves(
     if not job.layout.exact:
         slots = standing.slots if looking is standing else None
         counters |= descend(work, rows, form, lists, slots, enough)
-    work.each(lambda a, b: finish_lists(points, points, form, lists, a, b), ranges)
+    work.each(lambda a, b: final.settle(lists, a, b), ranges)
+    if job.spec.kind.judged:
+        lists, more = judged(work, lists, came, final, known, lambda: (rows, form))
+        counters |= more
     return lists, order, counters
+
+
+def solve_by_pairs(work: Work, task: Task, partition: Partition) -> tuple[Lists, np.ndarray]:
+    """The lists after the distances of all pairs, and the order of the rows, which stays as it was."""
+    m = len(partition.rows)
+    final, lists = judge_for(work.job, partition), empty(m, min(task.arguments["width"], m - 1))
+    work.each(lambda a, b: nearest(final.rows, final.rows, m, final.form, lists, True, a, b), even_cuts(m, work.parts))
+    return lists, np.arange(m)
+
+
+def judge_for(job: Job, partition: Partition) -> Judge:
+    """Who settles the lists of the partition."""
+    return Ruler.of(job).judge(Held(partition.points, partition.raw))
+
+
+def laid_out(job: Job, points: np.ndarray, form: Form, came: Lists) -> Lists:
+    """Lists that begin with what came, as far as it is at hand, by its surrogates; longer where those only select."""
+    lists = empty(len(came.ids), min(job.spec.kind.selected(came.ids.shape[1]), job.layout.n - 1))
+    at_hand = came.ids >= 0
+    if at_hand.any():
+        width = came.ids.shape[1]
+        lists.ids[:, :width][at_hand] = came.ids[at_hand]
+        lists.state[:, :width][at_hand] = came.state[at_hand]
+        lists.distances[:, :width][at_hand] = 0
+        rescore(points, points, form, lists, 0, len(points))
+        sort_rows(lists, 0, len(points))
+    return lists
+
+
+def judged(
+    work: Work, lists: Lists, came: Lists, final: Judge, known: Known, coded: Callable[[], tuple[Rows, Form]]
+) -> tuple[Lists, dict[str, float]]:
+    """The lists that a layout selected, settled, with what came; after passes by the distance itself where they help.
+
+    coded: the rows as they stand, with their codes, and how these are compared. Returns lists as long as those that
+    came, and what was counted.
+    """
+    width, spec, counters = came.ids.shape[1], work.job.spec, {}
+    lists = Lists(*(np.ascontiguousarray(part[:, :width]) for part in lists))
+
+    def enough() -> bool:
+        return known.enough(final, lists, spec.n_neighbors, spec.target_recall)
+
+    if spec.kind.form != "inner" and not enough():
+        own = descend(work, *coded(), lists, None, enough, final)
+        counters = {"judged": own["descended"], "own_passes": own["passes"]}
+    merge.join_lists(lists, came)
+    return lists, counters
 
 
 def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:
@@ -204,20 +262,35 @@ def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:
 
 def solve_by_tree(
     work: Work, task: Task, partition: Partition, present: np.ndarray, tree: kdtree.Tree
-) -> tuple[Lists, np.ndarray]:
-    """The lists with the nearest rows of the partition in them, in the order of the tree, and that order."""
-    order = kdtree.into_tree_order(tree, present, partition.points, [partition.known, partition.distances])
+) -> tuple[Lists, np.ndarray, dict[str, float]]:
+    """The lists with the nearest rows of the partition, in the order of the tree, with that order and counters."""
+    raw = [] if partition.raw is None or partition.raw is partition.points else [partition.raw]
+    order = kdtree.into_tree_order(tree, present, partition.points, [*raw, partition.known, partition.distances])
     partition.rows[:] = partition.rows[order]
-    lists = incoming(partition, present[order], min(task.arguments["width"], work.job.layout.n - 1), OLD)
+    job, width = work.job, min(task.arguments["width"], work.job.layout.n - 1)
+    came = incoming(partition, present[order], width, OLD)
+    if not job.spec.kind.judged:
+        kdtree.search(work, tree, partition.points, came)
+        return came, order, {}
+    lists = empty(len(order), min(job.spec.kind.selected(width), job.layout.n - 1))
     kdtree.search(work, tree, partition.points, lists)
-    return lists, order
+    final = judge_for(job, partition)
+    work.each(lambda a, b: final.settle(lists, a, b), even_cuts(len(order), work.parts))
+
+    def coded() -> tuple[Rows, Form]:
+        rows, coder = with_codes(job, partition.points)
+        return rows, trusted(form_of(job.spec.kind, rows, coder))
+
+    lists, counters = judged(work, lists, came, final, Known.of(job, task, order), coded)
+    return lists, order, counters
 
 
 def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, standing: trees.Leaves) -> np.ndarray:
     """Put all that belongs to the rows but their ids into the order of their nearest leaves, in place; that order."""
     # Rows in no leaf come last, so that of two copies of a row the one that is in leaves stays the first.
     order = np.argsort(standing.slots[:, 0].astype(np.uint32), kind="stable").astype(np.int64)
-    blocks = [*rows, partition.known, partition.distances, standing.slots, looking.slots]
+    raw = [] if partition.raw is None else [partition.raw]
+    blocks = [*rows, *raw, partition.known, partition.distances, standing.slots, looking.slots]
     # Rows may be their own codes, and look where they stand.
     for block in {id(block): block for block in blocks}.values():
         merge.permute(block.reshape(len(order), -1), order)
@@ -282,9 +355,14 @@ def fine_enough(job: Job, coder: Coder, form: Form) -> bool:
 
     The probe rows know how far away a k-th neighbour is; a few of them may lie in clusters that codes blur.
     """
+    if job.spec.kind.form != "inner":
+        return True
     if coder.cuts or not form.euclidean or job.layout.exact:
         return False
-    return float(np.quantile(probes_between(job, 0, job.layout.n)[1], BLURRED)) >= FINE * float(form.unit)
+    thresholds = probes_between(job, 0, job.layout.n)[1]
+    if job.spec.kind.judged:
+        thresholds = surrogates_near(thresholds, job.spec.kind)
+    return float(np.quantile(thresholds, BLURRED)) >= FINE * float(form.unit)
 
 
 def write_whole(job: Job, task: Task, partition: Partition, lists: Lists, order: np.ndarray) -> dict[str, float]:

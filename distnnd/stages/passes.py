@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import descent, merge
-from ..kernels.codes import Rows
-from ..kernels.neighbours import Lists, sort_rows
+from ..kernels import descent, judge, merge
+from ..kernels.codes import Rows, admitting
+from ..kernels.judge import Judge
+from ..kernels.neighbours import FRESH, Lists
 from ..kernels.random import seed_of
 from ..kernels.ranges import Each, even_cuts
-from ..kernels.rows import Form, rescore
+from ..kernels.rows import Form
 from ..storage import mailbox
 from ..values.memory import DESCENT_FINDS, DESCENT_RANGE, DESCENT_ROWS
 from ..values.partitioning import companion_cap
@@ -35,7 +36,7 @@ class Work(NamedTuple):
 
 
 class Known(NamedTuple):
-    """Probe rows of a partition that holds everything. positions: int64[p]; thresholds: their k-th true surrogates."""
+    """Probe rows of a partition that holds everything. positions: int64[p]; thresholds: their k-th true distances."""
 
     positions: np.ndarray
     thresholds: np.ndarray
@@ -48,12 +49,12 @@ class Known(NamedTuple):
         rows, thresholds = probes_between(job, 0, job.layout.n)
         return cls(in_order(order)[rows], thresholds)
 
-    def enough(self, points: np.ndarray, form: Form, lists: Lists, k: int, target: float) -> bool:
+    def enough(self, final: Judge, lists: Lists, k: int, target: float) -> bool:
         """Whether the target is reached by half a standard error: looking again and again must not pass by luck."""
         if not self.positions.size:
             return False
         sample = Lists(*(part[self.positions] for part in lists))
-        finish_lists(points[self.positions], points, form, sample, 0, len(self.positions))
+        final.settle(sample, 0, len(self.positions), final.of(self.positions))
         hits = merge.count_hits(sample, np.arange(len(self.positions)), self.thresholds, k)
         return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= target)
 
@@ -61,7 +62,8 @@ class Known(NamedTuple):
 class Walk(NamedTuple):
     """What passes work on: coded rows in leaf order, how they are compared, their lists; scratch beside them.
 
-    companions: room for those of all rows; cards: as descent.fill_cards writes them.
+    companions: room for those of all rows; cards: as descent.fill_cards writes them; final: who says how far apart
+    rows are, if not the form.
     """
 
     rows: Rows
@@ -69,16 +71,24 @@ class Walk(NamedTuple):
     lists: Lists
     companions: descent.Companions
     cards: np.ndarray
+    final: Judge | None
 
 
 def descend(
-    work: Work, rows: Rows, form: Form, lists: Lists, slots: np.ndarray | None, enough: Callable[[], bool]
+    work: Work,
+    rows: Rows,
+    form: Form,
+    lists: Lists,
+    slots: np.ndarray | None,
+    enough: Callable[[], bool],
+    final: Judge | None = None,
 ) -> dict[str, float]:
     """Passes of NN-descent until the probe rows show that it is enough, or a pass changes little.
 
     How little follows from the recall that is asked for; where rows stand in several partitions, another may find what
     is missing here. slots: int32[m, places], the leaves of which all pairs have been compared; None where rows look
-    elsewhere than they stand.
+    elsewhere than they stand. final: judges every pair of companions, which the form then only lets meet; all that its
+    lists hold is fresh.
     """
     m, spec = len(lists.ids), work.job.spec
     little = min(max((1 - spec.target_recall) / 5, 0.001), 0.02) * spec.n_neighbors * m
@@ -86,10 +96,12 @@ def descend(
         little *= ELSEWHERE
     compared, passes = 0, 0
     companions = descent.no_companions(m, companion_cap(lists.ids.shape[1]))
-    walk = Walk(
-        rows, form, lists, companions, descent.new_cards(np.empty((m, 0), np.int32) if slots is None else slots)
-    )
-    descent.fill_cards(rows, form, lists, walk.cards)
+    cards = descent.new_cards(np.empty((m, 0), np.int32) if slots is None else slots)
+    if final is not None:
+        form = admitting(form)
+        lists.state[:] = FRESH
+    walk = Walk(rows, form, lists, companions, cards, final)
+    descent.fill_cards(rows, form, lists, cards)
     for number in range(PASSES):
         if enough():
             break
@@ -117,7 +129,7 @@ def descend_once(work: Work, walk: Walk, after_leaves: bool, seed: int) -> int:
 
 def compare_companions(work: Work, walk: Walk, after_leaves: bool, first: int, last: int) -> int:
     """Compare the companions of the rows first .. last against the lists as they stand, then change the lists."""
-    rows, form, lists, companions, cards = walk
+    rows, form, lists, companions, cards, final = walk
 
     def join(a: int, b: int) -> tuple[descent.Finds, int, int]:
         return descent.join(rows, companions, cards, after_leaves, form, lists, a, b, room)
@@ -131,14 +143,11 @@ def compare_companions(work: Work, walk: Walk, after_leaves: bool, first: int, l
         todo = [(stop, b) for (_, b), (_, stop, _) in zip(todo, found, strict=True) if stop < b]
         compared += sum(part[-1] for part in found)
         finds = descent.Finds(*(np.concatenate(parts) for parts in zip(*(part[0] for part in found), strict=True)))
+        if final is not None:
+            cuts = even_cuts(len(finds.targets), work.parts)
+            work.each(lambda a, b, finds=finds: judge.price(finds, final.rows, final.form, a, b), cuts)
         work.each(lambda a, b, finds=finds: descent.apply(finds, form, lists, cards, a, b), targets_of)
     return compared
-
-
-def finish_lists(rows: np.ndarray, points: np.ndarray, form: Form, lists: Lists, first: int, last: int) -> None:
-    """Canonical distances for the lists first .. last of `rows`, and their order by them."""
-    rescore(rows, points, form, lists, first, last)
-    sort_rows(lists, first, last)
 
 
 def in_order(order: np.ndarray) -> np.ndarray:

@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
+from ..kernels.forms import own_form
+from ..kernels.judge import Judge, as_they_came, judge_of
 from ..kernels.random import seed_of
 from ..kernels.rows import prepare, prepared_width
+from ..kernels.transforms import check_columns
 from ..storage import mailbox
 from ..storage.source import reopen_source
 from ..values.memory import strip_rows
+from ..values.metric import Metric
 from ..values.plan import Job
+from ..values.spec import BuildSpec
 
 SAMPLE, PROBES = 1, 2  # what chosen rows are for: a part of their seed
+
+
+class Held(NamedTuple):
+    """Rows as a task holds them. points: prepared [m, width]; raw: as a judge takes them, None where none is needed."""
+
+    points: np.ndarray
+    raw: np.ndarray | None
+
+
+class Ruler(NamedTuple):
+    """How rows are prepared and measured. d: columns; zero_rows, radius: as in Job; function: the user's own metric."""
+
+    metric: Metric
+    d: int
+    zero_rows: bool
+    radius: float
+    function: Callable[..., float] | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> Ruler:
+        """The one of a job."""
+        return cls(job.spec.kind, job.layout.d, job.zero_rows, job.radius, job.spec.function)
+
+    def hold(self, points: np.ndarray) -> Held:
+        """Rows as they were read, [m, d], ready for a task."""
+        width = prepared_width(self.metric, points.dtype, self.d, self.zero_rows)
+        prepared = prepare(points, self.metric, width, self.radius)
+        return Held(prepared, as_they_came(points, prepared, self.metric))
+
+    def judge(self, held: Held) -> Judge:
+        """Who settles lists of these rows."""
+        return judge_of(*held, self.metric, self.d, self.function)
+
+
+def check_points(spec: BuildSpec, d: int, dtype: str) -> None:
+    """SpecError or InputError unless the metric and its parameters fit points of d columns of that dtype."""
+    spec.check_metric(d)
+    if spec.function is not None:
+        own_form(spec.function, d)
+    else:
+        check_columns(spec.kind, d, dtype)
 
 
 def width_of(job: Job) -> int:
@@ -32,21 +79,31 @@ def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, np.ndarr
         start = stop
 
 
-def read_prepared(job: Job, first: int, last: int) -> np.ndarray:
-    """Rows first .. last of the source, prepared; beside them only a strip is held."""
+def read_rows(job: Job, first: int, last: int) -> Held:
+    """Rows first .. last of the source; beside them only a strip is held."""
     return assemble(job, last - first, ((start - first, piece) for start, piece in read_strips(job, first, last)))
 
 
-def assemble(job: Job, count: int, pieces: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
-    """`count` prepared rows from (position, raw rows) pieces."""
-    rows: np.ndarray | None = None
+def assemble(job: Job, count: int, pieces: Iterable[tuple[int, np.ndarray]]) -> Held:
+    """`count` rows from (position, rows as they were read) pieces."""
+    held, ruler = None, Ruler.of(job)
     for at, piece in pieces:
-        part = prepare(piece, job.spec.kind, width_of(job), job.radius)
-        if rows is None:
-            rows = np.empty((count, part.shape[1]), part.dtype)
-        rows[at : at + len(part)] = part
-    assert rows is not None, "a task was planned without rows"
-    return rows
+        part = ruler.hold(piece)
+        if held is None:
+            held = _room_for(count, part)
+        held.points[at : at + len(piece)] = part.points
+        if held.raw is not None and held.raw is not held.points:
+            held.raw[at : at + len(piece)] = part.raw
+    assert held is not None, "a task was planned without rows"
+    return held
+
+
+def _room_for(count: int, part: Held) -> Held:
+    """Room for `count` rows like these."""
+    points = np.empty((count, part.points.shape[1]), part.points.dtype)
+    if part.raw is None or part.raw is part.points:
+        return Held(points, part.raw if part.raw is None else points)
+    return Held(points, np.empty((count, part.raw.shape[1]), part.raw.dtype))
 
 
 def chosen_rows(job: Job, what: int) -> np.ndarray:
@@ -56,6 +113,6 @@ def chosen_rows(job: Job, what: int) -> np.ndarray:
     return np.sort(draw.choice(job.layout.n, count, replace=False))
 
 
-def read_chosen(job: Job, place: str) -> np.ndarray:
-    """The rows that the scan kept at `place`, prepared, in the order of chosen_rows."""
-    return prepare(mailbox.read(job.scratch, f"{place}/all", "points"), job.spec.kind, width_of(job), job.radius)
+def read_chosen(job: Job, place: str) -> Held:
+    """The rows that the scan kept at `place`, in the order of chosen_rows."""
+    return Ruler.of(job).hold(mailbox.read(job.scratch, f"{place}/all", "points"))

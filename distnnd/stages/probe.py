@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..kernels.codes import Coder, Rows, coder_of, encode, form_of
 from ..kernels.groups import Groups
+from ..kernels.judge import Judge, count_rows, nearest
 from ..kernels.leaves import join
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.ranges import Each, even_cuts, serial
-from ..kernels.rows import rescore
 from ..storage import mailbox
 from ..values.memory import probe_bytes
 from ..values.metric import Metric
 from ..values.plan import Job, Stage, Task
 from .measured import measured
-from .points import PROBES, chosen_rows, read_chosen, read_prepared
+from .points import PROBES, Held, Ruler, chosen_rows, read_chosen, read_rows
 
 # The product that selects is rounded: keep some more than k, and let the canonical distances decide.
 SPARE = 8
@@ -37,15 +39,17 @@ def plan_truth(job: Job) -> Stage:
 def run_probe(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write the nearest rows of block `task.index` to each probe row: ids int64[p, k + 8], surrogates float32."""
     first, last = job.layout.block(task.index)
-    probes, rows = read_chosen(job, "probes"), read_prepared(job, first, last)
-    lists, compared = nearest_in_block(probes, rows, job.spec.kind, job.spec.n_neighbors)
+    probes, rows = read_chosen(job, "probes"), read_rows(job, first, last)
+    ruler = Ruler.of(job)
+    asked, judge = ruler.judge(probes).rows, ruler.judge(rows)
+    lists, compared = nearest_in_block(probes.points, asked, rows.points, judge, job.spec.kind, job.spec.n_neighbors)
     without_itself(lists, chosen_rows(job, PROBES) - first)
     found = {
         "ids": np.where(lists.distances < np.inf, lists.ids + np.int64(first), -1),
         "distances": lists.distances,
     }
     mailbox.write(job.scratch, f"truth/{task.index}", found)
-    return {"compared": compared}, rows.nbytes, sum(values.nbytes for values in found.values())
+    return {"compared": compared}, rows.points.nbytes, sum(values.nbytes for values in found.values())
 
 
 def without_itself(lists: Lists, rows: np.ndarray) -> None:
@@ -54,18 +58,39 @@ def without_itself(lists: Lists, rows: np.ndarray) -> None:
     sort_rows(lists, 0, len(rows))
 
 
-def nearest_in_block(probes: np.ndarray, block: np.ndarray, metric: Metric, k: int) -> tuple[Lists, int]:
-    """The nearest rows of a block to each probe row, k and some to spare, in no order, and the pairs compared.
+def nearest_in_block(
+    probes: np.ndarray, asked: Any, block: np.ndarray, judge: Judge, metric: Metric, k: int
+) -> tuple[Lists, int]:
+    """The nearest rows of a block to each probe row, k and some to spare, and the pairs compared.
 
-    probes, block: prepared rows; the lists hold positions in the block, int32, and canonical surrogates, float32.
+    probes, block: prepared rows; asked: the probe rows as the judge takes them, who is of the block. The lists hold
+    positions in the block, int32, and canonical distances, float32.
     """
+    if metric.form != "inner":
+        return nearest_by_distance(asked, judge, k)
     coder = coder_of(block, metric, probes)
     rows = encode(block, coder)
-    return nearest_among(encode(probes, coder), rows, coder, metric, k, serial, 1)
+    return nearest_among(encode(probes, coder), asked, rows, coder, judge, metric, k)
+
+
+def nearest_by_distance(asked: Any, judge: Judge, k: int, each: Each = serial, parts: int = 1) -> tuple[Lists, int]:
+    """The same, by the distance itself of every pair; asked: rows as the judge takes them."""
+    count, m = count_rows(asked), count_rows(judge.rows)
+    lists = empty(count, min(k + 1, m))
+    each(lambda a, b: nearest(asked, judge.rows, m, judge.form, lists, False, a, b), even_cuts(count, parts))
+    return lists, count * m
 
 
 def nearest_among(
-    probes: Rows, rows: Rows, coder: Coder, metric: Metric, k: int, each: Each, parts: int
+    probes: Rows,
+    asked: Any,
+    rows: Rows,
+    coder: Coder,
+    judge: Judge,
+    metric: Metric,
+    k: int,
+    each: Each = serial,
+    parts: int = 1,
 ) -> tuple[Lists, int]:
     """The same for coded rows; each, parts: how ranges of probe rows are run, and into how many they are cut."""
     form = form_of(metric, rows, coder, strict=True)
@@ -79,15 +104,20 @@ def nearest_among(
         return join(probes, queries, rows, base, everyone, form, lists, False, 0, 1)
 
     compared = sum(each(compare, even_cuts(count, parts)))
-    rescore(probes.points, rows.points, form, lists, 0, count)
+    judge.settle(lists, 0, count, asked)
     return lists, compared
 
 
-def solve_probes(job: Job, rows: Rows, coder: Coder, each: Each, parts: int) -> None:
+def solve_probes(job: Job, held: Held, rows: Rows, coder: Coder, each: Each, parts: int) -> None:
     """Write the truth about the probe rows where all rows are at hand, in the order of their ids."""
-    chosen, k = chosen_rows(job, PROBES), job.spec.n_neighbors
-    probes = Rows(*(np.ascontiguousarray(part[chosen]) for part in rows))
-    lists, _ = nearest_among(probes, rows, coder, job.spec.kind, k, each, parts)
+    chosen, k, metric = chosen_rows(job, PROBES), job.spec.n_neighbors, job.spec.kind
+    judge = Ruler.of(job).judge(held)
+    asked = judge.of(chosen)
+    if metric.form == "inner":
+        probes = Rows(*(np.ascontiguousarray(part[chosen]) for part in rows))
+        lists, _ = nearest_among(probes, asked, rows, coder, judge, metric, k, each, parts)
+    else:
+        lists, _ = nearest_by_distance(asked, judge, k, each, parts)
     without_itself(lists, chosen)
     write_truth(job, chosen, lists.distances[:, k - 1].copy())
 

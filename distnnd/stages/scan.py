@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.transforms import check_rows, transform, vacant
 from ..storage import mailbox
 from ..values.errors import InputError
 from ..values.memory import collect_bytes, scan_bytes
+from ..values.metric import CUSTOM, Metric
 from ..values.plan import Job, Stage, Task
 from .measured import measured
 from .points import PROBES, SAMPLE, chosen_rows, read_strips
 
 # Squared distances between rows of larger numbers, divided by the root of d, overflow float32.
 LARGEST = 4e18
+# The metric for which NaN says that a value is missing.
+GAPS = "nan_euclidean"
 PLACES = {"sample": SAMPLE, "probes": PROBES}
 
 
@@ -37,11 +41,11 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     kept: dict[str, list[np.ndarray]] = {place: [] for place in places}
     zero_rows, radius, read = 0, 0.0, 0
     for start, strip in read_strips(job, first, last):
-        check_finite(strip, start)
+        check_strip(strip, start, job.spec.kind)
         if job.spec.kind.unit:
-            zero_rows += int((~strip.any(axis=1)).sum())
+            zero_rows += int(vacant(strip, job.spec.kind).sum())
         elif not job.spec.kind.euclidean:
-            radius = max(radius, float(np.linalg.norm(strip.astype(np.float64), axis=1).max()))
+            radius = max(radius, float(np.linalg.norm(transform(strip, job.spec.kind), axis=1).max()))
         for place, rows in chosen.items():
             kept[place].append(strip[rows[(rows >= start) & (rows < start + len(strip))] - start])
         read += strip.nbytes
@@ -60,6 +64,14 @@ def run_collect(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
         mailbox.write(job.scratch, f"{place}/all", {"points": np.concatenate(parts)})
         size += sum(part.nbytes for part in parts)
     return {}, size, size
+
+
+def check_strip(strip: np.ndarray, first: int, metric: Metric) -> None:
+    """InputError names the first row that holds what the metric cannot compare; `first`: row id of strip[0]."""
+    gaps = metric.name == GAPS
+    check_finite(np.nan_to_num(strip, nan=0.0, posinf=np.inf, neginf=-np.inf) if gaps else strip, first)
+    if metric.name != CUSTOM:
+        check_rows(strip, metric, first)
 
 
 def check_finite(strip: np.ndarray, first: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,17 +12,21 @@ from scipy import sparse
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.random import seed_of
-from ..kernels.rows import finish, plain_form, prepare, prepared_width, rescore
+from ..kernels.rows import Form, finish
 from ..storage import graph
 from ..storage.mailbox import strips
 from ..storage.source import Source, open_source
 from ..values.errors import SpecError, StoreError
 from ..values.memory import strip_rows
-from ..values.metric import Metric, find_metric
+from ..values.metric import CUSTOM, OWN, Metric, metric_of
 from ..values.recall import Recall, as_near_as, estimate_recall
 from .measured import one_blas_thread
+from .points import Ruler
 from .probe import nearest_in_block
 
+Function = Callable[..., float] | None
+# Metrics by which the nearest row may be at less than nothing.
+MAY_BE_NEGATIVE = ("inner_product", CUSTOM)
 VERIFY, MEASURE = 5, 6  # what random rows are drawn for: a part of their seed, after those of a build
 MODES = ("distance", "connectivity")
 # An edge of one direction stays as it is, one of two has two values to choose from.
@@ -111,12 +115,13 @@ class Sample(NamedTuple):
     distances: np.ndarray
 
 
-def verify(location: str, facts: dict[str, Any], source: Any, rows: int) -> dict[str, Any]:
+def verify(location: str, facts: dict[str, Any], source: Any, rows: int, function: Function = None) -> dict[str, Any]:
     """Read every chunk of the graph, a block at a time, and hold each row against what was promised of it.
 
     source: the points, or None. With them the distances of `rows` random rows are recomputed, which takes the memory
-    of these rows and their neighbours. Returns n, n_neighbors, chunks, bytes and rows recomputed; StoreError names the
-    chunk, or the row, and what is wrong, or says that the points are not those of the graph. SpecError for rows < 0.
+    of these rows and their neighbours; function: the metric of the user's own, if the graph is of one. Returns n,
+    n_neighbors, chunks, bytes and rows recomputed; StoreError names the chunk, or the row, and what is wrong, or says
+    that the points are not those of the graph. SpecError for rows < 0.
     """
     if rows < 0:
         raise SpecError(f"rows={rows}: the number of rows to recompute cannot be below 0")
@@ -129,7 +134,7 @@ def verify(location: str, facts: dict[str, Any], source: Any, rows: int) -> dict
         blocks += 1
     if source is not None:
         with same_points(location, facts, source) as points:
-            compare(location, points, metric_of(facts), sample)
+            compare(location, points, ruler_of(facts, function), sample)
     return {"n": n, "n_neighbors": k, "chunks": 2 * blocks, "bytes": 12 * n * k, "recomputed": len(sample.rows)}
 
 
@@ -137,7 +142,7 @@ def sound_blocks(location: str, facts: dict[str, Any]) -> Iterator[tuple[int, np
     """The finished graph block by block (see storage.graph.result_blocks); StoreError where it breaks a promise."""
     graph.check_result(location, facts)
     for first, ids, distances in graph.result_blocks(location):
-        fault = broken_promise(ids, distances, first, facts["n"], metric_of(facts))
+        fault = broken_promise(ids, distances, first, facts["n"], metric_behind(facts))
         if fault is not None:
             raise StoreError(f"{location}: {fault}; restore it from a copy, or build the graph again")
         yield first, ids, distances
@@ -155,7 +160,7 @@ def broken_promise(ids: np.ndarray, distances: np.ndarray, first: int, n: int, m
         "itself among its neighbours": ids == np.arange(first, first + len(ids))[:, None],
         "a neighbour twice": ordered[:, 1:] == ordered[:, :-1],
         "a distance that is not finite": ~np.isfinite(distances),
-        "a distance below 0": (distances < 0) & metric.euclidean,
+        "a distance below 0": (distances < 0) & (metric.name not in MAY_BE_NEGATIVE),
         "neighbours out of order": (nearer > farther) | ((nearer == farther) & (ids[:, :-1] > ids[:, 1:])),
     }
     for fault, places in faults.items():
@@ -180,9 +185,9 @@ def keep(sample: Sample, first: int, ids: np.ndarray, distances: np.ndarray) -> 
     sample.distances[mine] = distances[sample.rows[mine] - first]
 
 
-def compare(location: str, points: Source, metric: Metric, sample: Sample) -> None:
+def compare(location: str, points: Source, ruler: Ruler, sample: Sample) -> None:
     """StoreError unless the points give the distances of the sample again, up to how float32 rounds a sum."""
-    distances, slack = recompute(points, metric, sample)
+    distances, slack = recompute(points, ruler, sample)
     far = np.abs(distances - sample.distances) > slack
     if far.any():
         row, slot = (int(place) for place in np.argwhere(far)[0])
@@ -192,59 +197,63 @@ def compare(location: str, points: Source, metric: Metric, sample: Sample) -> No
         )
 
 
-def recompute(points: Source, metric: Metric, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+def recompute(points: Source, ruler: Ruler, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     """The distances of the sample as this machine reckons them, and how far apart another may be: float32[p, k] each.
 
     The same terms may be added in another order there: twice the error bound of such a sum.
     """
     wanted = np.unique(np.concatenate([sample.rows, sample.ids.ravel()]))
-    others = prepared(points_at(points, wanted), metric)
-    own = np.searchsorted(wanted, sample.rows)
-    form = plain_form(metric, others.shape[1])
+    others = ruler.hold(points_at(points, wanted))
+    own, judge = np.searchsorted(wanted, sample.rows), ruler.judge(others)
     lists = empty(*sample.ids.shape)
     lists.ids[:] = np.searchsorted(wanted, sample.ids)
-    rescore(others[own], others, form, lists, 0, len(own))
-    distances = finish(lists.distances, metric)
-    scale = np.abs(distances)
-    if not form.euclidean:
-        norms = np.linalg.norm(others[:, : form.columns], axis=1)
+    judge.measure(lists, 0, len(own), judge.of(own))
+    distances = lists.distances if ruler.metric.judged else finish(lists.distances, ruler.metric)
+    scale, columns = np.abs(distances), judge.form.columns
+    if isinstance(judge.form, Form) and not judge.form.euclidean:
+        norms = np.linalg.norm(others.points[:, :columns], axis=1)
         scale = norms[own, None] * norms[lists.ids]
-    return distances, scale * np.float32((form.columns + 4) * np.finfo(np.float32).eps) + np.float32(1e-20)
+    return distances, scale * np.float32((columns + 4) * np.finfo(np.float32).eps) + np.float32(1e-20)
 
 
 # --- how good is it? -------------------------------------------------------------------------------------
 
 
-def measure_recall(location: str, facts: dict[str, Any], source: Any, probes: int, random_state: int) -> Recall:
+def measure_recall(
+    location: str, facts: dict[str, Any], source: Any, probes: int, random_state: int, function: Function = None
+) -> Recall:
     """The recall of the graph on `probes` random rows, drawn afresh and solved exactly against all points of `source`.
 
     A neighbour counts if it is as near as the k-th true one. Reads the graph once and the points twice, block by block,
     and holds the probe rows and their neighbours. SpecError for probes < 1 or random_state < 0, StoreError if the graph
-    is damaged or the points are not those it was built of.
+    is damaged or the points are not those it was built of. function: as in verify.
     """
     if probes < 1 or random_state < 0:
         raise SpecError(f"probes={probes} must be at least 1, random_state={random_state} at least 0")
-    k, metric = facts["n_neighbors"], metric_of(facts)
+    k, ruler = facts["n_neighbors"], ruler_of(facts, function)
     sample = no_sample(facts["n"], k, probes, seed_of(random_state, MEASURE))
     with same_points(location, facts, source) as points:
         for first, ids, distances in sound_blocks(location, facts):
             keep(sample, first, ids, distances)
         # Not the distances of the graph: with numbers of one machine alone, ties are ties.
-        distances, _ = recompute(points, metric, sample)
-        true = finish(nearest(points, metric, k, sample.rows).distances[:, -1:], metric)
+        distances, _ = recompute(points, ruler, sample)
+        true = nearest(points, ruler, k, sample.rows).distances[:, -1:]
+    if not ruler.metric.judged:
+        true = finish(true, ruler.metric)
     shares = (distances <= as_near_as(true)).mean(axis=1)
     return estimate_recall(len(shares), float(shares.sum()), float((shares * shares).sum()), k)
 
 
-def nearest(points: Source, metric: Metric, k: int, rows: np.ndarray) -> Lists:
-    """The k nearest of all points to each of the given rows but itself: ids int64[p, k], surrogates float32[p, k]."""
-    probes = prepared(points_at(points, rows), metric)
+def nearest(points: Source, ruler: Ruler, k: int, rows: np.ndarray) -> Lists:
+    """The k nearest of all points to each of the given rows but itself: ids int64[p, k], as lists hold distances."""
+    probes = ruler.hold(points_at(points, rows))
+    asked = ruler.judge(probes).rows
     everyone = np.arange(len(rows), dtype=np.int32)
     lists = empty(len(rows), k, np.int64)
     for first, last in blocks_of(points):
-        block = prepared(points.read(first, last), metric)
+        block = ruler.hold(points.read(first, last))
         with one_blas_thread():
-            found, _ = nearest_in_block(probes, block, metric, k)
+            found, _ = nearest_in_block(probes.points, asked, block.points, ruler.judge(block), ruler.metric, k)
         ids = np.where(found.ids >= 0, found.ids + np.int64(first), -1)
         found.distances[ids == rows[:, None]] = np.inf
         ids[found.distances == np.inf] = -1
@@ -256,9 +265,20 @@ def nearest(points: Source, metric: Metric, k: int, rows: np.ndarray) -> Lists:
 # --- the points behind a graph ---------------------------------------------------------------------------
 
 
-def metric_of(facts: dict[str, Any]) -> Metric:
+def metric_behind(facts: dict[str, Any]) -> Metric:
     """The metric of a graph, from its facts."""
-    return find_metric(facts["metric"], facts["spec"]["metric_params"])
+    return OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
+
+
+def ruler_of(facts: dict[str, Any], function: Function) -> Ruler:
+    """What measures the points behind a graph; SpecError where that is a function of the user's own that is missing."""
+    if facts["metric"] == CUSTOM and function is None:
+        raise SpecError(
+            "this graph was built by a metric of your own, which is not stored with it; "
+            "give it when you open the graph: open_graph(location, metric=function)"
+        )
+    # The radius only serves routing, and distances do not see it.
+    return Ruler(metric_behind(facts), facts["d"], zero_rows=True, radius=0.0, function=function)
 
 
 @contextmanager
@@ -279,12 +299,6 @@ def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[S
     finally:
         if points is not source:
             points.release()
-
-
-def prepared(points: np.ndarray, metric: Metric) -> np.ndarray:
-    """Rows [m, d] as the kernels compare them, whatever the rest of the data: with a column for rows of zeros."""
-    # The radius only serves routing; distances do not see it.
-    return prepare(points, metric, prepared_width(metric, points.dtype, points.shape[1], zero_rows=True), radius=0.0)
 
 
 def blocks_of(points: Source) -> Iterator[tuple[int, int]]:

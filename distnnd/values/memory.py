@@ -36,15 +36,22 @@ STRIP_BYTES = 2**21
 
 def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one prepared row: narrow integers stay narrow, all else is float32, one column to spare."""
-    if dtype in ("uint8", "int8") and metric.euclidean and not metric.unit:
+    if dtype in ("uint8", "int8") and metric.euclidean and not metric.unit and not metric.steps:
         return d + 3
-    return 4 * (d + 1)
+    return 4 * (metric.laid_out_columns(d) + 1)
+
+
+def raw_bytes(metric: Metric, dtype: str, d: int) -> int:
+    """Bytes of one row as a judge takes it, beside the prepared one; words of bits, float32 for float16."""
+    if not metric.judged:
+        return 0
+    return d + 7 if metric.form == "bits" else d * max(item_bytes(dtype), 4 if dtype == "float16" else 1)
 
 
 def coded_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one prepared row with its codes; narrow integers are their own codes."""
     prepared = prepared_bytes(metric, dtype, d)
-    return prepared + 8 + (0 if prepared == d + 3 else d + 4)
+    return prepared + 8 + (0 if prepared == d + 3 else metric.laid_out_columns(d) + 4)
 
 
 def item_bytes(dtype: str) -> int:
@@ -62,10 +69,13 @@ def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int, compa
 
     The prepared row with its codes; its list (9 a place) and the int64 ids it came with (8); slots, gaps and groups of
     the tree with the next level's; drawn companions of both kinds; cards; row ids, their table, the order; pivots, one
-    for a hundred rows or more. Rows are put into leaf order in place.
+    for a hundred rows or more. Rows are put into leaf order in place. Where a judge settles the lists, rows as he takes
+    them, and a longer list beside the one that came.
     """
     coded = coded_bytes(metric, dtype, d)
     leaves = coded + coded // 64 + 19 * width + 32 * fanout + 8 * companions + 100
+    if metric.judged:
+        leaves += raw_bytes(metric, dtype, d) + 9 * metric.selected(width)
     return max(leaves, tree_row(metric, dtype, d, width) if metric.euclidean and d < TREE_COLUMNS else 0)
 
 
@@ -76,7 +86,8 @@ def tree_row(metric: Metric, dtype: str, d: int, width: int) -> int:
     of two boxes for each block, filled up to a multiple of sixteen; its list and the one it came with (21 a place);
     keys, nodes, orders, row ids and their table.
     """
-    return prepared_bytes(metric, dtype, d) + 5 * d + 34 + 21 * width + 64
+    judged = raw_bytes(metric, dtype, d) + 9 * metric.selected(width) if metric.judged else 0
+    return prepared_bytes(metric, dtype, d) + 5 * d + 34 + 21 * width + 64 + judged
 
 
 def local_fixed(d: int, item: int, width: int, threads: int) -> int:
@@ -120,7 +131,7 @@ def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
     prepared = prepared_bytes(metric, layout.dtype, layout.d)
     probes = layout.probes * (4 * prepared + 40 * width)
     strip = strip_bytes(layout)
-    coded = coded_bytes(metric, layout.dtype, layout.d)
+    coded = coded_bytes(metric, layout.dtype, layout.d) + raw_bytes(metric, layout.dtype, layout.d)
     return SLACK + layout.block_rows * (coded + 4) + probes + strip + tile_bytes(layout.d)
 
 

@@ -1,8 +1,9 @@
-"""A metric as a value that a kernel can be compiled for: how rows are compared, and what is done to the result.
+"""A metric as a value that a kernel can be compiled for: how rows are laid out and compared, and what comes of it.
 
-A metric of the *inner form* is three steps: prepare the rows, compare them by squared euclidean distance or by
-negated inner product (the *surrogate*, the only number that kernels and rounds know), finish the surrogate.
-`metrics_table.py` describes every metric; METRICS are those that builds compare rows by.
+Rows are laid out by an *inner form*: prepare the rows, compare them by squared euclidean distance or by negated inner
+product (the *surrogate*, the only number that trees, leaves and passes know), finish the surrogate. Where that is not
+the metric itself, or not exactly enough, the layout only selects, and what it selects is *judged* by the distance of
+the rows as they came (kernels/judge.py). `metrics_table.py` describes every metric.
 """
 
 from __future__ import annotations
@@ -16,15 +17,23 @@ from .errors import SpecError
 from .metric_params import Value, checked
 from .metrics_table import ENTRIES, PRIMARY, Entry
 
+# Finishes that take the root of what may be tiny: the rounding of prepared rows would show.
+_MAGNIFIES = ("root_half", "angle", "half_turns")
+# How many more neighbours are selected than kept: where prepared rows are rounded, and how many times as many where the
+# layout is another metric than what it selects for.
+_SPARE, _WIDER = 4, 2.25
+# Columns of a place on the sphere, and bits of a byte.
+_SPHERE, _BITS = 3, 8
+
 
 class Metric(NamedTuple):
     """One metric, with its parameters.
 
     name: its public name; unit: rows are scaled to unit length first; euclidean: the surrogate is the squared
     euclidean distance (else the negated inner product); finish: "none", "root", "half", "root_half", "angle" or
-    "half_turns", what turns the surrogate into the distance. steps: what is done to rows before that, in order: "rank",
-    "centre", "root", "scale", "whiten" or "sphere". These are the inner form's; form "pair", "set" or "bits" has none
-    of them and compares by kernels/distances.py. params: (name, number, or nested tuples of numbers), checked.
+    "half_turns", what turns the surrogate into the distance. steps: what is done to rows before that, in order (see
+    kernels/transforms.py). form: "inner" where all this is the metric itself; "pair", "set" and "bits" are laid out so,
+    and judged by kernels/distances.py. params: (name, number, or nested tuples of numbers), checked.
     """
 
     name: str
@@ -35,9 +44,26 @@ class Metric(NamedTuple):
     steps: tuple[str, ...] = ()
     params: tuple[tuple[str, Value], ...] = ()
 
+    @property
+    def judged(self) -> bool:
+        """Whether lists that leave a task hold distances of the rows as they came, instead of surrogates."""
+        return self.form != "inner" or self.finish in _MAGNIFIES
+
+    def selected(self, width: int) -> int:
+        """How many neighbours a layout selects, to be judged, for lists of `width`: more where it is another metric."""
+        if not self.judged:
+            return width
+        return width + _SPARE if self.form == "inner" else int(_WIDER * width)
+
     def param(self, name: str, default: Value | None = None) -> Any:
         """The parameter of that name, or what stands for it."""
         return dict(self.params).get(name, default)
+
+    def laid_out_columns(self, d: int) -> int:
+        """Columns after the steps of rows of d columns."""
+        if "sphere" in self.steps:
+            return _SPHERE
+        return _BITS * d if "unpack" in self.steps else d
 
 
 def _plain(entry: Entry) -> Metric:
@@ -45,23 +71,11 @@ def _plain(entry: Entry) -> Metric:
     return Metric(entry.name, entry.unit, entry.euclidean, entry.finish, entry.form, entry.steps)
 
 
+# Those whose surrogate says all there is to say.
 METRICS = {name: _plain(ENTRIES[name]) for name in ("euclidean", "sqeuclidean", "cosine", "inner_product")}
-ALIASES = {"l2": "euclidean"}
-
-
-def find_metric(name: str, params: Mapping[str, Any] | None = None) -> Metric:
-    """The metric of that name or alias, of those that builds take.
-
-    SpecError lists the near names, or the parameters that it does not take.
-    """
-    key = ALIASES.get(name, name)
-    if key not in METRICS and name in PRIMARY:
-        raise SpecError(f"metric {name!r} is described, but builds do not take it yet; they take {', '.join(METRICS)}")
-    if key not in METRICS:
-        raise unknown(name, [*METRICS, *ALIASES])
-    if params:
-        raise SpecError(f"metric {name!r} takes no parameters, but metric_params has {', '.join(sorted(params))}")
-    return METRICS[key]
+# The name of a metric that is a function of the user's own, and how rows are laid out for it.
+CUSTOM = "custom"
+OWN = Metric(CUSTOM, unit=False, euclidean=True, finish="none", form="pair")
 
 
 def described(name: str) -> Entry:
@@ -97,13 +111,13 @@ def _minkowski(entry: Entry, given: dict[str, Value]) -> Metric:
     """Powers with a metric of their own are compared by that one: 2 has the inner form, inf no power at all."""
     power = given["p"]
     params = tuple(sorted(given.items()))
+    steps = ("scale",) if "w" in given else ()
     if power == 2:
-        steps = ("scale",) if "w" in given else ()
         return Metric(entry.name, unit=False, euclidean=True, finish="root", steps=steps, params=params)
     if power == math.inf and "w" in given:
         # The limit of the powers: a weight above 0 does not matter, a column of weight 0 does not count.
         params = (("p", power), ("w", tuple(float(one > 0) for one in _numbers(given["w"]))))
-    return _plain(entry)._replace(params=params)
+    return _plain(entry)._replace(steps=steps, params=params)
 
 
 def _numbers(value: Value) -> tuple[Any, ...]:

@@ -108,7 +108,8 @@ class _Planner:
         """Bytes per row, and bytes besides, of a local task."""
         width = widest(self.spec.n_neighbors, self.n, partitions)
         threads = self.threads if partitions == 1 else 1
-        row = memory.local_row(self.spec.kind, self.dtype, self.d, width, LEAF_FANOUT, companion_cap(width))
+        companions = companion_cap(self.spec.kind.selected(width))
+        row = memory.local_row(self.spec.kind, self.dtype, self.d, width, LEAF_FANOUT, companions)
         return row, memory.local_fixed(self.d, self.item, width, threads)
 
     def whole(self) -> Layout | None:
@@ -160,7 +161,9 @@ class _Planner:
         row = max(
             memory.route_row(self.dtype, self.d, width),
             memory.merge_row(width),
-            memory.prepared_bytes(self.spec.kind, self.dtype, self.d) + 4,
+            memory.prepared_bytes(self.spec.kind, self.dtype, self.d)
+            + memory.raw_bytes(self.spec.kind, self.dtype, self.d)
+            + 4,
         )
         empty = Layout(n=self.n, d=self.d, dtype=self.dtype, block_rows=0, chunk_rows=self.chunk_rows)
         room = self.task_memory // side_by_side - memory.route_bytes(empty, self.spec.kind, width, 4096)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import operator
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from .errors import SpecError
-from .metric import Metric, find_metric
+from .metric import CUSTOM, OWN, Metric, metric_of
 
 # Of points, as they are read and sent.
 DTYPES = ("float32", "float16", "uint8", "int8")
@@ -69,19 +73,21 @@ def _whole(name: str, value: Any, least: int) -> int:
 class BuildSpec:
     """A graph to be built.
 
-    n_neighbors: neighbours per row, self excluded. metric: its name. target_recall: share of the true neighbours
-    that must be found, 0 to 1, measured on the probe rows. max_rounds: give up after so many rounds.
+    n_neighbors: neighbours per row, self excluded. metric: its name, or "custom" for `function`, the user's
+    own f(x, y) of two rows that numba has compiled. target_recall: share of the true neighbours that must be found, 0
+    to 1, measured on the probe rows. max_rounds: give up after so many rounds.
     memory_limit: bytes of one worker process, None for what the machine or the cluster says. random_state: seed.
     SpecError is raised for values that cannot be meant.
     """
 
     n_neighbors: int = 15
     metric: str = "euclidean"
-    metric_params: dict[str, Any] | None = None
+    metric_params: Mapping[str, Any] | None = None
     target_recall: float = 0.95
     max_rounds: int = 8
     memory_limit: int | None = None
     random_state: int = 0
+    function: Callable[..., float] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
@@ -90,12 +96,26 @@ class BuildSpec:
             raise SpecError(f"target_recall must be a number, not {self.target_recall!r}")
         if not 0 < self.target_recall <= 1:
             raise SpecError(f"target_recall is a share above 0 and at most 1, not {self.target_recall}")
-        find_metric(self.metric, self.metric_params)
+        if self.metric_params is not None:
+            if not isinstance(self.metric_params, Mapping):
+                raise SpecError(f"metric_params is a dictionary of parameters by name, not {self.metric_params!r}")
+            params = {name: np.asarray(value).tolist() for name, value in self.metric_params.items()}
+            object.__setattr__(self, "metric_params", params)
+        self.check_metric()
 
-    @property
+    @cached_property
     def kind(self) -> Metric:
-        """The metric as the value that kernels take."""
-        return find_metric(self.metric, self.metric_params)
+        """The metric as a value."""
+        return OWN if self.metric == CUSTOM else metric_of(self.metric, self.metric_params)
+
+    def check_metric(self, d: int | None = None) -> None:
+        """SpecError unless the metric exists and its parameters fit it, and rows of d columns if those are known."""
+        if self.metric != CUSTOM:
+            metric_of(self.metric, self.metric_params, d)
+        elif self.function is None:
+            raise SpecError(f"metric {CUSTOM!r} is a function of your own: give the function itself as the metric")
+        elif self.metric_params:
+            raise SpecError("a metric of your own takes no metric_params: let the function hold what it needs")
 
     def check_rows(self, n: int) -> None:
         """SpecError unless each of `n` rows can have n_neighbors others."""
@@ -106,5 +126,5 @@ class BuildSpec:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The parameters that decide the bytes of the graph, as JSON."""
-        return asdict(self)
+        """The parameters that decide the bytes of the graph, as JSON, but for a function of the user's own."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "function"}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from distnnd.kernels import apart
-from distnnd.values.metric import METRICS, find_metric
+from distnnd.values.metric import METRICS, metric_of
 from distnnd.values.spec import DTYPES
 
 KIND = "euclidean-float32"
@@ -44,7 +44,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_what_is_prepared_alike_has_the_same_kernels() -> None:
-    kinds = {(name, dtype): apart.kind_of(find_metric(name), dtype) for name in METRICS for dtype in DTYPES}
+    kinds = {(name, dtype): apart.kind_of(metric_of(name), dtype) for name in METRICS for dtype in DTYPES}
     assert set(kinds.values()) == {KIND, "euclidean-int8", "unit-euclidean-float32", "inner-float32"}
     assert kinds["sqeuclidean", "float16"] == kinds["euclidean", "float32"] == KIND
     assert kinds["euclidean", "uint8"] == "euclidean-int8"

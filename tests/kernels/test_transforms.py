@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distnnd.kernels.rows import finish, prepare_rows
-from distnnd.kernels.transforms import check_columns, check_rows, transform, transformed_columns
+from distnnd.kernels.transforms import check_columns, check_rows, transform
 from distnnd.values.errors import InputError
 from distnnd.values.metric import METRICS, metric_of
 from distnnd.values.metrics_table import ENTRIES
@@ -76,7 +76,7 @@ def test_antipodes_are_half_a_turn_apart() -> None:
     told = all_pairs(rows, "haversine", {})
     assert told[0, 1] == told[2, 3] == np.float32(math.pi)
     np.testing.assert_allclose(told[0, 2:], math.pi / 2, rtol=1e-6)
-    assert transformed_columns(metric_of("haversine"), 2) == 3
+    assert metric_of("haversine").laid_out_columns(2) == 3
 
 
 @pytest.mark.parametrize("name", INNER)

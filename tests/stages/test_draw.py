@@ -64,7 +64,7 @@ def test_far_rows_do_not_change_how_far_others_look(tmp_path: Path) -> None:
 def test_pivots_are_means(tmp_path: Path) -> None:
     """Means lie nearer to the rows of the sample than as many rows of it do."""
     job = drawn(tmp_path, clustered(ROWS, 12))
-    sample, pivots = read_chosen(job, "sample"), mailbox.read(job.scratch, "1/pivots", "points")
+    sample, pivots = read_chosen(job, "sample").points, mailbox.read(job.scratch, "1/pivots", "points")
     chosen = sample[np.sort(np.random.default_rng(0).choice(len(sample), len(pivots), replace=False))]
 
     def spread(some: np.ndarray) -> float:

@@ -1,0 +1,127 @@
+"""The last word on distances: what a layout selected is judged by the canonical distance of the rows as they came.
+
+Leaves, trees and passes compare prepared rows by their codes (see values/metric.py). Where the surrogate of prepared
+rows is the metric, it settles the lists too; else `distance` does (kernels/distances.py), and all that is compiled
+anew for each metric are the few short loops below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..values.errors import InputError
+from ..values.metric import Metric
+from . import forms
+from .bit_distances import BitRows, from_bytes
+from .distances import distance
+from .jit import kernel
+from .neighbours import FRESH, Lists, insert, sort_rows
+from .rows import Form, plain_form, rescore, rows_as_they_came
+
+
+@kernel
+def judge(points, others, form, lists, first, last):
+    """Replace the distances of the rows first .. last by those of the metric, where the neighbour is at hand."""
+    ids, distances, _ = lists
+    for row in range(first, last):
+        for slot in range(ids.shape[1]):
+            if ids[row, slot] >= 0:
+                distances[row, slot] = distance(points, row, others, ids[row, slot], form)
+
+
+@kernel
+def price(finds, points, form, first, last):
+    """Replace the distances of the finds first .. last; a pair that found each other is measured once."""
+    targets, labels, distances = finds
+    for found in range(first, last):
+        if found > first and targets[found] == labels[found - 1] and labels[found] == targets[found - 1]:
+            distances[found] = distances[found - 1]
+        else:
+            distances[found] = distance(points, targets[found], points, labels[found], form)
+
+
+@kernel
+def nearest(points, others, count, form, lists, itself, first, last):
+    """Offer each of the rows first .. last the first `count` of the others, all but itself if they are the same."""
+    for row in range(first, last):
+        for label in range(count):
+            if not (itself and label == row):
+                insert(lists, row, label, distance(points, row, others, label, form), np.uint8(FRESH))
+
+
+class Judge(NamedTuple):
+    """Who settles lists. rows: prepared, or as they came and as `distance` takes them; form: Form, or of forms.py."""
+
+    rows: Any
+    form: Any
+
+    def of(self, chosen: np.ndarray) -> Any:
+        """Some of the rows, as rows of their own."""
+        if isinstance(self.rows, tuple):
+            return type(self.rows)(*(part[chosen] for part in self.rows))
+        return self.rows[chosen]
+
+    def settle(self, lists: Lists, first: int, last: int, rows: Any = None) -> None:
+        """Give the lists first .. last their distances, and put them in order; see `measure`."""
+        self.measure(lists, first, last, rows)
+        sort_rows(lists, first, last)
+
+    def measure(self, lists: Lists, first: int, last: int, rows: Any = None) -> None:
+        """Give the lists first .. last their distances, where neighbours are at hand; rows: by default the judge's own.
+
+        InputError where a metric of the user's own gives something else than a finite number.
+        """
+        rows = self.rows if rows is None else rows
+        settle = rescore if isinstance(self.form, Form) else judge
+        settle(rows, self.rows, self.form, lists, first, last)
+        if isinstance(self.form, forms.UsersOwn):
+            self._check(lists, first, last, rows)
+
+    def _check(self, lists: Lists, first: int, last: int, rows: Any) -> None:
+        ids, distances, _ = (part[first:last] for part in lists)
+        bad = (ids >= 0) & ~np.isfinite(distances)
+        if bad.any():
+            row, slot = np.argwhere(bad)[0]
+            one, other = rows[first + row], self.rows[ids[row, slot]]
+            raise InputError(
+                f"the metric returned {distances[row, slot]} for the rows {one} and {other}; let it return a finite "
+                "number for any two rows"
+            )
+
+
+def count_rows(rows: Any) -> int:
+    """How many rows a judge has been given; `len` of a tuple counts its fields."""
+    return len(rows[0] if isinstance(rows, tuple) else rows)
+
+
+def judge_of(
+    points: np.ndarray, raw: np.ndarray | None, metric: Metric, d: int, function: Callable[..., float] | None = None
+) -> Judge:
+    """The judge of these rows. points: prepared [m, w]; raw: of as_they_came, where the metric is judged; d: columns.
+
+    function: the user's own metric, compiled. SpecError if it is not.
+    """
+    if not metric.judged:
+        return Judge(points, plain_form(metric, points.shape[1]))
+    if function is not None:
+        return Judge(raw, forms.own_form(function, d))
+    if metric.form == "bits":
+        return Judge(BitRows(raw), forms.form_of(metric, 8 * d))
+    return Judge(raw, forms.form_of(metric, d))
+
+
+def as_they_came(points: np.ndarray, prepared: np.ndarray, metric: Metric) -> np.ndarray | None:
+    """Rows as a judge takes them, [m, .]: `prepared` where that is the same; None where nothing is judged.
+
+    points: as the source gives them. float16, which kernels do not take, becomes float32; bits become words of 64.
+    """
+    if not metric.judged:
+        return None
+    if metric.form == "bits":
+        return from_bytes(points).words
+    if rows_as_they_came(metric, prepared.dtype):
+        return prepared
+    return points.astype(np.float32) if points.dtype == np.float16 else points
