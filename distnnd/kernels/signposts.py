@@ -18,10 +18,10 @@ from .neighbours import Lists, empty
 from .ranges import Each, even_cuts, serial
 from .rows import Form
 
-# From so many pivots on guides pay: twice the root of the pivots' number. With eight guides followed and two asked,
-# leaves miss one neighbour in a hundred that all pivots would have brought together, in two thirds of the time at
-# 1,600 pivots and in a quarter at 8,000 (128 columns).
-MANY, FOLLOWED, ASKED = 3072, 8, 2
+# From so many pivots on guides pay: as many as GUIDES times the root of their number. A pivot that follows twelve
+# guides, of which a row asks two, is found as often as one that follows eight of half as many guides, in fewer pairs;
+# guides of guides save no more (docs/performance.md).
+MANY, GUIDES, FOLLOWED, ASKED = 3072, 4, 12, 2
 
 
 class Signposts(NamedTuple):
@@ -40,7 +40,7 @@ def signposts_of(pivots: Rows, form: Form) -> Signposts:
     count = len(pivots.points)
     if count < MANY:
         return Signposts(pivots, pivots, None)
-    guides = chosen_rows(pivots, slice(None, None, round(count**0.5 / 2)))
+    guides = chosen_rows(pivots, slice(None, None, round(count**0.5 / GUIDES)))
     lists, _ = nearest_of(pivots, guides, form, FOLLOWED)
     return Signposts(pivots, guides, all_members(lists.ids, len(guides.points)))
 

@@ -290,10 +290,8 @@ def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, sta
     # Rows in no leaf come last, so that of two copies of a row the one that is in leaves stays the first.
     order = np.argsort(standing.slots[:, 0].astype(np.uint32), kind="stable").astype(np.int64)
     raw = [] if partition.raw is None else [partition.raw]
-    blocks = [*rows, *raw, partition.known, partition.distances, standing.slots, looking.slots]
     # Rows may be their own codes, and look where they stand.
-    for block in {id(block): block for block in blocks}.values():
-        merge.permute(block.reshape(len(order), -1), order)
+    merge.permute([*rows, *raw, partition.known, partition.distances, standing.slots, looking.slots], order)
     return order
 
 
