@@ -19,7 +19,7 @@ from distnnd.runtime.cluster import on_each_worker
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.values.errors import DistnndError, SpecError, StageError
 from distnnd.values.metric import METRICS
-from distnnd.warmup import Warmed, kinds_of, layouts, place_of_kernels, warm_process
+from distnnd.warmup import Kind, Warmed, kinds_of, layouts, place_of_kernels, warm_process
 from tests.test_floors import ROOT
 
 WARMUP = sys.modules["distnnd.warmup"]
@@ -149,11 +149,11 @@ def test_kinds_that_are_prepared_alike_are_built_once() -> None:
         ("inner_product", "float32"),
         ("euclidean", "uint8"),
     ]
-    assert kinds_of(["sqeuclidean", "l2"], ["int8"]) == [("sqeuclidean", "int8")]
+    assert kinds_of(["sqeuclidean", "l2"], ["int8"]) == [Kind("sqeuclidean", "int8")]
 
 
 def test_the_cuts_go_through_every_stage() -> None:
-    exact, one, several = layouts("inner_product", "float32")
+    exact, one, several = layouts(Kind("inner_product", "float32"))
     assert exact.exact
     assert one.partitions == 1
     assert several.partitions > 1

@@ -17,17 +17,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import llvmlite.binding as llvm
+import numpy as np
 from numba.core import config
 
-from ..values.metric import Metric
+from ..values.metric import CUSTOM, Metric
 from .jit import cache_dir, compiled_kernels
 from .rows import stays_narrow
 
 # A few columns: rows of more than thousands are no longer bytes, and have the kernels of floats.
 _COLUMNS = 8
+_EIGHT = np.arange(_COLUMNS)
 
 
 class _Here:
@@ -40,11 +42,27 @@ class _Here:
 def kind_of(metric: Metric, dtype: str) -> str:
     """The name of the kernels that builds by this metric on points of this dtype need; alike for many.
 
-    Kernels see prepared rows, so what is prepared alike and only finished otherwise has the same ones.
+    Kernels see prepared rows, so what is prepared alike and only finished otherwise has the same ones. A judge is
+    compiled for his metric, which is told in full, with parameters for rows of eight columns: JSON [name, dtype,
+    parameters]. A function of the user's own is never on disk.
     """
+    if metric.judged and metric.name != CUSTOM:
+        return json.dumps([metric.name, "float32" if dtype == "float16" else dtype, small_params(metric)])
     unit = "unit-" if metric.unit else ""
     compared = "euclidean" if metric.euclidean else "inner"
     return f"{unit}{compared}-{'int8' if stays_narrow(metric, dtype, _COLUMNS) else 'float32'}"
+
+
+def small_params(metric: Metric) -> dict[str, Any]:
+    """The parameters of the metric with eight columns: they have the same types."""
+    small: dict[str, Any] = {}
+    for name, value in metric.params:
+        if isinstance(value, tuple):
+            matrix = isinstance(value[0], tuple)
+            small[name] = np.abs(np.subtract.outer(_EIGHT, _EIGHT)).tolist() if matrix else [1.0] * _COLUMNS
+        else:
+            small[name] = value
+    return small
 
 
 def ensure(kinds: list[str]) -> int:
@@ -81,7 +99,7 @@ def _mark_of(kind: str) -> Path | None:
         return None
     machine = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), config.CPU_NAME, config.CPU_FEATURES
     text = repr((machine, sys.implementation.cache_tag))
-    return place / f"{kind}.{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.all"
+    return place / f"{hashlib.blake2b((kind + text).encode(), digest_size=12).hexdigest()}.all"
 
 
 def is_marked(kind: str) -> bool:

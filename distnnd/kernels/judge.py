@@ -85,7 +85,9 @@ class Judge(NamedTuple):
         bad = (ids >= 0) & ~np.isfinite(distances)
         if bad.any():
             row, slot = np.argwhere(bad)[0]
-            one, other = rows[first + row], self.rows[ids[row, slot]]
+            one, other = (
+                np.array2string(values, threshold=8) for values in (rows[first + row], self.rows[ids[row, slot]])
+            )
             raise InputError(
                 f"the metric returned {distances[row, slot]} for the rows {one} and {other}; let it return a finite "
                 "number for any two rows"
