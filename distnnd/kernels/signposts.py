@@ -13,7 +13,7 @@ import numpy as np
 
 from .codes import Rows
 from .groups import Groups, all_in_one, all_members, slot_groups
-from .leaves import join, join_places
+from .leaves import Offered, join, join_places
 from .neighbours import Lists, empty
 from .ranges import Each, even_cuts, serial
 from .rows import Form
@@ -40,12 +40,12 @@ def signposts_of(pivots: Rows, form: Form) -> Signposts:
     count = len(pivots.points)
     if count < MANY:
         return Signposts(pivots, pivots, None)
-    guides = chosen_rows(pivots, slice(None, None, round(count**0.5 / GUIDES)))
+    guides = rows_at(pivots, slice(None, None, round(count**0.5 / GUIDES)))
     lists, _ = nearest_of(pivots, guides, form, FOLLOWED)
     return Signposts(pivots, guides, all_members(lists.ids, len(guides.points)))
 
 
-def chosen_rows(rows: Rows, chosen: np.ndarray | slice) -> Rows:
+def rows_at(rows: Rows, chosen: np.ndarray | slice) -> Rows:
     """Some of the rows, as rows of their own."""
     return Rows(*(np.ascontiguousarray(part[chosen]) for part in rows))
 
@@ -81,5 +81,5 @@ def find_pivots(
     guides, base = len(signposts.guides.points), signposts.following
     asked = empty(len(rows.points), min(ASKED, guides))
     compared = compare_all(rows, looking, signposts.guides, form, asked, each, parts)
-    places = slot_groups(asked.ids, guides)
-    return compared + join_places(rows, places, signposts.pivots, base, base.rows, form, lists, False, each, parts)
+    places, offered = slot_groups(asked.ids, guides), Offered(signposts.pivots, base, base.rows)
+    return compared + join_places(rows, places, offered, form, lists, False, each, parts)
