@@ -245,7 +245,7 @@ def walk_tiny(dtype: type) -> None:
     found = empty(LANES, 3)
     walk(tree, np.full(LANES, np.inf, np.float32), found, 0, 1)
     rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
-    permute(np.zeros((40, 2), np.int64), np.arange(40))
+    permute([np.zeros((40, 2), np.int64)], np.arange(40))
 
 
 def narrow_tiny() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.codes import Coder, Rows, coder_of, encode, form_of
+from ..kernels.codes import Coder, Rows, coded_form, coder_of, encode
 from ..kernels.groups import Groups
 from ..kernels.judge import Judge, count_rows, nearest
 from ..kernels.leaves import join
@@ -93,7 +93,7 @@ def nearest_among(
     parts: int = 1,
 ) -> tuple[Lists, int]:
     """The same for coded rows; each, parts: how ranges of probe rows are run, and into how many they are cut."""
-    form = form_of(metric, rows, coder, strict=True)
+    form = coded_form(metric, rows, coder, strict=True)
     count, m = len(probes.points), len(rows.points)
     lists = empty(count, min(k + SPARE + 1, m))
     everyone = np.arange(m, dtype=np.int32)

@@ -30,6 +30,8 @@ TREE_AT_ONCE = 128
 # Partitions that a row is written to at most, where it looks elsewhere than it stands.
 PLACES = 7
 WRITTEN_AT_ONCE = 2 * 2**20
+# Rows that are made up for each probe row to see whether neighbours meet.
+DIRECTIONS = 4
 # Rows that are read, prepared or written at a time where a whole block or partition need not be copied.
 STRIP_BYTES = 2**21
 
@@ -162,12 +164,14 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
 def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
     """The sample as read, in parts and together, and prepared; then prepared and coded in two parts.
 
-    Beside it the pivots nearest to the rows of one part, and pivots that move to means.
+    Beside it the pivots nearest to the rows of one part, and pivots that move to means, or rows that are made up for
+    probe rows, with what they are made of.
     """
     prepared = prepared_bytes(metric, layout.dtype, layout.d)
     coded = coded_bytes(metric, layout.dtype, layout.d)
     row = prepared + max(2 * layout.d * item_bytes(layout.dtype), coded) + 200
-    return SLACK + layout.sample * row + pivots * (3 * coded + 24 * layout.d + 64)
+    made = DIRECTIONS * layout.probes * (2 * coded + 16 * layout.d + 400)
+    return SLACK + layout.sample * row + pivots * (3 * coded + 24 * layout.d + 64) + made
 
 
 def merge_row(width: int) -> int:
