@@ -10,7 +10,7 @@ import numpy as np
 from ..kernels import merge, trees
 from ..kernels.codes import Coder, Rows, coder_of, encode, form_of, routing_form, trusted
 from ..kernels.groups import all_members, slot_groups
-from ..kernels.judge import Judge, nearest
+from ..kernels.judge import Judge
 from ..kernels.leaves import join_places
 from ..kernels.neighbours import FRESH, OLD, Lists, empty, sort_rows
 from ..kernels.pivots import BASE, QUERY
@@ -208,7 +208,7 @@ def solve_by_pairs(work: Work, task: Task, partition: Partition) -> tuple[Lists,
     """The lists after the distances of all pairs, and the order of the rows, which stays as it was."""
     m = len(partition.rows)
     final, lists = judge_for(work.job, partition), empty(m, min(task.arguments["width"], m - 1))
-    work.each(lambda a, b: nearest(final.rows, final.rows, m, final.form, lists, True, a, b), even_cuts(m, work.parts))
+    work.each(lambda a, b: final.offer_all(lists, a, b), even_cuts(m, work.parts))
     return lists, np.arange(m)
 
 

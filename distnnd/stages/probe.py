@@ -8,7 +8,7 @@ import numpy as np
 
 from ..kernels.codes import Coder, Rows, coder_of, encode, form_of
 from ..kernels.groups import Groups
-from ..kernels.judge import Judge, count_rows, nearest
+from ..kernels.judge import Judge, count_rows
 from ..kernels.leaves import join
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
@@ -77,7 +77,7 @@ def nearest_by_distance(asked: Any, judge: Judge, k: int, each: Each = serial, p
     """The same, by the distance itself of every pair; asked: rows as the judge takes them."""
     count, m = count_rows(asked), count_rows(judge.rows)
     lists = empty(count, min(k + 1, m))
-    each(lambda a, b: nearest(asked, judge.rows, m, judge.form, lists, False, a, b), even_cuts(count, parts))
+    each(lambda a, b: judge.offer_all(lists, a, b, asked), even_cuts(count, parts))
     return lists, count * m
 
 

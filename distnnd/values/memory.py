@@ -45,6 +45,8 @@ def raw_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one row as a judge takes it, beside the prepared one; words of bits, float32 for float16."""
     if not metric.judged:
         return 0
+    if "whiten" in metric.steps:
+        return 8 * d
     return d + 7 if metric.form == "bits" else d * max(item_bytes(dtype), 4 if dtype == "float16" else 1)
 
 
