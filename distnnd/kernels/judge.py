@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..values.errors import InputError
-from ..values.metric import Metric
+from ..values.metric import CUSTOM, Metric
 from . import forms
 from .bit_distances import BitRows, from_bytes
 from .descent import Finds
@@ -116,8 +116,9 @@ class Judge(NamedTuple):
 
 def undefined(length: Any, one: np.ndarray, other: np.ndarray) -> InputError:
     """The error for two rows whose distance is no finite number."""
+    rows = " and ".join(np.array2string(row, threshold=8) for row in (one, other))
     return InputError(
-        f"the metric returned {length} for the rows {one} and {other}; let it return a finite number for any two rows"
+        f"the metric returned {length} for the rows {rows}; let it return a finite number for any two rows"
     )
 
 
@@ -147,8 +148,9 @@ def judge_of(
 def as_they_came(points: np.ndarray, prepared: np.ndarray, metric: Metric) -> np.ndarray | None:
     """Rows as a judge takes them, [m, .]: `prepared` where that is the same; None where nothing is judged.
 
-    points: as the source gives them. float16, which kernels do not take, becomes float32; bits become words of 64.
-    Under a quadratic form they are whitened, in float64: each pair would cost d^2 products else.
+    points: as the source gives them. float16, which kernels do not take, becomes float32, and so do bytes for a
+    function of the user's own, in which their differences might wrap; bits become words of 64. Under a quadratic form
+    rows are whitened, in float64: each pair would cost d^2 products else.
     """
     if not metric.judged:
         return None
@@ -158,4 +160,4 @@ def as_they_came(points: np.ndarray, prepared: np.ndarray, metric: Metric) -> np
         return transform(points, metric)
     if rows_as_they_came(metric, prepared.dtype):
         return prepared
-    return points.astype(np.float32) if points.dtype == np.float16 else points
+    return points.astype(np.float32, copy=False) if points.dtype == np.float16 or metric.name == CUSTOM else points

@@ -22,7 +22,6 @@ from ..kernels.transforms import surrogates_near
 from ..storage import graph, mailbox
 from ..values.memory import (
     WRITTEN_AT_ONCE,
-    item_bytes,
     local_fixed,
     local_row,
     strip_rows,
@@ -74,16 +73,15 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     before: length of the lists that rows bring along, 0 in the first round; width: of those that they leave with.
     """
     rows = max((unit.size for unit in units), default=job.layout.n)
-    item = item_bytes(job.layout.dtype)
     companions = companion_cap(job.spec.kind.selected(width))
     row = local_row(job.spec.kind, job.layout.dtype, job.layout.d, width, LEAF_FANOUT, companions)
-    projected = local_fixed(job.layout.d, item, width, job.threads) + rows * row
+    fixed = local_fixed(job.spec.kind, job.layout.dtype, job.layout.d, width, job.threads)
     slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
     lengths = {"before": before, "width": width}
     tasks = [Task("local", number, i, lengths | {"slices": part}) for i, part in enumerate(slices)]
     # The largest first: what is left for the end is small, and workers end together.
     tasks.sort(key=lambda task: -units[task.index].size if units else 0)
-    return Stage("local", run_local, tasks, projected)
+    return Stage("local", run_local, tasks, fixed + rows * row)
 
 
 @measured

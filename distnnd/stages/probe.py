@@ -39,7 +39,7 @@ def plan_truth(job: Job) -> Stage:
 def run_probe(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write the nearest rows of block `task.index` to each probe row: ids int64[p, k + 8], surrogates float32."""
     first, last = job.layout.block(task.index)
-    probes, rows = read_chosen(job, "probes"), read_rows(job, first, last)
+    probes, rows = read_chosen(job, "probes", only_judged=True), read_rows(job, first, last, only_judged=True)
     ruler = Ruler.of(job)
     asked, judge = ruler.judge(probes).rows, ruler.judge(rows)
     lists, compared = nearest_in_block(probes.points, asked, rows.points, judge, job.spec.kind, job.spec.n_neighbors)

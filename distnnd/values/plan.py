@@ -62,7 +62,8 @@ class Job:
 
     source: description from which a worker opens the points; out, scratch: locations of the graph store and of the
     mailboxes; threads: how many threads one task may use; zero_rows: whether the data holds rows of
-    zeros; radius: the largest norm of a row, where the metric needs it.
+    zeros; radius: the largest norm of a row, where the metric needs it; bounded: whether the memory of the process is,
+    so that it must not keep a compiler's.
     """
 
     uuid: str
@@ -74,6 +75,7 @@ class Job:
     threads: int = 1
     zero_rows: bool = False
     radius: float = 0.0
+    bounded: bool = False
 
 
 @dataclass(frozen=True)
