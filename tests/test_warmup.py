@@ -152,7 +152,10 @@ def test_kinds_that_are_prepared_alike_are_built_once() -> None:
     assert kinds_of(["bit_jaccard"], ["float32", "uint8"]) == [Kind("cosine", "float32"), Kind("bit_jaccard", "uint8")]
 
 
-@pytest.mark.parametrize("name", ["manhattan", "minkowski", "weighted_minkowski", "kantorovich", "haversine", "cosine"])
+JUDGED = ["manhattan", "minkowski", "weighted_minkowski", "kantorovich", "haversine", "mahalanobis"]
+
+
+@pytest.mark.parametrize("name", [*JUDGED, "cosine"])
 def test_a_kind_is_known_by_the_name_of_its_kernels(name: str) -> None:
     kind = kinds_of([name], ["float32"])[-1]
     assert kind.metric == name

@@ -29,7 +29,6 @@ from .rows import stays_narrow
 
 # A few columns: rows of more than thousands are no longer bytes, and have the kernels of floats.
 _COLUMNS = 8
-_EIGHT = np.arange(_COLUMNS)
 
 
 class _Here:
@@ -58,11 +57,11 @@ def _layout_of(metric: Metric, dtype: str) -> str:
 
 def small_params(metric: Metric) -> dict[str, Any]:
     """The parameters of the metric with eight columns: they have the same types."""
+    matrices = {"VI": np.eye(_COLUMNS), "cost": np.abs(np.subtract.outer(np.arange(_COLUMNS), np.arange(_COLUMNS)))}
     small: dict[str, Any] = {}
     for name, value in metric.params:
         if isinstance(value, tuple):
-            matrix = isinstance(value[0], tuple)
-            small[name] = np.abs(np.subtract.outer(_EIGHT, _EIGHT)).tolist() if matrix else [1.0] * _COLUMNS
+            small[name] = matrices[name].tolist() if name in matrices else [1.0] * _COLUMNS
         else:
             small[name] = value
     return small

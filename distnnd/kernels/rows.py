@@ -81,7 +81,7 @@ def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np
     if rows_as_they_came(metric, np.float32):
         return points.astype(np.float32, copy=False)
     rows = np.zeros((len(points), width), np.float32)
-    step = strip_rows(points.shape[1])
+    step = strip_rows(width)
     for first in range(0, len(points), step):
         part = transform(points[first : first + step], metric)
         norms = np.sqrt(np.einsum("ij,ij->i", part, part))

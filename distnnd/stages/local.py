@@ -10,7 +10,7 @@ import numpy as np
 from ..kernels import merge, trees
 from ..kernels.codes import Coder, Rows, coded_form, coder_of, encode, routing_form, trusted
 from ..kernels.groups import all_members, slot_groups
-from ..kernels.judge import Judge, nearest
+from ..kernels.judge import Judge
 from ..kernels.leaves import Offered, join_places
 from ..kernels.neighbours import FRESH, OLD, Lists, empty, sort_rows
 from ..kernels.pivots import BASE, QUERY
@@ -22,7 +22,6 @@ from ..kernels.transforms import surrogates_near
 from ..storage import graph, mailbox
 from ..values.memory import (
     WRITTEN_AT_ONCE,
-    item_bytes,
     local_fixed,
     local_row,
     strip_rows,
@@ -74,16 +73,15 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     before: length of the lists that rows bring along, 0 in the first round; width: of those that they leave with.
     """
     rows = max((unit.size for unit in units), default=job.layout.n)
-    item = item_bytes(job.layout.dtype)
     companions = companion_cap(job.spec.kind.selected(width))
     row = local_row(job.spec.kind, job.layout.dtype, job.layout.d, width, LEAF_FANOUT, companions)
-    projected = local_fixed(job.layout.d, item, width, job.threads) + rows * row
+    fixed = local_fixed(job.spec.kind, job.layout.dtype, job.layout.d, width, job.threads)
     slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
     lengths = {"before": before, "width": width}
     tasks = [Task("local", number, i, lengths | {"slices": part}) for i, part in enumerate(slices)]
     # The largest first: what is left for the end is small, and workers end together.
     tasks.sort(key=lambda task: -units[task.index].size if units else 0)
-    return Stage("local", run_local, tasks, projected)
+    return Stage("local", run_local, tasks, fixed + rows * row)
 
 
 @measured
@@ -208,7 +206,7 @@ def solve_by_pairs(work: Work, task: Task, partition: Partition) -> tuple[Lists,
     """The lists after the distances of all pairs, and the order of the rows, which stays as it was."""
     m = len(partition.rows)
     final, lists = judge_for(work.job, partition), empty(m, min(task.arguments["width"], m - 1))
-    work.each(lambda a, b: nearest(final.rows, final.rows, m, final.form, lists, True, a, b), even_cuts(m, work.parts))
+    work.each(lambda a, b: final.offer_all(lists, a, b), even_cuts(m, work.parts))
     return lists, np.arange(m)
 
 

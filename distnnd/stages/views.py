@@ -203,7 +203,7 @@ def recompute(points: Source, ruler: Ruler, sample: Sample) -> tuple[np.ndarray,
     The same terms may be added in another order there: twice the error bound of such a sum.
     """
     wanted = np.unique(np.concatenate([sample.rows, sample.ids.ravel()]))
-    others = ruler.hold(points_at(points, wanted))
+    others = ruler.hold(points_at(points, wanted), only_judged=True)
     own, judge = np.searchsorted(wanted, sample.rows), ruler.judge(others)
     lists = empty(*sample.ids.shape)
     lists.ids[:] = np.searchsorted(wanted, sample.ids)
@@ -246,12 +246,12 @@ def measure_recall(
 
 def nearest(points: Source, ruler: Ruler, k: int, rows: np.ndarray) -> Lists:
     """The k nearest of all points to each of the given rows but itself: ids int64[p, k], as lists hold distances."""
-    probes = ruler.hold(points_at(points, rows))
+    probes = ruler.hold(points_at(points, rows), only_judged=True)
     asked = ruler.judge(probes).rows
     everyone = np.arange(len(rows), dtype=np.int32)
     lists = empty(len(rows), k, np.int64)
     for first, last in blocks_of(points):
-        block = ruler.hold(points.read(first, last))
+        block = ruler.hold(points.read(first, last), only_judged=True)
         with one_blas_thread():
             found, _ = nearest_in_block(probes.points, asked, block.points, ruler.judge(block), ruler.metric, k)
         ids = np.where(found.ids >= 0, found.ids + np.int64(first), -1)

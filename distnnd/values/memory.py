@@ -47,6 +47,8 @@ def raw_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one row as a judge takes it, beside the prepared one (see kernels/judge.py: as_they_came)."""
     if not metric.judged:
         return 0
+    if "whiten" in metric.steps:
+        return 8 * d
     if metric.form == "bits":
         return d + 7
     return 4 * d if dtype == "float16" or metric.name == CUSTOM else d * item_bytes(dtype)
@@ -91,20 +93,21 @@ def tree_row(metric: Metric, dtype: str, d: int, width: int) -> int:
     keys, nodes, orders, row ids and their table.
     """
     judged = raw_bytes(metric, dtype, d) + 9 * metric.selected(width) if metric.judged else 0
-    return prepared_bytes(metric, dtype, d) + 5 * d + 34 + 21 * width + 64 + judged
+    return prepared_bytes(metric, dtype, d) + 5 * metric.laid_out_columns(d) + 34 + 21 * width + 64 + judged
 
 
-def local_fixed(d: int, item: int, width: int, threads: int) -> int:
+def local_fixed(metric: Metric, dtype: str, d: int, width: int, threads: int) -> int:
     """Bytes of the local stage that do not grow with its rows.
 
     Tiles of each thread and the holders that it gathers, with their counts; finds of NN-descent; one strip of mail or
     of lists as read or written.
     """
+    columns = metric.laid_out_columns(d)
     holders = 4 * DRAWN_AT_ONCE * (HOLDERS + 1) + HOLDERS_FOUND
-    tiles = threads * (tile_bytes(d) + holders)
+    tiles = threads * (tile_bytes(columns) + holders)
     finds = 2 * 12 * DESCENT_ROWS * DESCENT_FINDS
-    strip = 3 * WRITTEN_AT_ONCE + strip_rows(d) * (2 * (d * item + 20 * width) + 20 * d)
-    return SLACK + tiles + finds + strip
+    strip = 3 * WRITTEN_AT_ONCE + strip_rows(d) * (2 * (d * item_bytes(dtype) + 20 * width) + 4 * columns)
+    return SLACK + tiles + finds + strip + strip_rows(columns) * 16 * columns
 
 
 def strip_rows(d: int) -> int:
@@ -135,8 +138,11 @@ def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
     prepared = prepared_bytes(metric, layout.dtype, layout.d)
     probes = layout.probes * (4 * prepared + 40 * width)
     strip = strip_bytes(layout)
-    coded = coded_bytes(metric, layout.dtype, layout.d) + raw_bytes(metric, layout.dtype, layout.d)
-    return SLACK + layout.block_rows * (coded + 4) + probes + strip + tile_bytes(layout.d)
+    raw = raw_bytes(metric, layout.dtype, layout.d)
+    # What is compared as it came is not laid out.
+    inner = metric.form == "inner"
+    held = raw + (coded_bytes(metric, layout.dtype, layout.d) if inner else layout.d * item_bytes(layout.dtype))
+    return SLACK + layout.block_rows * (held + 4) + probes + strip + tile_bytes(layout.d)
 
 
 def route_row(dtype: str, d: int, width: int) -> int:
@@ -157,7 +163,7 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
         + pivots * 2 * coded_bytes(metric, layout.dtype, layout.d)
         + strip * (coded_bytes(metric, layout.dtype, layout.d) + 300)
         + 3 * (WRITTEN_AT_ONCE + strip_rows(layout.d) * record)
-        + tile_bytes(layout.d)
+        + tile_bytes(metric.laid_out_columns(layout.d))
     )
 
 
@@ -170,8 +176,9 @@ def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
     prepared = prepared_bytes(metric, layout.dtype, layout.d)
     coded = coded_bytes(metric, layout.dtype, layout.d)
     row = prepared + max(2 * layout.d * item_bytes(layout.dtype), coded) + 200
-    made = DIRECTIONS * layout.probes * (2 * coded + 16 * layout.d + 400)
-    return SLACK + layout.sample * row + pivots * (3 * coded + 24 * layout.d + 64) + made
+    columns = metric.laid_out_columns(layout.d)
+    made = DIRECTIONS * layout.probes * (2 * coded + 16 * columns + 400)
+    return SLACK + layout.sample * row + pivots * (3 * coded + 24 * columns + 64) + made
 
 
 def merge_row(width: int) -> int:

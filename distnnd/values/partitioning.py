@@ -112,7 +112,7 @@ class _Planner:
         threads = self.threads if partitions == 1 else 1
         companions = companion_cap(self.spec.kind.selected(width))
         row = memory.local_row(self.spec.kind, self.dtype, self.d, width, LEAF_FANOUT, companions)
-        return row, memory.local_fixed(self.d, self.item, width, threads)
+        return row, memory.local_fixed(self.spec.kind, self.dtype, self.d, width, threads)
 
     def whole(self) -> Layout | None:
         """Everything in one task, if it fits."""
