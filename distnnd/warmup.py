@@ -41,6 +41,8 @@ from .values.spec import DTYPES, BuildSpec
 # So many rows that one partition of them is more than one leaf.
 ROWS, COLUMNS = 4400, 8
 PROBES, SAMPLE = 64, 400
+# Enough where only a judge is asked, who may be slow.
+FEW = 500
 _COST = np.abs(np.subtract.outer(np.arange(COLUMNS), np.arange(COLUMNS))).tolist()
 # Parameters of metrics that do not go without.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -118,8 +120,8 @@ class Kind(NamedTuple):
 
     @property
     def kernels(self) -> str:
-        """The name of its kernels."""
-        return apart.kind_of(self.spec().kind, self.dtype)
+        """The name of its kernels: those of the judge, where there is one."""
+        return apart.kinds_of(self.spec().kind, self.dtype)[-1]
 
     @classmethod
     def named(cls, kernels: str) -> Kind:
@@ -143,6 +145,8 @@ def kinds_of(metrics: Iterable[str], dtypes: Iterable[str]) -> list[Kind]:
         for name in metrics:
             kind = Kind(name, dtype, json.dumps(EXAMPLES.get(described(name).name)))
             if described(name).domain != "bits" or dtype == "uint8":
+                layout, *_ = apart.kinds_of(kind.spec().kind, dtype)
+                kinds.setdefault(layout, Kind.named(layout) if layout != kind.kernels else kind)
                 kinds.setdefault(kind.kernels, kind)
     return list(kinds.values())
 
@@ -206,6 +210,9 @@ def layouts(kind: Kind) -> list[Layout]:
     """Three ways to cut a few rows, which together go through every stage."""
     d = 2 if described(kind.metric).domain == "positions" else COLUMNS
     whole: dict[str, Any] = {"n": ROWS, "d": d, "dtype": kind.dtype, "cap": ROWS}
+    if kind.spec().kind.judged:
+        # Leaves and passes are those of another kind.
+        whole |= {"n": FEW, "cap": FEW}
     return [
         Layout(**whole, block_rows=2048, exact=True),
         Layout(**whole, block_rows=2048, probes=PROBES),

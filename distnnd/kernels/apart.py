@@ -39,15 +39,18 @@ class _Here:
     compiling = False
 
 
-def kind_of(metric: Metric, dtype: str) -> str:
-    """The name of the kernels that builds by this metric on points of this dtype need; alike for many.
+def kinds_of(metric: Metric, dtype: str) -> list[str]:
+    """The names of the kernels that builds by this metric on points of this dtype need.
 
-    Kernels see prepared rows, so what is prepared alike and only finished otherwise has the same ones. A judge is
-    compiled for his metric, which is told in full, with parameters for rows of eight columns: JSON [name, dtype,
+    Those of its layout: kernels see prepared rows, so what is prepared alike and only finished otherwise has the same
+    ones. And those of its judge, told in full, with parameters for rows of eight columns: JSON [name, dtype,
     parameters]. A function of the user's own is never on disk.
     """
-    if metric.judged and metric.name != CUSTOM:
-        return json.dumps([metric.name, "float32" if dtype == "float16" else dtype, small_params(metric)])
+    judge = json.dumps([metric.name, "float32" if dtype == "float16" else dtype, small_params(metric)])
+    return [_layout_of(metric, dtype)] + [judge] * (metric.judged and metric.name != CUSTOM)
+
+
+def _layout_of(metric: Metric, dtype: str) -> str:
     unit = "unit-" if metric.unit else ""
     compared = "euclidean" if metric.euclidean else "inner"
     return f"{unit}{compared}-{'int8' if stays_narrow(metric, dtype, _COLUMNS) else 'float32'}"

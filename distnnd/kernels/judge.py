@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..values.errors import InputError
-from ..values.metric import Metric
+from ..values.metric import CUSTOM, Metric
 from . import forms
 from .bit_distances import BitRows, from_bytes
 from .distances import distance
@@ -118,7 +118,8 @@ def judge_of(
 def as_they_came(points: np.ndarray, prepared: np.ndarray, metric: Metric) -> np.ndarray | None:
     """Rows as a judge takes them, [m, .]: `prepared` where that is the same; None where nothing is judged.
 
-    points: as the source gives them. float16, which kernels do not take, becomes float32; bits become words of 64.
+    points: as the source gives them. float16, which kernels do not take, becomes float32, and so do bytes for a
+    function of the user's own, in which their differences might wrap; bits become words of 64.
     """
     if not metric.judged:
         return None
@@ -126,4 +127,4 @@ def as_they_came(points: np.ndarray, prepared: np.ndarray, metric: Metric) -> np
         return from_bytes(points).words
     if rows_as_they_came(metric, prepared.dtype):
         return prepared
-    return points.astype(np.float32) if points.dtype == np.float16 else points
+    return points.astype(np.float32, copy=False) if points.dtype == np.float16 or metric.name == CUSTOM else points

@@ -15,7 +15,7 @@ from ..kernels.random import seed_of
 from ..kernels.rows import Form, finish
 from ..storage import graph
 from ..storage.mailbox import strips
-from ..storage.source import Source, open_source
+from ..storage.source import Source, open_for
 from ..values.errors import SpecError, StoreError
 from ..values.memory import strip_rows
 from ..values.metric import CUSTOM, OWN, Metric, metric_of
@@ -287,7 +287,7 @@ def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[S
 
     A graph that was built of a lazy array knows no more of its points than their shape.
     """
-    points = open_source(source)
+    points = open_for(source, None, metric_behind(facts))
     try:
         now, then = points.fingerprint(), facts["source"]["fingerprint"]
         if now["shape"] != then["shape"] or (now != then and then["kind"] != "dask"):

@@ -6,7 +6,7 @@ through the rows of a block or a partition; a test holds measured peaks against 
 
 from __future__ import annotations
 
-from .metric import Metric
+from .metric import CUSTOM, Metric
 from .plan import TREE_COLUMNS, Layout
 
 # One tile of products with the codes of its rows, packed to whole vectors, per thread, and what the interpreter and
@@ -44,10 +44,12 @@ def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
 
 
 def raw_bytes(metric: Metric, dtype: str, d: int) -> int:
-    """Bytes of one row as a judge takes it, beside the prepared one; words of bits, float32 for float16."""
+    """Bytes of one row as a judge takes it, beside the prepared one (see kernels/judge.py: as_they_came)."""
     if not metric.judged:
         return 0
-    return d + 7 if metric.form == "bits" else d * max(item_bytes(dtype), 4 if dtype == "float16" else 1)
+    if metric.form == "bits":
+        return d + 7
+    return 4 * d if dtype == "float16" or metric.name == CUSTOM else d * item_bytes(dtype)
 
 
 def coded_bytes(metric: Metric, dtype: str, d: int) -> int:

@@ -12,7 +12,7 @@ import distnnd
 from distnnd.kernels.kdtree import plant
 from distnnd.runtime.events import TaskEnd
 from distnnd.runtime.serial import SerialExecutor
-from distnnd.stages import draw, kdtree
+from distnnd.stages import kdtree
 from distnnd.values.memory import local_row, tree_row
 from distnnd.values.metric import METRICS
 from distnnd.values.partitioning import LEAF_FANOUT, companion_cap, first_width, widest
@@ -124,9 +124,7 @@ def test_partitions_are_solved_by_trees_too(cut: Any, always: None, flavour: str
 
 def test_a_tree_among_leaves(cut: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds tell how many partitions were solved by which engine."""
-    monkeypatch.setattr(kdtree, "TREE_ROWS", 3400)
-    # As many copies as there may be, so that partitions are about as large as this.
-    monkeypatch.setattr(draw, "FEWER", ())
+    monkeypatch.setattr(kdtree, "TREE_ROWS", 2200)
     cut(5, 2048)
     graph, counters = local_counters(low_dimensional("sheet"), max_rounds=1)
     trees = sum(one["kdtree"] for one in counters)
