@@ -116,9 +116,9 @@ class Judge(NamedTuple):
 
 def undefined(length: Any, one: np.ndarray, other: np.ndarray) -> InputError:
     """The error for two rows whose distance is no finite number."""
-    rows = " and ".join(np.array2string(row, threshold=8) for row in (one, other))
+    both = " and ".join(np.array2string(row, threshold=8) for row in (one, other))
     return InputError(
-        f"the metric returned {length} for the rows {rows}; let it return a finite number for any two rows"
+        f"the metric returned {length} for the rows {both}; let it return a finite number for any two rows"
     )
 
 
