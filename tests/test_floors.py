@@ -39,7 +39,7 @@ HOUSE = {
     "graph":   Room(4,     "values storage stages runtime",             ""),
     "build":   Room(5,     "values storage stages runtime graph",       ""),
     "index":   Room(5,     "values storage stages runtime",             ""),
-    "warmup":  Room(6,     "values kernels storage runtime graph build", "numpy"),
+    "warmup":  Room(6,     "values kernels storage runtime graph build index", "numpy"),
     "faces":   Room(7,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }

@@ -76,12 +76,11 @@ def query_lazily(queries: Any, k: int, run: Callable[[np.ndarray], np.ndarray]) 
     """
 
     queries = queries.rechunk({1: -1})
-    both = queries.map_blocks(
-        run, dtype=np.dtype([("ids", "<i8"), ("distances", "<f4")]), chunks=(queries.chunks[0], (k,))
-    )
-    return (
-        both.map_blocks(_field, "ids", dtype=np.int64),
-        both.map_blocks(_field, "distances", dtype=np.float32),
+    # Dask would find out the kind of the answers by a call in this process, which may not have opened the index.
+    records = np.empty((0, 0), [("ids", "<i8"), ("distances", "<f4")])
+    both = queries.map_blocks(run, meta=records, chunks=(queries.chunks[0], (k,)))
+    return tuple(
+        both.map_blocks(_field, name, meta=np.empty((0, 0), records[name].dtype)) for name in records.dtype.names
     )
 
 
