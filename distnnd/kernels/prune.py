@@ -219,6 +219,37 @@ def make_reachable(edges, ids, pivots):
 
 
 @kernel(inline=True)
+def _root(parents, row):
+    """The row that stands for all that hang together with `row`, so far."""
+    while parents[row] != row:
+        parents[row] = parents[parents[row]]
+        row = parents[row]
+    return row
+
+
+@kernel
+def hang_together(edges, first, parents):
+    """Unite what edges of the rows from `first` on join: int32[m, w], positions; parents: int32[n], at first 0 .. n."""
+    for row in range(edges.shape[0]):
+        for slot in range(edges.shape[1]):
+            other = edges[row, slot]
+            if other < 0:
+                break
+            one, another = _root(parents, np.int64(first + row)), _root(parents, np.int64(other))
+            # The lower one stands for both, whatever the order.
+            parents[max(one, another)] = min(one, another)
+
+
+@kernel
+def islands_of(parents, rows):
+    """For each of some rows the row that stands for its island: int32[p]."""
+    islands = np.empty(rows.size, np.int32)
+    for i in range(rows.size):
+        islands[i] = _root(parents, rows[i])
+    return islands
+
+
+@kernel(inline=True)
 def ask_for_codes(codes, row):
     """Ask for the codes of a row before they are compared."""
     width = codes.shape[1]

@@ -213,7 +213,7 @@ def gather_lists(job: IndexJob, position: np.ndarray, first: int, last: int) -> 
 
 @measured
 def run_seal(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
-    """Write the pivots as ascending positions, and close the files."""
+    """Write the pivots as ascending positions, with the islands that they lie on, and close the files."""
     position = mailbox.read(job.scratch, "position", "at")
     found = [position[mailbox.read(job.scratch, "pivots", "rows")]]
     found += [mailbox.read(job.scratch, f"new/{part}", "pivots") for part in range(job.layout.partitions)]
@@ -222,6 +222,13 @@ def run_seal(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     store.write(job.out, "pivots", 0, pivots)
     for name in ("codes", "rows", "edges", "order", "pivots"):
         store.seal(job.out, name)
+    parents = np.arange(job.layout.n, dtype=np.int32)
+    for part in range(job.layout.partitions):
+        first, last = job.layout.range_of(part)
+        prune.hang_together(store.rows_of(job.out, "edges", first, last), first, parents)
+    store.create_array(job.out, "islands", pivots.shape, np.int32, len(pivots))
+    store.write(job.out, "islands", 0, prune.islands_of(parents, pivots))
+    store.seal(job.out, "islands")
     return {"pivots": len(pivots)}, 0, pivots.nbytes
 
 

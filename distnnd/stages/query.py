@@ -21,7 +21,7 @@ from ..kernels.transforms import check_rows
 from ..storage import index as store
 from ..values.errors import InputError, SpecError
 from ..values.metric import CUSTOM, Metric
-from ..values.searching import AT_ONCE, ENTRIES, FEW_ALLOWED, SIGHT, VISITED, IndexLayout, SearchSpec
+from ..values.searching import AT_ONCE, ENTRIES, EXHAUSTED, FEW_ALLOWED, PIECES, SIGHT, VISITED, IndexLayout, SearchSpec
 from .measured import one_blas_thread, side_by_side
 from .points import Ruler
 from .views import ruler_of
@@ -38,6 +38,18 @@ class Part(NamedTuple):
     order: np.ndarray
 
 
+class Pivots(NamedTuple):
+    """Where searches begin. at: positions, int64[p]; islands: int32[p], what hangs together.
+
+    signposts: the way to them; form: how queries are compared with them, by estimates.
+    """
+
+    at: np.ndarray
+    islands: np.ndarray
+    signposts: Signposts
+    form: Form
+
+
 class Opened:
     """An index as one process holds it: what every query needs; parts are mapped when they are first asked for."""
 
@@ -50,7 +62,7 @@ class Opened:
         coder = facts["coder"]
         self.coder = Coder(np.array(coder["centre"], np.float32), coder["step"], coder["exact"], coder["cuts"])
         self._whole: Part | None = None
-        self._pivots: tuple[np.ndarray, Signposts, Form] | None = None
+        self._pivots: Pivots | None = None
 
     @property
     def metric(self) -> Metric:
@@ -69,8 +81,8 @@ class Opened:
             self._whole = part
         return part
 
-    def pivots(self) -> tuple[np.ndarray, Signposts, Form]:
-        """Positions of the pivots, int64[p]; the way to them; how queries are compared with them, by estimates."""
+    def pivots(self) -> Pivots:
+        """The pivots, read when they are first asked for."""
         if self._pivots is None:
             at = store.rows_of(self.location, "pivots")
             step = self.layout.rows
@@ -80,7 +92,8 @@ class Opened:
                 codes.append(part[at[(at >= first) & (at < first + step)] - first])
             rows = as_rows(np.concatenate(codes), self.coder, self.metric)
             form = trusted(form_of(self.metric, rows, self.coder))
-            self._pivots = at, signposts_of(rows, form), form
+            islands = store.rows_of(self.location, "islands")
+            self._pivots = Pivots(at, islands, signposts_of(rows, form), form)
         return self._pivots
 
 
@@ -181,13 +194,21 @@ def answer_some(
     asked = BitRows(held.raw) if opened.metric.form == "bits" else held.points if held.raw is None else held.raw
     width = spec.candidates(opened.metric, opened.layout.n)
     result = empty(len(queries), width, np.int64)
-    for part, mine, entries in visits(opened, rows):
-        few = allowed is not None and is_few(allowed[part.first : part.last])
-        look = exhaust if few else walk
-        found = look(opened, part, chosen(rows, mine), entries, spec, width, allowed)
+
+    def look(part: Part, mine: np.ndarray, entries: np.ndarray, everywhere: bool) -> None:
+        how = exhaust if everywhere else walk
+        found = how(opened, part, chosen(rows, mine), entries, spec, width, allowed)
         lists = settle(opened, part, found, chosen_asked(asked, mine))
         ids = np.where(lists.ids >= 0, part.order[np.maximum(lists.ids, 0)], -1)
         fold(result, mine.astype(np.int64), ids, lists.distances)
+
+    for part, mine, entries in visits(opened, rows):
+        look(part, mine, entries, allowed is not None and is_few(allowed[part.first : part.last]))
+    # Where a search ends with too few answers, on a small island say, all rows are compared: seldom, and never in vain.
+    there = opened.layout.n if allowed is None else int(allowed.sum())
+    short = np.flatnonzero(result.ids[:, min(spec.k, there) - 1] < 0) if there else np.empty(0, np.int64)
+    for first, last in parts_of(opened) if len(short) else ():
+        look(opened.part(first, last), short, np.empty((len(short), 0), np.int32), True)
     distances = result.distances if opened.metric.judged else finish(result.distances, opened.metric)
     distances[result.ids < 0] = np.inf
     if spec.radius is not None:
@@ -195,6 +216,12 @@ def answer_some(
     # Different surrogates may round to one distance: order by (distance, id) again.
     sort_rows(Lists(result.ids, distances, result.state), 0, len(distances))
     return result.ids[:, : spec.k].copy(), distances[:, : spec.k].copy()
+
+
+def parts_of(opened: Opened) -> list[tuple[int, int]]:
+    """First position and end of all that is opened at a time."""
+    layout = opened.layout
+    return [(0, layout.n)] if opened.whole else [layout.range_of(part) for part in range(layout.partitions)]
 
 
 def chosen(rows: Rows, mine: np.ndarray) -> Rows:
@@ -211,13 +238,19 @@ def chosen_asked(asked: Any, mine: np.ndarray) -> Any:
 
 def visits(opened: Opened, rows: Rows) -> Iterator[tuple[Part, np.ndarray, np.ndarray]]:
     """The parts to search, the queries that go to each, and where each of them begins: int32[m, e], -1 for none."""
-    at, signposts, form = opened.pivots()
-    wanted = ENTRIES if opened.whole else SIGHT
-    lists = empty(len(rows.points), min(wanted, len(at)))
+    pivots = opened.pivots()
+    pieces = bool((pivots.islands != pivots.islands[0]).any())
+    wanted = SIGHT if not opened.whole else PIECES if pieces else ENTRIES
+    lists = empty(len(rows.points), min(wanted, len(pivots.at)))
     everyone = np.arange(len(rows.points), dtype=np.int32)
-    find_pivots(rows, everyone, signposts, form, lists)
-    near = np.where(lists.ids >= 0, at[np.maximum(lists.ids, 0)], -1)
+    find_pivots(rows, everyone, pivots.signposts, pivots.form, lists)
+    there = np.maximum(lists.ids, 0)
+    near = np.where(lists.ids >= 0, pivots.at[there], -1)
     if opened.whole:
+        # The nearest few, and the nearest of each other island.
+        known = pivots.islands[there]
+        for column in range(ENTRIES, near.shape[1]):
+            near[(known[:, :column] == known[:, column : column + 1]).any(axis=1), column] = -1
         yield opened.part(0, opened.layout.n), everyone, near.astype(np.int32)
         return
     place = np.where(near >= 0, near // opened.layout.rows, -1)
@@ -265,16 +298,18 @@ def exhaust(
     opened: Opened, part: Part, rows: Rows, entries: np.ndarray, spec: SearchSpec, width: int, allowed: Any
 ) -> np.ndarray:
     """The same by comparing all rows that are allowed."""
-    at = np.flatnonzero(allowed[part.first : part.last])
-    found = np.full((len(rows.values), width), -1, np.int32)
-    if len(at) == 0:
-        return found
-    others = as_rows(part.coded.codes[at], opened.coder, opened.metric)
-    lists = empty(len(found), min(width, len(at)))
-    form = trusted(form_of(opened.metric, others, opened.coder))
-    compare_all(rows, np.arange(len(found), dtype=np.int32), others, form, lists)
-    found[:, : lists.ids.shape[1]] = np.where(lists.ids >= 0, at[np.maximum(lists.ids, 0)], -1)
-    return found
+    mine = slice(part.first, part.last)
+    at = np.arange(part.last - part.first) if allowed is None else np.flatnonzero(allowed[mine])
+    count = len(rows.values)
+    everyone, result = np.arange(count, dtype=np.int32), empty(count, width, np.int64)
+    for first in range(0, len(at), EXHAUSTED):
+        some = at[first : first + EXHAUSTED]
+        others = as_rows(part.coded.codes[some], opened.coder, opened.metric)
+        lists = empty(count, min(width, len(some)))
+        compare_all(rows, everyone, others, trusted(form_of(opened.metric, others, opened.coder)), lists)
+        ids = np.where(lists.ids >= 0, some[np.maximum(lists.ids, 0)], -1)
+        fold(result, everyone.astype(np.int64), ids, lists.distances)
+    return result.ids.astype(np.int32)
 
 
 def settle(opened: Opened, part: Part, found: np.ndarray, asked: Any) -> Lists:

@@ -20,6 +20,10 @@ FOLLOWED = 10
 AT_ONCE = 1024
 # Pivots: so many times the root of n, where searches begin; a query begins at the nearest few.
 PIVOTS, LEAST_PIVOTS, ENTRIES = 2.0, 32, 4
+# Where a graph is in pieces, a query begins on each piece that has one of so many nearest pivots.
+PIECES = 32
+# Rows that are compared at a time where all of them are.
+EXHAUSTED = 65536
 # Rows from which the coder of an index learns, and rows that are placed by one task.
 SAMPLED, PLACED = 16384, 65536
 # Partitions that a query is sent to, at most, among those of so many of its nearest pivots.
