@@ -37,9 +37,10 @@ HOUSE = {
     "stages":  Room(2,     "values kernels storage",                    "numpy scipy.sparse threadpoolctl"),
     "runtime": Room(3,     "values",                                    "dask distributed threadpoolctl"),
     "graph":   Room(4,     "values storage stages runtime",             ""),
-    "build":   Room(5,     "values storage stages runtime graph",       ""),
+    "sources": Room(4,     "values storage runtime",                    ""),
+    "build":   Room(5,     "values storage stages runtime graph sources", ""),
     "index":   Room(5,     "values storage stages runtime",             ""),
-    "warmup":  Room(6,     "values kernels storage runtime graph build", "numpy"),
+    "warmup":  Room(6,     "values kernels storage runtime graph build sources", "numpy"),
     "faces":   Room(7,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }

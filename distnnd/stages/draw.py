@@ -27,7 +27,9 @@ ASIDE = 3
 def plan_draw(job: Job, number: int) -> Stage:
     """One task."""
     pivots = pivot_count(job.layout.partitions)
-    return Stage("draw", run_draw, [Task("draw", number, 0)], draw_bytes(job.layout, job.spec.kind, pivots))
+    return Stage(
+        "draw", run_draw, [Task("draw", number, 0)], draw_bytes(job.layout.held_by(job.kind), job.kind, pivots)
+    )
 
 
 @measured
@@ -40,7 +42,7 @@ def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     seed = seed_of(job.spec.random_state, DRAW, task.round)
     count = min(pivot_count(job.layout.partitions), len(sample))
     chosen = np.sort(np.random.default_rng(seed).choice(len(sample), count, replace=False))
-    pivots, coder = sample[chosen], coder_of(sample, job.spec.kind)
+    pivots, coder = sample[chosen], coder_of(sample, job.kind)
     apart = np.arange(len(sample)) % ASIDE == 0
     moving, aside = encode(sample[~apart], coder), encode(sample[apart], coder)
     form, read = routing_form(aside, coder), sample.nbytes

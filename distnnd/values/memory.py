@@ -43,9 +43,23 @@ def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
 
 def raw_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one row as a judge takes it, beside the prepared one; words of bits, float32 for float16."""
-    if not metric.judged:
+    if not metric.judged or metric.form == "sparse":
         return 0
     return d + 7 if metric.form == "bits" else d * max(item_bytes(dtype), 4 if dtype == "float16" else 1)
+
+
+# Bytes of an entry of sparse rows as a stage reads it, puts it in order and writes it.
+LISTED = 60
+
+
+def sampled_listings(layout: Layout) -> int:
+    """Bytes of what the sampled rows list, where rows are sparse."""
+    return LISTED * (layout.sample + layout.probes) * layout.block_entries // max(layout.block_rows, 1)
+
+
+def listed_bytes(layout: Layout) -> int:
+    """Bytes of what sparse rows list, and of a copy while they are put into another order; see Layout.entries."""
+    return 0 if layout.entries is None else 32 * layout.entries + 24 * layout.cap
 
 
 def coded_bytes(metric: Metric, dtype: str, d: int) -> int:
@@ -123,7 +137,8 @@ def scan_bytes(layout: Layout) -> int:
 
 def collect_bytes(layout: Layout) -> int:
     """The sampled rows, in parts and together."""
-    return SLACK + 3 * (layout.sample + layout.probes) * layout.d * item_bytes(layout.dtype)
+    sampled = 3 * (layout.sample + layout.probes) * layout.d * item_bytes(layout.dtype)
+    return SLACK + sampled + sampled_listings(layout)
 
 
 def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
@@ -132,7 +147,8 @@ def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
     probes = layout.probes * (4 * prepared + 40 * width)
     strip = strip_bytes(layout)
     coded = coded_bytes(metric, layout.dtype, layout.d) + raw_bytes(metric, layout.dtype, layout.d)
-    return SLACK + layout.block_rows * (coded + 4) + probes + strip + tile_bytes(layout.d)
+    rows = layout.block_rows * (coded + 4) + LISTED * layout.block_entries
+    return SLACK + rows + probes + sampled_listings(layout) + strip + tile_bytes(layout.d)
 
 
 def route_row(dtype: str, d: int, width: int) -> int:
@@ -149,6 +165,7 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
     return (
         SLACK
         + layout.block_rows * route_row(layout.dtype, layout.d, width)
+        + LISTED * layout.block_entries
         + strip_bytes(layout)
         + pivots * 2 * coded_bytes(metric, layout.dtype, layout.d)
         + strip * (coded_bytes(metric, layout.dtype, layout.d) + 300)
@@ -165,7 +182,7 @@ def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
     prepared = prepared_bytes(metric, layout.dtype, layout.d)
     coded = coded_bytes(metric, layout.dtype, layout.d)
     row = prepared + max(2 * layout.d * item_bytes(layout.dtype), coded) + 200
-    return SLACK + layout.sample * row + pivots * (3 * coded + 24 * layout.d + 64)
+    return SLACK + layout.sample * row + pivots * (3 * coded + 24 * layout.d + 64) + sampled_listings(layout)
 
 
 def merge_row(width: int) -> int:
