@@ -14,7 +14,7 @@ from .graph import Graph, open_graph
 from .runtime.cluster import executor_for, machine_for
 from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
 from .runtime.serial import Executor
-from .sources import Points, extent_of, extent_of_lazy, plan_for, spool_lazily, within_reach
+from .sources import Points, extent_of, extent_of_lazy, lazy_points, plan_for, spool_lazily, within_reach
 from .stages.blocks import plan_blocks, plan_scan_sparse
 from .stages.draw import plan_draw
 from .stages.local import plan_local
@@ -26,7 +26,7 @@ from .stages.route import plan_route
 from .stages.scan import plan_collect, plan_scan
 from .storage import graph as store
 from .storage import mailbox
-from .storage.source import SparseSource, is_dask_array, open_source
+from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .values.errors import BudgetError, SpecError, StoreError
 from .values.metric import CUSTOM
@@ -65,10 +65,10 @@ def plan(
     name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
     spec = BuildSpec(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function)
     if is_dask_array(source):
-        extent = extent_of_lazy(source)
+        extent = extent_of_lazy(lazy_points(source, spec))
         check_points(spec, extent.d, extent.dtype)
     else:
-        opened = open_source(source, component, sparse=True)
+        opened = open_for(source, component, spec.kind)
         extent = extent_of(opened)
         check_points(spec, extent.d, extent.dtype, isinstance(opened, SparseSource))
         if opened is not source:
@@ -122,13 +122,14 @@ def build(
         place, opened = spool.out, None
         if not is_dask_array(source):
             # Whatever is wrong with the arguments is said before a cluster starts.
-            opened = open_source(source, component, sparse=True)
+            opened = open_for(source, component, spec.kind)
             spec.check_rows(opened.n)
             check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
             store.check_apart(place, opened.location)
         check_output(place, resume)
         executor = stack.enter_context(executor_for(client, limit, n_workers))
         if opened is None:
+            source = lazy_points(source, spec)
             extent = extent_of_lazy(source)
             check_points(spec, extent.d, extent.dtype)
             points = spool_lazily(source, executor, spool)

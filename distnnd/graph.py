@@ -6,7 +6,7 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from .runtime.cluster import lazy_blocks
+from .runtime.lazy import lazy_blocks
 from .stages import views
 from .storage import graph as store
 from .values.errors import StoreError

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .runtime.cluster import machine_memory, store_lazily
+from .runtime.cluster import machine_memory
+from .runtime.lazy import packed_lazily, shape_of, store_lazily
 from .runtime.serial import Executor, Machine
+from .storage.bits import pack, packed_columns
 from .storage.source import Source, SparseSource
 from .storage.spool import Spool
-from .values.errors import SpecError
 from .values.partitioning import make_plan
 from .values.plan import Extent, Plan
 from .values.sparse_plan import plan_sparse
@@ -31,17 +32,19 @@ def within_reach(source: Source | SparseSource, executor: Executor, spool: Spool
 
 def spool_lazily(source: Any, executor: Executor, spool: Spool) -> Points:
     """The points of a dask array, written to disk; its name is a digest of what it is made of."""
-    n, d, dtype, *_ = extent_of_lazy(source)
+    n, d, dtype = shape_of(source)
     store_lazily(executor, source.astype(dtype), spool.target(n, d, dtype))
     return Points(spool.spooled(), "<dask array>", {"kind": "dask", "name": source.name, "shape": [n, d]})
 
 
+def lazy_points(source: Any, spec: BuildSpec) -> Any:
+    """A dask array as the metric takes it: truths packed where it compares bits."""
+    return packed_lazily(source, pack, packed_columns(source.shape[-1])) if spec.kind.form == "bits" else source
+
+
 def extent_of_lazy(source: Any) -> Extent:
     """The extent of a dask array as it will be read; SpecError unless it has two axes."""
-    if source.ndim != 2:
-        raise SpecError(f"points are a 2-d array, this dask array has shape {source.shape}")
-    name = source.dtype.name if source.dtype.name in ("float16", "uint8", "int8") else "float32"
-    return Extent(int(source.shape[0]), int(source.shape[1]), name)
+    return Extent(*shape_of(source))
 
 
 def extent_of(source: Source | SparseSource) -> Extent:

@@ -42,6 +42,8 @@ from .values.spec import DTYPES, BuildSpec
 # So many rows that one partition of them is more than one leaf.
 ROWS, COLUMNS = 4400, 8
 PROBES, SAMPLE = 64, 400
+# Enough where only a judge is asked, who may be slow.
+FEW = 500
 _COST = np.abs(np.subtract.outer(np.arange(COLUMNS), np.arange(COLUMNS))).tolist()
 # Parameters of metrics that do not go without.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -119,8 +121,8 @@ class Kind(NamedTuple):
 
     @property
     def kernels(self) -> str:
-        """The name of its kernels."""
-        return apart.kind_of(self.spec().kind, self.dtype)
+        """The name of its kernels: those of the judge, where there is one."""
+        return apart.kinds_of(self.spec().kind, self.dtype)[-1]
 
     @classmethod
     def named(cls, kernels: str) -> Kind:
@@ -144,6 +146,8 @@ def kinds_of(metrics: Iterable[str], dtypes: Iterable[str]) -> list[Kind]:
         for name in metrics:
             kind = Kind(name, dtype, json.dumps(EXAMPLES.get(described(name).name)))
             if described(name).domain != "bits" or dtype == "uint8":
+                layout, *_ = apart.kinds_of(kind.spec().kind, dtype)
+                kinds.setdefault(layout, Kind.named(layout) if layout != kind.kernels else kind)
                 kinds.setdefault(kind.kernels, kind)
     return list(kinds.values())
 
@@ -207,6 +211,9 @@ def layouts(kind: Kind) -> list[Layout]:
     """Three ways to cut a few rows, which together go through every stage."""
     d = 2 if described(kind.metric).domain == "positions" else COLUMNS
     whole: dict[str, Any] = {"n": ROWS, "d": d, "dtype": kind.dtype, "cap": ROWS}
+    if kind.spec().kind.judged:
+        # Leaves and passes are those of another kind.
+        whole |= {"n": FEW, "cap": FEW}
     return [
         Layout(**whole, block_rows=2048, exact=True),
         Layout(**whole, block_rows=2048, probes=PROBES),
@@ -239,7 +246,7 @@ def walk_tiny(dtype: type) -> None:
     found = empty(LANES, 3)
     walk(tree, np.full(LANES, np.inf, np.float32), found, 0, 1)
     rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
-    permute(np.zeros((40, 2), np.int64), np.arange(40))
+    permute([np.zeros((40, 2), np.int64)], np.arange(40))
 
 
 def narrow_tiny() -> None:

@@ -29,7 +29,6 @@ from .rows import stays_narrow
 
 # A few columns: rows of more than thousands are no longer bytes, and have the kernels of floats.
 _COLUMNS = 8
-_EIGHT = np.arange(_COLUMNS)
 
 
 class _Here:
@@ -39,15 +38,18 @@ class _Here:
     compiling = False
 
 
-def kind_of(metric: Metric, dtype: str) -> str:
-    """The name of the kernels that builds by this metric on points of this dtype need; alike for many.
+def kinds_of(metric: Metric, dtype: str) -> list[str]:
+    """The names of the kernels that builds by this metric on points of this dtype need.
 
-    Kernels see prepared rows, so what is prepared alike and only finished otherwise has the same ones. A judge is
-    compiled for his metric, which is told in full, with parameters for rows of eight columns: JSON [name, dtype,
+    Those of its layout: kernels see prepared rows, so what is prepared alike and only finished otherwise has the same
+    ones. And those of its judge, told in full, with parameters for rows of eight columns: JSON [name, dtype,
     parameters]. A function of the user's own is never on disk.
     """
-    if metric.judged and metric.name != CUSTOM:
-        return json.dumps([metric.name, "float32" if dtype == "float16" else dtype, small_params(metric)])
+    judge = json.dumps([metric.name, "float32" if dtype == "float16" else dtype, small_params(metric)])
+    return [_layout_of(metric, dtype)] + [judge] * (metric.judged and metric.name != CUSTOM)
+
+
+def _layout_of(metric: Metric, dtype: str) -> str:
     unit = "unit-" if metric.unit else ""
     compared = "euclidean" if metric.euclidean else "inner"
     return f"{unit}{compared}-{'int8' if stays_narrow(metric, dtype, _COLUMNS) else 'float32'}"
@@ -55,11 +57,11 @@ def kind_of(metric: Metric, dtype: str) -> str:
 
 def small_params(metric: Metric) -> dict[str, Any]:
     """The parameters of the metric with eight columns: they have the same types."""
+    matrices = {"VI": np.eye(_COLUMNS), "cost": np.abs(np.subtract.outer(np.arange(_COLUMNS), np.arange(_COLUMNS)))}
     small: dict[str, Any] = {}
     for name, value in metric.params:
         if isinstance(value, tuple):
-            matrix = isinstance(value[0], tuple)
-            small[name] = np.abs(np.subtract.outer(_EIGHT, _EIGHT)).tolist() if matrix else [1.0] * _COLUMNS
+            small[name] = matrices[name].tolist() if name in matrices else [1.0] * _COLUMNS
         else:
             small[name] = value
     return small

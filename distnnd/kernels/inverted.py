@@ -23,12 +23,14 @@ from .neighbours import FRESH, Lists, before, insert
 from .ranges import Each, even_cuts, even_ranges, serial
 from .shared_columns import (
     Weighted,
+    are_whole,
     bounds,
     common,
     counted,
     doubt,
     level,
     order_apart,
+    sums_float32,
     surrogate_of,
     told,
     weigh,
@@ -90,13 +92,15 @@ class Room(NamedTuple):
 class Apart(NamedTuple):
     """Rows in the order of their distance from one that shares no column with them, then of ids, and in the opposite.
 
-    rising, falling: int32[m]; ends, falling_ends: int32[m], for each place where the run of equal sizes ends.
+    rising, falling: int32[m]; ends, falling_ends: int32[m], for each place where the run of equal sizes ends; alike:
+    whether rows of such a run are equally far to the last bit.
     """
 
     rising: np.ndarray
     ends: np.ndarray
     falling: np.ndarray
     falling_ends: np.ndarray
+    alike: bool
 
 
 # --- what it costs ------------------------------------------------------------------------------------------
@@ -163,7 +167,7 @@ def nearest_sparse(looking: Side, standing: Side, form: Any, lists: Lists, each:
             return meet(looking, standing, block, form, lists, start, stop)
 
         taken += sum(each(offer, ranges))
-    apart = apart_of(standing.weighted, form)
+    apart = apart_of(looking.weighted, standing.weighted, form)
     each(lambda start, stop: stand_apart(looking, standing, apart, form, lists, start, stop), ranges)
     return taken
 
@@ -346,10 +350,12 @@ def offer_candidates(rows, row, others, others_first, form, lists, room, count):
 # --- rows without a common column ---------------------------------------------------------------------------
 
 
-def apart_of(others: Weighted, form: Any) -> Apart:
-    """Rows in the order in which they are near to one that shares no column with them."""
+def apart_of(rows: Weighted, others: Weighted, form: Any) -> Apart:
+    """Others in the order in which they are near to one of the rows that shares no column with them."""
     numbers = order_apart(others.sizes, form)
-    return Apart(*_in_order(numbers), *_in_order(-numbers))
+    # A float32 sum depends on the order of its terms, save of whole numbers.
+    alike = not sums_float32(form) or (are_whole(rows) and are_whole(others))
+    return Apart(*_in_order(numbers), *_in_order(-numbers), alike)
 
 
 def _in_order(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -380,7 +386,7 @@ def stand_apart(looking, standing, apart, form, lists, first, last):
             gap = np.float32(told(form, np.float64(surrogate_of(form, 0.0, size, sizes[other]))))
             if gap - abs(gap) * SUMMED > lists.distances[row, end]:
                 break
-            if before(lists, row, end, gap, standing.first + other):
+            if apart.alike and before(lists, row, end, gap, standing.first + other):
                 at = m if near == far else ends[at]
                 continue
             if other != row + itself:

@@ -186,6 +186,16 @@ def order_apart(sizes: np.ndarray, form: Any) -> np.ndarray:
     return np.sign(sizes) if isinstance(form, Yule) else sizes
 
 
+def sums_float32(form: Any) -> bool:
+    """Whether the canonical distance of rows that share no column is a sum of numbers that is rounded to float32."""
+    return isinstance(form, Manhattan)
+
+
+def are_whole(rows: Weighted) -> bool:
+    """Whether all weights are whole numbers so small that float32 sums of those of two rows are exact."""
+    return bool((rows.weights == np.rint(rows.weights)).all()) and rows.sizes.max(initial=0) < 2**23
+
+
 # --- what a shared column adds --------------------------------------------------------------------
 
 

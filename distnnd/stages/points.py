@@ -16,7 +16,7 @@ from ..kernels.transforms import check_columns
 from ..storage import listings, mailbox
 from ..storage.source import reopen_source
 from ..values.memory import strip_rows
-from ..values.metric import Metric
+from ..values.metric import SKETCH, Metric
 from ..values.plan import Job
 from ..values.points import Csr, together
 from ..values.sparse_plan import check_sparse
@@ -33,29 +33,32 @@ class Held(NamedTuple):
 
 
 class Ruler(NamedTuple):
-    """How rows are prepared and measured. d: columns; zero_rows, radius: as in Job; function: the user's own metric.
-
-    laid_out: whether sparse rows are prepared at all; by whom only measures them they are not.
-    """
+    """How rows are prepared and measured. d: columns; zero_rows, radius: as in Job; function: the user's own metric."""
 
     metric: Metric
     d: int
     zero_rows: bool
     radius: float
     function: Callable[..., float] | None = None
-    laid_out: bool = False
 
     @classmethod
     def of(cls, job: Job) -> Ruler:
         """The one of a job."""
-        return cls(job.kind, job.layout.d, job.zero_rows, job.radius, job.spec.function, True)
+        return cls(job.kind, job.layout.d, job.zero_rows, job.radius, job.spec.function)
 
-    def hold(self, points: np.ndarray | Csr) -> Held:
-        """Rows as they were read, [m, d], ready for a task."""
+    def hold(self, points: np.ndarray | Csr, only_judged: bool = False) -> Held:
+        """Rows as they were read, [m, d], ready for a task.
+
+        only_judged: they are compared as they came, if that is how the metric judges, and need not be laid out.
+        """
         if isinstance(points, Csr):
-            width = prepared_width(self.metric, np.float32, self.d, self.zero_rows) if self.laid_out else 0
             empty = np.empty((points.rows, 0), np.float32)
-            return Held(prepare(points, self.metric, width, self.radius) if width else empty, listed(points))
+            if only_judged:
+                return Held(empty, listed(points))
+            width = prepared_width(self.metric, np.float32, self.d, self.zero_rows)
+            return Held(prepare(points, self.metric, width, self.radius), listed(points))
+        if only_judged and self.metric.form != "inner":
+            return Held(points, as_they_came(points, points, self.metric))
         width = prepared_width(self.metric, points.dtype, self.d, self.zero_rows)
         prepared = prepare(points, self.metric, width, self.radius)
         return Held(prepared, as_they_came(points, prepared, self.metric))
@@ -91,20 +94,27 @@ def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, Any]]:
     start = first
     while start < last:
         stop = min(last, start - start % rows + rows)
-        yield start, source.read(start, stop)
+        piece = source.read(start, stop)
+        if isinstance(piece, Csr):
+            # As few rows at a time as may be laid out beside each other.
+            for a, b in mailbox.strips(0, piece.rows, strip_rows(SKETCH)):
+                yield start + a, piece.between(a, b)
+        else:
+            yield start, piece
         start = stop
 
 
-def read_rows(job: Job, first: int, last: int) -> Held:
-    """Rows first .. last of the source; beside them only a strip is held."""
-    return assemble(job, last - first, ((start - first, piece) for start, piece in read_strips(job, first, last)))
+def read_rows(job: Job, first: int, last: int, only_judged: bool = False) -> Held:
+    """Rows first .. last of the source; beside them only a strip is held. only_judged: as Ruler.hold has it."""
+    pieces = ((start - first, piece) for start, piece in read_strips(job, first, last))
+    return assemble(job, last - first, pieces, only_judged)
 
 
-def assemble(job: Job, count: int, pieces: Iterable[tuple[int, Any]]) -> Held:
+def assemble(job: Job, count: int, pieces: Iterable[tuple[int, Any]], only_judged: bool = False) -> Held:
     """`count` rows from (position, rows as they were read) pieces, which come in the order of positions."""
     held, ruler, listings = None, Ruler.of(job), []
     for at, piece in pieces:
-        part = ruler.hold(piece)
+        part = ruler.hold(piece, only_judged)
         if held is None:
             held = _room_for(count, part)
         here = slice(at, at + len(part.points))
@@ -132,8 +142,8 @@ def chosen_rows(job: Job, what: int) -> np.ndarray:
     return np.sort(draw.choice(job.layout.n, count, replace=False))
 
 
-def read_chosen(job: Job, place: str) -> Held:
-    """The rows that the scan kept at `place`, in the order of chosen_rows."""
+def read_chosen(job: Job, place: str, only_judged: bool = False) -> Held:
+    """The rows that the scan kept at `place`, in the order of chosen_rows. only_judged: as Ruler.hold has it."""
     if job.layout.sparse:
-        return Ruler.of(job).hold(listings.read(job.scratch, f"{place}/all", job.layout.d))
-    return Ruler.of(job).hold(mailbox.read(job.scratch, f"{place}/all", "points"))
+        return Ruler.of(job).hold(listings.read(job.scratch, f"{place}/all", job.layout.d), only_judged)
+    return Ruler.of(job).hold(mailbox.read(job.scratch, f"{place}/all", "points"), only_judged)

@@ -21,7 +21,8 @@ RESERVED = 300 * 2**20
 COMPILER = 200 * 2**20
 # Dask spills above 0.7 of a worker's limit and pauses above 0.8: a plan stays below both.
 USABLE = 0.7
-# Partitions that a row goes to, on the average and at most: more where partitions meet, one deep inside.
+# Partitions that a row goes to, on the average and at most: more where partitions meet, one deep inside. A first round
+# that needs fewer for its target makes do with them (stages/draw.py).
 FANOUT = 2.5
 MOST_PARTITIONS = 4
 # The same for rows that look elsewhere than they stand.
@@ -112,7 +113,7 @@ class _Planner:
         threads = self.threads if partitions == 1 else 1
         companions = companion_cap(self.spec.kind.selected(width))
         row = memory.local_row(self.spec.kind, self.dtype, self.d, width, LEAF_FANOUT, companions)
-        return row, memory.local_fixed(self.d, self.item, width, threads)
+        return row, memory.local_fixed(self.spec.kind, self.dtype, self.d, width, threads)
 
     def whole(self) -> Layout | None:
         """Everything in one task, if it fits."""

@@ -79,7 +79,7 @@ class Layout:
 
     def held_by(self, metric: Metric) -> Layout:
         """The same with the columns that rows are laid out in: what tasks hold of sparse rows beside what they list."""
-        return replace(self, d=self.columns_held(metric)) if self.sparse else self
+        return replace(self, d=self.columns_held(metric), chunk_rows=1) if self.sparse else self
 
     @property
     def blocks(self) -> int:

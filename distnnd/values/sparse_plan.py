@@ -142,7 +142,7 @@ def _costs(spec: BuildSpec, extent: Extent, layout: Layout, threads: int) -> tup
 
 def _local_bytes(metric: Metric, held: Layout, width: int, threads: int) -> int:
     row = memory.local_row(metric, held.dtype, held.d, width, LEAF_FANOUT, companion_cap(metric.selected(width)))
-    return memory.local_fixed(held.d, 4, width, threads) + row * held.cap + memory.listed_bytes(held)
+    return memory.local_fixed(metric, held.dtype, held.d, width, threads) + row * held.cap + memory.listed_bytes(held)
 
 
 class _Machine(NamedTuple):

@@ -44,7 +44,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_what_is_prepared_alike_has_the_same_kernels() -> None:
-    kinds = {(name, dtype): apart.kind_of(metric_of(name), dtype) for name in METRICS for dtype in DTYPES}
+    kinds = {(name, dtype): apart.kinds_of(metric_of(name), dtype)[0] for name in METRICS for dtype in DTYPES}
     assert set(kinds.values()) == {KIND, "euclidean-int8", "unit-euclidean-float32", "inner-float32"}
     assert kinds["sqeuclidean", "float16"] == kinds["euclidean", "float32"] == KIND
     assert kinds["euclidean", "uint8"] == "euclidean-int8"
