@@ -45,9 +45,9 @@ def main(builder: str, name: str, *several: str) -> None:
 def measured(build: Builder, task: data.Task, settings: dict[str, Any], place: Path) -> dict[str, Any]:
     """The figures of one build."""
     forget_peak()
-    before, start = sum(os.times()[:4]), time.perf_counter()
+    before, start = cpu_of_all(), time.perf_counter()
     found = build(task, settings, place)
-    cpu, wall = sum(os.times()[:4]) - before, time.perf_counter() - start
+    cpu, wall = cpu_of_all() - before, time.perf_counter() - start
     return {"cpu": cpu, "wall": wall, "peak": peak_of_process()} | checked(task, found)
 
 
@@ -65,6 +65,11 @@ def checked(task: data.Task, found: Found) -> dict[str, Any]:
     if found.distances is not None:
         digest.update(np.ascontiguousarray(found.distances[:]))
     return {"recall": task.recall(ids), "digest": digest.hexdigest()[:16], **found.facts}
+
+
+def cpu_of_all() -> float:
+    """CPU seconds of this process and of the children that have ended."""
+    return sum(os.times()[:4])
 
 
 def forget_peak() -> None:

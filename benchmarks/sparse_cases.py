@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from distnnd.kernels import inverted, neighbours, sparse_rows
-from distnnd.values.metric import METRICS
+from distnnd.kernels import distances, forms, inverted, neighbours, shared_columns, sparse_distances
+from distnnd.values.metric import metric_of
 from distnnd.values.points import Csr, canonical, starts_of
 
 from .kernel_data import SEED, WIDTH, Case, Make, Size, looped
@@ -25,30 +26,31 @@ def texts(n: int) -> Csr:
     return canonical(Csr(starts_of(np.full(n, WORDS_A_ROW)), indices, rarity[indices], WORDS))
 
 
-@cache
-def prepared(n: int, metric: str) -> sparse_rows.SparseRows:
-    """The rows as kernels compare them."""
-    return sparse_rows.prepare_sparse(texts(n), METRICS[metric])
+def form_for(metric: str) -> Any:
+    """The metric as kernels take it."""
+    return forms.form_of(metric_of(metric), WORDS)
 
 
 def nearest(size: Size, metric: str) -> Case:
-    """All neighbours of all rows; a unit is a product that is added up."""
-    rows, form = prepared(size.rows, metric), sparse_rows.sparse_form(METRICS[metric])
+    """All neighbours of all rows; a unit is an entry that is gone through."""
+    form = form_for(metric)
+    looking = inverted.looking_side(texts(size.rows), form, 0)
+    standing = inverted.standing_side(texts(size.rows), form, 0)
 
     def run(lists: neighbours.Lists) -> int:
-        inverted.nearest_sparse(rows, rows, form, lists, True)
-        return int(inverted.work(rows, rows))
+        inverted.nearest_sparse(looking, standing, form, lists)
+        return int(inverted.work_by_row(looking.weighted, standing.weighted).sum())
 
-    return Case("product", run, lambda: neighbours.empty(size.rows, WIDTH))
+    return Case("entry", run, lambda: neighbours.empty(size.rows, WIDTH, np.int64))
 
 
 def by_column(size: Size) -> Case:
     """A block of rows by column."""
-    rows, form = prepared(size.rows, "cosine"), sparse_rows.sparse_form(METRICS["cosine"])
+    rows = shared_columns.weigh(texts(size.rows), form_for("cosine"))
     last = min(size.rows, inverted.BLOCK)
 
     def run(_: None) -> int:
-        return int(inverted.block_of(rows, form, 0, last, WIDTH).starts[-1])
+        return int(inverted.block_of(rows, 0, last, WIDTH).starts[-1])
 
     return Case("entry", run)
 
@@ -59,13 +61,13 @@ def _measure(rows, form, ids, loops):
     for _ in range(loops):
         for row in range(ids.shape[0]):
             for slot in range(ids.shape[1]):
-                total += sparse_rows.sparse_surrogate(rows, row, rows, ids[row, slot], form)
+                total += distances.distance(rows, row, rows, ids[row, slot], form)
     return total
 
 
-def surrogate(size: Size, metric: str) -> Case:
+def distance(size: Size, metric: str) -> Case:
     """Canonical distances of rows that lie anywhere."""
-    rows, form = prepared(size.rows, metric), sparse_rows.sparse_form(METRICS[metric])
+    rows, form = sparse_distances.listed(texts(size.rows)), form_for(metric)
     ids = np.random.default_rng(SEED).integers(0, size.rows, (size.rows, WIDTH)).astype(np.int32)
 
     def run(_: None) -> int:
@@ -92,7 +94,8 @@ SPARSE: dict[str, Make] = {
     "inverted.nearest cosine": lambda size: nearest(size, "cosine"),
     "inverted.nearest euclidean": lambda size: nearest(size, "euclidean"),
     "inverted.block": by_column,
-    "sparse_rows.surrogate cosine": lambda size: surrogate(size, "cosine"),
-    "sparse_rows.surrogate euclidean": lambda size: surrogate(size, "euclidean"),
+    "inverted.nearest jaccard": lambda size: nearest(size, "jaccard"),
+    "sparse.distance cosine": lambda size: distance(size, "cosine"),
+    "sparse.distance euclidean": lambda size: distance(size, "euclidean"),
     "points.canonical": tidy,
 }

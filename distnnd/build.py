@@ -8,13 +8,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from .graph import Graph, open_graph
-from .runtime.cluster import executor_for, machine_for, machine_memory
+from .runtime.cluster import executor_for, machine_for
 from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
-from .runtime.lazy import packed_lazily, shape_of, store_lazily
-from .runtime.serial import Executor, Machine
+from .runtime.serial import Executor
+from .sources import Points, extent_of, extent_of_lazy, lazy_points, plan_for, spool_lazily, within_reach
+from .stages.blocks import plan_blocks, plan_scan_sparse
 from .stages.draw import plan_draw
 from .stages.local import plan_local
 from .stages.merge import plan_merge
@@ -25,13 +26,12 @@ from .stages.route import plan_route
 from .stages.scan import plan_collect, plan_scan
 from .storage import graph as store
 from .storage import mailbox
-from .storage.bits import pack, packed_columns
-from .storage.source import Source, is_dask_array, open_for
+from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .values.errors import BudgetError, SpecError, StoreError
 from .values.metric import CUSTOM
-from .values.partitioning import first_width, make_plan, make_units, next_width, pieces_of
-from .values.plan import Extent, Job, Layout, Plan, Report, Stage
+from .values.partitioning import first_width, make_units, next_width, pieces_of
+from .values.plan import Job, Layout, Plan, Report, Stage
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
 from .values.spec import BuildSpec, format_bytes, parse_bytes
 
@@ -55,7 +55,9 @@ def plan(
     component: str | None = None,
     n_workers: int | None = None,
 ) -> Plan:
-    """What build() would do with the same arguments, and what it would take; nothing is read but metadata.
+    """What build() would do with the same arguments, and what it would take.
+
+    Nothing is read but metadata, and of sparse points the ends and a sample of the rows.
 
     BudgetError, SpecError and InputError are raised as by build().
     """
@@ -63,16 +65,16 @@ def plan(
     name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
     spec = BuildSpec(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function)
     if is_dask_array(source):
-        extent = Extent(*shape_of(lazy_points(source, spec)))
+        extent = extent_of_lazy(lazy_points(source, spec))
         check_points(spec, extent.d, extent.dtype)
     else:
         opened = open_for(source, component, spec.kind)
-        extent = _extent_of(opened)
-        check_points(spec, extent.d, extent.dtype)
+        extent = extent_of(opened)
+        check_points(spec, extent.d, extent.dtype, isinstance(opened, SparseSource))
         if opened is not source:
             opened.release()
     with machine_for(client, limit, n_workers) as machine:
-        return _plan_for(spec, machine, extent)
+        return plan_for(spec, machine, extent)
 
 
 def build(
@@ -96,7 +98,8 @@ def build(
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
     source: path or URL of a Zarr array or group (`component` names the array in it), of a .npy, .fbin, .u8bin, .i8bin,
-    .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap: n x d numbers. out: path or URL that does
+    .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap: n x d numbers; or sparse rows: a scipy
+    matrix, an .npz of scipy.sparse, or CSR in Zarr as AnnData keeps it. out: path or URL that does
     not exist yet, or holds an unfinished build of the same points with the same parameters, which goes on at its last
     committed round unless `resume` is False; None for a temporary graph that goes with the returned object.
     n_neighbors: per row, self excluded.
@@ -121,18 +124,19 @@ def build(
             # Whatever is wrong with the arguments is said before a cluster starts.
             opened = open_for(source, component, spec.kind)
             spec.check_rows(opened.n)
-            check_points(spec, opened.d, opened.dtype.name)
+            check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
             store.check_apart(place, opened.location)
         check_output(place, resume)
         executor = stack.enter_context(executor_for(client, limit, n_workers))
         if opened is None:
             source = lazy_points(source, spec)
-            check_points(spec, *shape_of(source)[1:])
-            points = _spool_lazily(source, executor, spool)
+            extent = extent_of_lazy(source)
+            check_points(spec, extent.d, extent.dtype)
+            points = spool_lazily(source, executor, spool)
         else:
             if opened is not source:
                 stack.callback(opened.release)
-            points = _within_reach(opened, executor, spool)
+            points = within_reach(opened, executor, spool)
         _run(Build(spec, points, place, spool.scratch, executor, listen))
         graph = open_graph(place, spec.function)
         spool.keep_for(graph)
@@ -148,50 +152,6 @@ def check_output(place: str, resume: bool) -> None:
         raise SpecError(f"{place} holds a finished graph; open it with open_graph, or choose another output")
     if not resume:
         raise SpecError(f"{place} holds an unfinished build; resume it, delete it, or choose another output")
-
-
-def lazy_points(source: Any, spec: BuildSpec) -> Any:
-    """A dask array as the metric takes it: truths packed where it compares bits."""
-    return packed_lazily(source, pack, packed_columns(source.shape[-1])) if spec.kind.form == "bits" else source
-
-
-def _extent_of(source: Source) -> Extent:
-    return Extent(source.n, source.d, source.dtype.name, source.chunk_rows)
-
-
-def _plan_for(spec: BuildSpec, executor: Machine, extent: Extent) -> Plan:
-    limits = [limit for limit in (spec.memory_limit, executor.memory) if limit]
-    memory = min(limits, default=machine_memory())
-    *shape, chunk_rows = extent
-    return make_plan(
-        spec,
-        *shape,
-        worker_memory=memory,
-        workers=executor.workers,
-        threads=executor.threads,
-        chunk_rows=chunk_rows,
-    )
-
-
-class Points(NamedTuple):
-    """What is built from: the source where workers can read it; place and fingerprint of what the user named."""
-
-    source: Source
-    location: str
-    fingerprint: dict[str, Any]
-
-
-def _within_reach(source: Source, executor: Executor, spool: Spool) -> Points:
-    """The points where every worker can read them: an array in this process is copied to disk if need be."""
-    reachable = spool.copy(source) if source.resident and not executor.in_process else source
-    return Points(reachable, source.location, source.fingerprint())
-
-
-def _spool_lazily(source: Any, executor: Executor, spool: Spool) -> Points:
-    """The points of a dask array, written to disk; its name is a digest of what it is made of."""
-    n, d, dtype = shape_of(source)
-    store_lazily(executor, source.astype(dtype), spool.target(n, d, dtype))
-    return Points(spool.spooled(), "<dask array>", {"kind": "dask", "name": source.name, "shape": [n, d]})
 
 
 class Build:
@@ -217,7 +177,7 @@ class Build:
         self.peak = 0
         found = store.facts_of(out)
         if found is None:
-            self.plan = _plan_for(spec, executor, _extent_of(self.source))
+            self.plan = plan_for(spec, executor, extent_of(self.source))
             if layout is not None:
                 self.plan = replace(self.plan, layout=layout)
             self.facts = self._first_facts(points, scratch)
@@ -230,6 +190,8 @@ class Build:
         place = f"{self.facts['scratch']}/{self.facts['uuid']}"
         # Elsewhere the user's own process compiles just what it needs, in half the time.
         bounded = layout.partitions > 1 or spec.memory_limit is not None or not executor.in_process
+        # Kernels of sparse rows have no kind of their own yet, and are compiled where they are needed.
+        bounded &= not layout.sparse
         self.job = Job(self.facts["uuid"], spec, layout, self.source.spec, out, place, threads, bounded=bounded)
 
     def run(self, stage: Stage) -> list[Report]:
@@ -245,7 +207,7 @@ class Build:
 
     def _plan_of(self, found: dict[str, Any]) -> Plan:
         """The plan of an interrupted build: its layout as it was, if the workers of today can hold it."""
-        today = _plan_for(self.spec, self.executor, _extent_of(self.source))
+        today = plan_for(self.spec, self.executor, extent_of(self.source))
         was = replace(today, layout=Layout(**found["layout"]))
         cap, room = was.layout.cap, today.layout.cap
         if today.layout.partitions > 1 and cap > room:
@@ -321,7 +283,7 @@ def carry_out(build: Build) -> Recall:
 def prepare(build: Build) -> None:
     """Check every number, keep sampled rows aside, and solve the probe rows."""
     try:
-        scanned = build.run(plan_scan(build.job))
+        scanned = build.run(plan_scan_sparse(build.job) if build.job.layout.sparse else plan_scan(build.job))
     except Exception:
         # Nothing was computed yet that would be worth keeping: leave no trace of a build that cannot be.
         if not build.facts["rounds"]:
@@ -332,7 +294,7 @@ def prepare(build: Build) -> None:
     radius = max(report.counters["radius"] for report in scanned)
     build.job = replace(build.job, zero_rows=zero_rows, radius=radius)
     build.commit(scan={"zero_rows": zero_rows, "radius": radius})
-    if build.job.layout.partitions > 1:
+    if build.job.layout.partitions > 1 and not build.job.layout.exact:
         build.run(plan_collect(build.job))
         build.run(plan_probe(build.job))
         build.run(plan_truth(build.job))
@@ -348,7 +310,7 @@ def rounds(build: Build) -> Recall:
         width = width_after(build, done[-1]) if done else first_width(k, n, build.spec.target_recall)
         number = len(done) + 1
         store.create_round(build.out, number, n, width, layout.block_rows)
-        one_round = whole_round if layout.partitions == 1 else exchange_round
+        one_round = round_for(layout)
         reports = one_round(build, number, width, done[-1]["width"] if done else 0)
         recall, short, published = measure(build, reports)
         entry = {
@@ -389,6 +351,19 @@ def finished(build: Build, done: list[dict[str, Any]]) -> bool:
     return len(grew) == 3 and widest == done[-1]["width"] and max(grew) - grew[0] < LEAST_GAIN
 
 
+def round_for(layout: Layout) -> Callable[[Build, int, int, int], list[Report]]:
+    """How rows meet in a round: blocks with all blocks, all rows at once, or by exchange between partitions."""
+    if layout.sparse and layout.exact:
+        return block_round
+    return whole_round if layout.partitions == 1 else exchange_round
+
+
+def block_round(build: Build, number: int, width: int, before: int) -> list[Report]:
+    """The only round where every block looks through all of them: what it finds is exact, and published."""
+    create_result(build)
+    return build.run(plan_blocks(build.job))
+
+
 def whole_round(build: Build, number: int, width: int, before: int) -> list[Report]:
     """A round where everything is one partition: fresh leaves over the present lists; published if good enough."""
     create_result(build)
@@ -409,7 +384,7 @@ def exchange_round(build: Build, number: int, width: int, before: int) -> list[R
 def engine_of(reports: list[Report], exact: bool) -> str:
     """What solved the partitions of a round, and what a trial said of a k-d tree's work; by counters of local tasks."""
     if exact:
-        return "all pairs"
+        return "inverted lists" if any("added" in report.counters for report in reports) else "all pairs"
     local = [report.counters for report in reports if "kdtree" in report.counters]
     trees = sum(counters["kdtree"] > 0 for counters in local)
     shares = sorted(counters["tree_share"] for counters in local if "tree_share" in counters)

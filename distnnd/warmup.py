@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .build import Build, Points, carry_out
+from .build import Build, carry_out
 from .graph import Graph, open_graph
 from .index import build_index
 from .kernels import apart
@@ -32,6 +32,7 @@ from .kernels.projection import project
 from .runtime.cluster import on_each_worker
 from .runtime.events import silent
 from .runtime.serial import SerialExecutor
+from .sources import Points
 from .storage.source import Source, open_source
 from .storage.spool import Spool
 from .values.errors import DistnndError, SpecError

@@ -80,7 +80,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         import sys
 
-        monkeypatch.setattr(sys.modules["distnnd.build"], "make_plan", small_plan)
+        monkeypatch.setattr(sys.modules["distnnd.sources"], "make_plan", small_plan)
 
     return cut_into
 

@@ -37,9 +37,10 @@ HOUSE = {
     "stages":  Room(2,     "values kernels storage",                    "numpy scipy.sparse threadpoolctl"),
     "runtime": Room(3,     "values",                                    "dask distributed threadpoolctl"),
     "index":   Room(4,     "values storage stages runtime",             ""),
+    "sources": Room(4,     "values storage runtime",                    ""),
     "graph":   Room(5,     "values storage stages runtime index",       ""),
-    "build":   Room(6,     "values storage stages runtime graph",       ""),
-    "warmup":  Room(7,     "values kernels storage runtime graph build index", "numpy"),
+    "build":   Room(6,     "values storage stages runtime graph sources", ""),
+    "warmup":  Room(7,     "values kernels storage runtime graph build index sources", "numpy"),
     "faces":   Room(8,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }

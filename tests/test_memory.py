@@ -5,14 +5,20 @@ from __future__ import annotations
 import ctypes
 import gc
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import distnnd
+from distnnd import sources
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.points import write_points
+from distnnd.storage.source import open_source
+from distnnd.storage.sparse import convert_csr
+from distnnd.values import sparse_plan
 from distnnd.values.plan import Job, Report, Stage
 from tests.conftest import clustered
 
@@ -89,3 +95,45 @@ def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dt
     assert expected <= set(executor.grown)
     assert executor.grown["local"][0] > 5 * 2**20, "nothing was measured"
     assert not {name: pair for name, pair in executor.grown.items() if pair[0] > pair[1]}
+
+
+def listed_rows(n: int, d: int, entries: int) -> sparse.csr_matrix:
+    """Random rows of so many entries each, common columns and rare ones."""
+    rng = np.random.default_rng(0)
+    columns = (rng.random(n * entries) ** 3 * d).astype(np.int64)
+    ends = np.arange(0, n * entries + 1, entries)
+    return sparse.csr_matrix((rng.random(n * entries, np.float32), columns, ends), (n, d))
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="reads /proc, which only Linux has")
+@pytest.mark.parametrize(("blocks", "partitions"), [(1, 0), (4, 0), (0, 1), (0, 4)])
+def test_tasks_of_sparse_rows_stay_under_their_projection(tmp_path, monkeypatch, blocks, partitions):
+    n, planner = 30_000, sparse_plan.plan_sparse
+    if partitions:
+        monkeypatch.setattr(sparse_plan, "AFFORDABLE", 0.0)
+        monkeypatch.setattr(sparse_plan, "EXACT_ROWS", 0)
+
+    def cut(spec, extent, **machine):
+        plan = planner(spec, extent, **machine)
+        parts = {}
+        if blocks > 1:
+            parts = {"partitions": blocks, "block_rows": 8192}
+        if partitions > 1:
+            sample = {"sample": 1600, "cap": 24_000, "entries": 24_000 * 60}
+            parts = {"partitions": partitions, "block_rows": 8192, "fanout": 2.5, "copies": 2.5, **sample}
+        most = extent.sparsity.most(parts.get("block_rows", 65536))
+        return replace(plan, layout=replace(plan.layout, block_entries=most, **parts))
+
+    points = listed_rows(n, 20_000, 60)
+    convert_csr(open_source(points, sparse=True), tmp_path / "p.zarr")
+    wanted = {"metric": "cosine", "target_recall": 0.6, "max_rounds": 1}
+    monkeypatch.setattr(sources, "plan_sparse", cut)
+    threads = 2 if blocks == 1 or partitions == 1 else 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        distnnd.build(points[:3000], client=SerialExecutor(2), **wanted)
+        del points
+        executor = Measuring(threads)
+        distnnd.build(tmp_path / "p.zarr", tmp_path / "g", client=executor, **wanted)
+    assert not {name: pair for name, pair in executor.grown.items() if pair[0] > pair[1]}
+    assert max(pair[0] for pair in executor.grown.values()) > 5 * 2**20, "nothing was measured"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import distnnd
-import distnnd.build
+import distnnd.sources
 from distnnd.kernels.jit import tally
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.points import write_points
@@ -45,7 +45,7 @@ def main(metrics: str, dtypes: str) -> None:
                 write_points(stored, [points], n=MANY, d=D, dtype=dtype, chunk_rows=700)
                 arguments = {"metric": metric, "client": SerialExecutor(), "target_recall": 1.0, "max_rounds": 2}
                 for source, planner in ((points[:FEW], make_plan), (points, make_plan), (stored, in_pieces)):
-                    sys.modules["distnnd.build"].make_plan = planner
+                    sys.modules["distnnd.sources"].make_plan = planner
                     distnnd.build(source, **arguments).verify(source)
             counts[f"{metric} {dtype}"] = tally().since(before)._asdict()
     print(json.dumps(counts | {"all": tally()._asdict()}))

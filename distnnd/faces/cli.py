@@ -176,7 +176,8 @@ def command(function: Function) -> click.Command:
 def main() -> None:
     """The k-nearest-neighbour graph of data larger than memory, on Dask, to a recall that you name.
 
-    SOURCE is the path or URL of a Zarr array or group, or of an .npy, .fbin, .u8bin, .i8bin, .fvecs or .bvecs file.
+    SOURCE is the path or URL of a Zarr array or group, of an .npy, .fbin, .u8bin, .i8bin, .fvecs or .bvecs file, or of
+    sparse rows: a CSR matrix as AnnData keeps it in Zarr, or an .npz of scipy.sparse.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 the store is damaged, 4 it would exceed memory or disk, 130 interrupted and
     resumable.

@@ -19,7 +19,8 @@ from ..graph import Graph, open_graph
 from ..runtime.events import BuildEnd, Event, Listener, StageStart, TaskEnd
 from ..storage import graph as store
 from ..storage.points import write_points
-from ..storage.source import Source, open_source
+from ..storage.source import Source, SparseSource, open_source
+from ..storage.sparse import convert_csr
 from ..values.errors import DistnndError, InputError, SpecError
 from ..values.plan import Report
 from ..values.recall import Recall
@@ -212,7 +213,7 @@ def info(graph: str) -> Answer:
 
 def verify(graph: str, source: str | None, component: str | None, rows: int, metric: str | None) -> Answer:
     """Check every chunk and row of a graph, and the distances of `rows` rows if the points are given."""
-    points = None if source is None else open_source(source, component)
+    points = None if source is None else open_source(source, component, sparse=True)
     checked = graph_at(graph, metric).verify(points, rows)
     return Answer({"location": graph, **checked}, table([("graph", f"{graph} keeps its promises"), *checked.items()]))
 
@@ -222,7 +223,8 @@ def recall(
 ) -> Answer:
     """Measure recall on rows drawn afresh, beside what was measured when the graph was built."""
     opened = graph_at(graph, metric)
-    measured = opened.measure_recall(open_source(source, component), probes, random_state)
+    points = open_source(source, component, sparse=True)
+    measured = opened.measure_recall(points, probes, random_state)
     rows = [("measured", measured), ("stored", opened.recall)]
     return Answer({"recall": measured.to_json(), "stored": opened.recall.to_json()}, table(rows))
 
@@ -259,15 +261,26 @@ def text_of_graph(graph: Graph) -> str:
 
 
 def convert(source: str, out: str, component: str | None, dtype: str | None, quiet: bool) -> Answer:
-    """Write points to a new Zarr array, as `dtype` or as they are read."""
-    opened = open_source(source, component)
+    """Write points to a new Zarr array, as `dtype` or as they are read; sparse ones to a group of AnnData's layout."""
+    opened = open_source(source, component, sparse=True)
     store.check_apart(store.place_of(out), opened.location)
+    if isinstance(opened, SparseSource):
+        return convert_sparse(opened, out, dtype, quiet)
     kind = np.dtype(dtype or opened.dtype)
     with listening(not quiet) as show:
         write_points(out, blocks_of(opened, kind, show), n=opened.n, d=opened.d, dtype=kind)
     size = opened.n * opened.d * kind.itemsize
     facts = {"location": out, "n": opened.n, "d": opened.d, "dtype": kind.name, "bytes": size}
     return Answer(facts, "" if quiet else f"{out}: {opened.n:,} x {opened.d} {kind}, {format_bytes(size)}")
+
+
+def convert_sparse(opened: SparseSource, out: str, dtype: str | None, quiet: bool) -> Answer:
+    """Write sparse points, in canonical form; SpecError for a dtype, as they are kept in float32."""
+    if dtype is not None:
+        raise SpecError(f"--dtype {dtype} is for dense points; sparse ones are kept as float32")
+    convert_csr(opened, out)
+    facts = {"location": out, "n": opened.n, "d": opened.d, "dtype": "float32", "entries": opened.entries}
+    return Answer(facts, "" if quiet else f"{out}: {opened.n:,} x {opened.d} sparse, {opened.entries:,} entries")
 
 
 def blocks_of(source: Source, dtype: np.dtype[Any], listener: Listener) -> Iterator[np.ndarray]:

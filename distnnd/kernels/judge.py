@@ -21,6 +21,7 @@ from .distances import distance
 from .jit import kernel
 from .neighbours import FRESH, Lists, insert, sort_rows
 from .rows import Form, plain_form, rescore, rows_as_they_came
+from .sparse_distances import SparseRows, taken
 from .transforms import transform
 
 
@@ -69,6 +70,8 @@ class Judge(NamedTuple):
 
     def of(self, chosen: np.ndarray) -> Any:
         """Some of the rows, as rows of their own."""
+        if isinstance(self.rows, SparseRows):
+            return taken(self.rows, chosen)
         if isinstance(self.rows, tuple):
             return type(self.rows)(*(part[chosen] for part in self.rows))
         return self.rows[chosen]
@@ -124,11 +127,17 @@ def undefined(length: Any, one: np.ndarray, other: np.ndarray) -> InputError:
 
 def count_rows(rows: Any) -> int:
     """How many rows a judge has been given; `len` of a tuple counts its fields."""
+    if isinstance(rows, SparseRows):
+        return len(rows.starts) - 1
     return len(rows[0] if isinstance(rows, tuple) else rows)
 
 
 def judge_of(
-    points: np.ndarray, raw: np.ndarray | None, metric: Metric, d: int, function: Callable[..., float] | None = None
+    points: np.ndarray,
+    raw: np.ndarray | SparseRows | None,
+    metric: Metric,
+    d: int,
+    function: Callable[..., float] | None = None,
 ) -> Judge:
     """The judge of these rows. points: prepared [m, w]; raw: of as_they_came, where the metric is judged; d: columns.
 
@@ -137,10 +146,10 @@ def judge_of(
     if not metric.judged:
         return Judge(points, plain_form(metric, points.shape[1]))
     if function is not None:
-        return Judge(raw, forms.own_form(function, d))
+        return Judge(raw, forms.own_form(function, d, metric.form == "sparse"))
     if metric.form == "bits":
         return Judge(BitRows(raw), forms.form_of(metric, 8 * d))
-    if "whiten" in metric.steps:
+    if metric.form == "inner" and "whiten" in metric.steps:
         return Judge(raw, forms.Euclidean(d))
     return Judge(raw, forms.form_of(metric, d))
 

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..values.memory import strip_rows
-from ..values.metric import Metric
+from ..values.metric import SKETCH, Metric
+from ..values.points import Csr
 from .jit import kernel
 from .lanes import prefetch
+from .sketches import sketch
 from .transforms import finish as finish
 from .transforms import transform
 
@@ -62,16 +64,19 @@ def prepared_width(metric: Metric, dtype: np.dtype | str, d: int, zero_rows: boo
     return metric.laid_out_columns(d) + int((metric.unit and zero_rows) or not metric.euclidean)
 
 
-def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np.ndarray:
+def prepare(points: np.ndarray | Csr, metric: Metric, width: int, radius: float) -> np.ndarray:
     """Rows as leaves and passes compare them: int8[m, width] where they stay narrow, else float32[m, width].
 
     Narrow rows: moved into the range of int8, which changes no difference, and filled up with zeros.
-    Other rows go through the steps of the metric first (kernels/transforms.py), in float64, and are rounded once.
-    Unit metrics: rows scaled to length one; a zero row becomes a unit vector along a column
-    of its own, so that it is at cosine distance 1 from every other row and at 0 from another zero row.
-    inner_product: a last column sqrt(radius^2 - |x|^2) puts all rows on one sphere, where the largest inner product
-    is the nearest point (Bachrach et al. 2014, section 3); radius: the largest norm of all rows.
+    Other rows go through the steps of the metric first (kernels/transforms.py), in float64, and are rounded once; of
+    sparse rows there are sketches (kernels/sketches.py). Then see `_put`.
     """
+    if isinstance(points, Csr):
+        rows, step = np.zeros((points.rows, width), np.float32), strip_rows(SKETCH)
+        for first in range(0, points.rows, step):
+            last = min(first + step, points.rows)
+            _put(sketch(points.between(first, last), metric), metric, radius, rows[first:last])
+        return rows
     if stays_narrow(metric, points.dtype, points.shape[1]):
         narrow = np.zeros((len(points), width), np.int8)
         narrow[:, : points.shape[1]] = points.view(np.int8)
@@ -80,21 +85,30 @@ def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np
         return narrow
     if rows_as_they_came(metric, np.float32):
         return points.astype(np.float32, copy=False)
-    rows = np.zeros((len(points), width), np.float32)
-    step = strip_rows(width)
+    rows, step = np.zeros((len(points), width), np.float32), strip_rows(width)
     for first in range(0, len(points), step):
-        part = transform(points[first : first + step], metric)
-        norms = np.sqrt(np.einsum("ij,ij->i", part, part))
-        if metric.unit:
-            rows[first : first + step, : part.shape[1]] = part / np.where(norms > 0, norms, 1)[:, None]
-            if width > part.shape[1]:
-                rows[first : first + step, -1] = norms == 0
-        elif metric.euclidean:
-            rows[first : first + step] = part
-        else:
-            rows[first : first + step, :-1] = part
-            rows[first : first + step, -1] = np.sqrt(np.maximum(radius * radius - norms * norms, 0))
+        _put(transform(points[first : first + step], metric), metric, radius, rows[first : first + step])
     return rows
+
+
+def _put(part: np.ndarray, metric: Metric, radius: float, rows: np.ndarray) -> None:
+    """Write rows after the steps of the metric as they are compared: float64[m, c] into zeros, float32[m, width].
+
+    Unit metrics: rows scaled to length one; a zero row becomes a unit vector along a column of its own, so that it is
+    at cosine distance 1 from every other row and at 0 from another zero row. inner_product: a last column
+    sqrt(radius^2 - |x|^2) puts all rows on one sphere, where the largest inner product is the nearest point (Bachrach
+    et al. 2014, section 3); radius: the largest norm of all rows.
+    """
+    norms = np.sqrt(np.einsum("ij,ij->i", part, part))
+    if metric.unit:
+        rows[:, : part.shape[1]] = part / np.where(norms > 0, norms, 1)[:, None]
+        if rows.shape[1] > part.shape[1]:
+            rows[:, -1] = norms == 0
+    elif metric.euclidean:
+        rows[:] = part
+    else:
+        rows[:, :-1] = part
+        rows[:, -1] = np.sqrt(np.maximum(radius * radius - norms * norms, 0))
 
 
 @kernel(inline=True)

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..values.points import Csr
+from .angle_metrics import cosine_between
 from .chosen import chosen
 from .columns import add, counts_zeros, ending, look, looks, no_facts, no_totals
-from .forms import UsersOwnSparse
+from .forms import Spearman, UsersOwnSparse
 from .jit import kernel
 from .whole_rows import WHOLE, whole
 
@@ -23,6 +25,16 @@ class SparseRows(NamedTuple):
     starts: np.ndarray
     columns: np.ndarray
     values: np.ndarray
+
+
+def listed(points: Csr) -> SparseRows:
+    """The rows as `distance` takes them; no array is copied."""
+    return SparseRows(points.indptr, points.indices, points.data)
+
+
+def taken(rows: SparseRows, chosen: np.ndarray) -> SparseRows:
+    """The rows of those numbers, in that order."""
+    return listed(Csr(*rows, 0).take(chosen))
 
 
 @kernel(inline=True)
@@ -92,6 +104,70 @@ def filled(points, i, columns):
     for at in range(points.starts[i], points.starts[i + 1]):
         row[points.columns[at]] = points.values[at]
     return row
+
+
+@kernel
+def ranks_from_zero(values, columns):
+    """The rank of each entry of a row among all its columns, above the rank that its zeros share: float64[m].
+
+    Equal numbers share the mean of their ranks; columns: how many the row has.
+    """
+    order = np.argsort(values)
+    zeros = columns - len(values)
+    below = (values < 0).sum()
+    ranks = np.empty(len(values))
+    first = 0
+    while first < len(values):
+        last, number = first, values[order[first]]
+        while last + 1 < len(values) and values[order[last + 1]] == number:
+            last += 1
+        rank = (first + last) / 2 + (zeros if number > 0 else 0) - (below + (zeros - 1) / 2)
+        for place in range(first, last + 1):
+            ranks[order[place]] = rank
+        first = last + 1
+    return ranks
+
+
+@kernel
+def all_ranks(starts, values, columns):
+    """The same of all rows: float64[nnz]."""
+    ranks = np.empty(values.size)
+    for row in range(starts.size - 1):
+        start, stop = starts[row], starts[row + 1]
+        ranks[start:stop] = ranks_from_zero(values[start:stop], columns)
+    return ranks
+
+
+@sparse_distance.of(Spearman)
+def _of_ranks(form, points, i, others, j):
+    return of_lists_of_ranks(form, points, i, others, j)
+
+
+@chosen(allocates=True)
+def of_lists_of_ranks(form, points, i, others, j):
+    """Distance of two sparse rows by ranks, however many columns are zero: 1 - cos around the means."""
+    start, stop = points.starts[i], points.starts[i + 1]
+    others_start, others_stop = others.starts[j], others.starts[j + 1]
+    own = ranks_from_zero(points.values[start:stop], form.columns)
+    other = ranks_from_zero(others.values[others_start:others_stop], form.columns)
+    product, at = 0.0, others_start
+    for entry in range(start, stop):
+        while at < others_stop and others.columns[at] < points.columns[entry]:
+            at += 1
+        if at < others_stop and others.columns[at] == points.columns[entry]:
+            product += own[entry - start] * other[at - others_start]
+    centred = product - own.sum() * other.sum() / form.columns
+    return 1 - cosine_between(centred, around_mean(own, form.columns), around_mean(other, form.columns))
+
+
+@kernel
+def around_mean(ranks, columns):
+    """The square of what is left of ranks around their mean, the others of so many columns being 0."""
+    total, square = 0.0, 0.0
+    for rank in ranks:
+        total += rank
+        square += rank * rank
+    return square - total * total / columns
 
 
 @sparse_distance.of(UsersOwnSparse)

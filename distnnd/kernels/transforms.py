@@ -11,10 +11,13 @@ from functools import lru_cache
 import numpy as np
 
 from ..values.errors import InputError
-from ..values.metric import Metric, described
+from ..values.metric import CUSTOM, Metric, described
 from ..values.metrics_table import DOMAINS
+from ..values.points import Csr, row_of_entries
 
 # float32 has a number just above pi / 2 for it.
+# Squared distances between rows of larger numbers, divided by the root of d, overflow float32.
+LARGEST = 4e18
 QUARTER_TURN = float(np.float32(math.pi / 2))
 # Multipliers that mix bits (Steele, Lea and Flood 2014).
 _ODD, _OTHER_ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
@@ -102,7 +105,7 @@ def _root(rows: np.ndarray, metric: Metric) -> np.ndarray:
 
 def _scale(rows: np.ndarray, metric: Metric) -> np.ndarray:
     """Columns times the root of their weight."""
-    return rows * _scales(metric)
+    return rows * scales_of(metric)
 
 
 def _whiten(rows: np.ndarray, metric: Metric) -> np.ndarray:
@@ -180,7 +183,7 @@ _STEPS = {
 
 
 @lru_cache(maxsize=8)
-def _scales(metric: Metric) -> np.ndarray:
+def scales_of(metric: Metric) -> np.ndarray:
     """float64[d]: the root of 1 / V or of the weights."""
     variances = metric.param("V")
     return np.sqrt(1 / np.asarray(variances) if variances is not None else np.asarray(metric.param("w"), np.float64))
@@ -219,29 +222,60 @@ def check_columns(metric: Metric, d: int, dtype: np.dtype | str) -> None:
         )
 
 
+# What to do about rows that a metric of such a domain cannot compare.
+_REMEDIES = {
+    "gaps": "write NaN for a missing value, or leave the row out",
+    "non-negative": "these are no shares of a distribution; leave the row out, or shift or clip the column",
+    "positions": "are these degrees? numpy.radians(points); the latitude comes first",
+}
+
+
 def check_rows(points: np.ndarray, metric: Metric, first: int = 0) -> None:
     """InputError for the first row that the metric cannot compare, with its value and the remedy.
 
-    points: numbers[m, d], or the values alone, numbers[m], of sparse rows (`first` then counts values); first: number
-    of the first of them. NaN and inf are for the scan to find, but under nan_euclidean only inf is.
+    points: numbers[m, d]; first: number of the first of them. NaN and inf are for the scan to find, but under
+    nan_euclidean only inf is.
     """
     domain = described(metric.name).domain
+    bad = np.zeros(points.shape, bool)
     if domain == "gaps":
-        _refuse(np.isinf(points), points, first, metric, "write NaN for a missing value, or leave the row out")
+        bad = np.isinf(points)
     if domain == "non-negative":
-        remedy = "these are no shares of a distribution; leave the row out, or shift or clip the column"
-        _refuse(points < 0, points, first, metric, remedy)
+        bad = points < 0
     if domain == "positions":
-        beyond = np.zeros(points.shape, bool)
-        beyond[:, 0] = abs(points[:, 0].astype(np.float64)) > QUARTER_TURN
-        _refuse(beyond, points, first, metric, "are these degrees? numpy.radians(points); the latitude comes first")
+        bad[:, 0] = abs(points[:, 0].astype(np.float64)) > QUARTER_TURN
+    if bad.any():
+        row, column = (int(place) for place in np.argwhere(bad)[0])
+        raise _refusal(first + row, column, points[row, column], metric)
 
 
-def _refuse(bad: np.ndarray, points: np.ndarray, first: int, metric: Metric, remedy: str) -> None:
-    """InputError for the first number that is bad."""
-    if not bad.any():
+def check_sparse_rows(points: Csr, metric: Metric, first: int = 0) -> None:
+    """The same of sparse rows; and InputError for numbers of which the squares overflow."""
+    rows = row_of_entries(points.indptr)
+    large = abs(points.data) > LARGEST / math.sqrt(points.columns)
+    if large.any():
+        at = int(np.flatnonzero(large)[0])
+        raise InputError(
+            f"row {first + rows[at]}, column {points.indices[at]} holds {points.data[at]}: its square overflows "
+            "float32; scale the data down"
+        )
+    if metric.name == CUSTOM:
         return
-    at = np.argwhere(bad)[0]
-    place = f"row {first + at[0]}, column {at[1]}" if len(at) > 1 else f"value {first + at[0]}"
-    takes = DOMAINS[described(metric.name).domain]
-    raise InputError(f"metric {metric.name!r} takes {takes}, but {place} holds {points[tuple(at)]}: {remedy}")
+    domain = described(metric.name).domain
+    bad = np.zeros(len(points.data), bool)
+    if domain == "non-negative":
+        bad = points.data < 0
+    if domain == "positions":
+        bad = (points.indices == 0) & (abs(points.data.astype(np.float64)) > QUARTER_TURN)
+    if bad.any():
+        at = int(np.flatnonzero(bad)[0])
+        raise _refusal(first + int(rows[at]), int(points.indices[at]), points.data[at], metric)
+
+
+def _refusal(row: int, column: int, value: object, metric: Metric) -> InputError:
+    """The error for a number that the metric does not take."""
+    domain = described(metric.name).domain
+    return InputError(
+        f"metric {metric.name!r} takes {DOMAINS[domain]}, but row {row}, column {column} holds {value}: "
+        f"{_REMEDIES[domain]}"
+    )

@@ -34,8 +34,8 @@ TINY = 1e-30
 
 def plan_draw(job: Job, number: int) -> Stage:
     """One task."""
-    pivots = pivot_count(job.layout.partitions)
-    return Stage("draw", run_draw, [Task("draw", number, 0)], draw_bytes(job.layout, job.spec.kind, pivots))
+    layout, pivots = job.layout.held_by(job.kind), pivot_count(job.layout.partitions)
+    return Stage("draw", run_draw, [Task("draw", number, 0)], draw_bytes(layout, job.kind, pivots))
 
 
 @measured
@@ -48,7 +48,7 @@ def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     seed = seed_of(job.spec.random_state, DRAW, task.round)
     count = min(pivot_count(job.layout.partitions), len(sample))
     chosen = np.sort(np.random.default_rng(seed).choice(len(sample), count, replace=False))
-    pivots, coder = sample[chosen], coder_of(sample, job.spec.kind)
+    pivots, coder = sample[chosen], coder_of(sample, job.kind)
     apart = np.arange(len(sample)) % ASIDE == 0
     moving, aside = encode(sample[~apart], coder), encode(sample[apart], coder)
     form, read = routing_form(aside, coder), sample.nbytes
@@ -77,7 +77,7 @@ def pairs_of_neighbours(job: Job, sample: Rows, coder: Coder) -> tuple[np.ndarra
     Both are prepared rows, [p * DIRECTIONS, width], one under the other. None where nearness is not mutual, or is
     another than that of prepared rows: what the probe rows know is no distance between these then.
     """
-    metric = job.spec.kind
+    metric = job.kind
     if not metric.euclidean or metric.judged:
         return None
     probes, (_, thresholds) = read_chosen(job, "probes").points, probes_between(job, 0, job.layout.n)

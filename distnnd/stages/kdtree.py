@@ -39,7 +39,7 @@ def choose(work: Work, points: np.ndarray, present: np.ndarray) -> tuple[Tree | 
     points: prepared rows [m, w]; present: bool[m].
     """
     job = work.job
-    apt = job.spec.kind.euclidean and not job.layout.exact and job.layout.d < TREE_COLUMNS
+    apt = job.kind.euclidean and not job.layout.exact and not job.layout.sparse and job.layout.d < TREE_COLUMNS
     rows = np.flatnonzero(present)
     if not apt or len(rows) < TREE_ROWS:
         return None, {"kdtree": 0}
@@ -96,9 +96,9 @@ def search(work: Work, tree: Tree, points: np.ndarray, lists: Lists) -> None:
     known or empty.
     """
     k = work.job.spec.n_neighbors
-    settler = Judge(points, plain_form(work.job.spec.kind, points.shape[1]))
+    settler = Judge(points, plain_form(work.job.kind, points.shape[1]))
     fresh = not (lists.ids != -1).any()
-    places = lists.ids.shape[1] if work.job.spec.kind.judged else min(k + SPARE, lists.ids.shape[1])
+    places = lists.ids.shape[1] if work.job.kind.judged else min(k + SPARE, lists.ids.shape[1])
 
     def run(first: int, last: int) -> None:
         for a, b in mailbox.strips(first, last, TREE_AT_ONCE):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from ..kernels.projection import narrower
 from ..kernels.random import seed_of
 from ..kernels.ranges import even_cuts
 from ..kernels.rows import Form, rescore
+from ..kernels.sparse_distances import SparseRows, taken
 from ..kernels.transforms import surrogates_near
-from ..storage import graph, mailbox
+from ..storage import graph, listings, mailbox
 from ..values.memory import (
     WRITTEN_AT_ONCE,
+    listed_bytes,
     local_fixed,
     local_row,
     strip_rows,
@@ -35,7 +37,7 @@ from .passes import Known, Work, descend, in_order
 from .points import Held, Ruler, assemble, read_rows
 from .probe import probes_between, recall_counters, solve_probes
 from .publish import publish_rows
-from .route import mail_of
+from .route import listed_at, mail_of
 
 LOCAL, NARROWED = 4, 5  # parts of seeds
 # Ranges of work per thread: enough that an uneven one does not hold up the rest.
@@ -60,7 +62,7 @@ class Partition(NamedTuple):
     """
 
     points: np.ndarray
-    raw: np.ndarray | None
+    raw: Any
     rows: np.ndarray
     roles: np.ndarray | None
     known: np.ndarray
@@ -73,9 +75,9 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     before: length of the lists that rows bring along, 0 in the first round; width: of those that they leave with.
     """
     rows = max((unit.size for unit in units), default=job.layout.n)
-    companions = companion_cap(job.spec.kind.selected(width))
-    row = local_row(job.spec.kind, job.layout.dtype, job.layout.d, width, LEAF_FANOUT, companions)
-    fixed = local_fixed(job.spec.kind, job.layout.dtype, job.layout.d, width, job.threads)
+    companions, columns = companion_cap(job.kind.selected(width)), job.layout.columns_held(job.kind)
+    row = local_row(job.kind, job.layout.dtype, columns, width, LEAF_FANOUT, companions)
+    fixed = local_fixed(job.kind, job.layout.dtype, columns, width, job.threads) + listed_bytes(job.layout)
     slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
     lengths = {"before": before, "width": width}
     tasks = [Task("local", number, i, lengths | {"slices": part}) for i, part in enumerate(slices)]
@@ -117,9 +119,10 @@ def read_mail(job: Job, task: Task) -> Partition:
     rows, roles = np.empty(size, np.int64), np.zeros(size, np.uint8)
     known, distances = np.empty((size, before), np.int64), np.empty((size, before), np.float32)
 
-    def strips() -> Iterator[tuple[int, np.ndarray]]:
-        at = 0
+    def strips() -> Iterator[tuple[int, Any]]:
+        at, d = 0, job.layout.d
         for block, first, last in slices:
+            entry = first_entry(job, task.round, block, first)
             # Whole chunks: one that is read in part is read as often as it has parts.
             for start, stop in mailbox.strips(first, last, max(1, WRITTEN_AT_ONCE // record.itemsize)):
                 mail = mailbox.read_records(job.scratch, f"{task.round}/mail/{block}", record, start, stop)
@@ -129,10 +132,23 @@ def read_mail(job: Job, task: Task) -> Partition:
                     known[here], distances[here] = mail["ids"], mail["distances"]
                 if "role" in record.names:
                     roles[here] = mail["role"]
-                yield at, mail["points"]
+                if job.layout.sparse:
+                    lengths = mail["length"]
+                    yield at, listings.read_entries(job.scratch, listed_at(task.round, block), lengths, entry, d)
+                    entry += int(lengths.sum())
+                else:
+                    yield at, mail["points"]
                 at += len(mail)
 
-    return Partition(*assemble(job, size, strips()), rows, None if job.spec.kind.euclidean else roles, known, distances)
+    return Partition(*assemble(job, size, strips()), rows, None if job.kind.euclidean else roles, known, distances)
+
+
+def first_entry(job: Job, number: int, block: int, first: int) -> int:
+    """Where what sparse rows list begins, of those that a block sent from `first` on, where a partition's begin."""
+    if not job.layout.sparse:
+        return 0
+    starts, entries = (mailbox.read(job.scratch, f"{number}/mail/{block}", name) for name in ("starts", "entries"))
+    return int(entries[np.searchsorted(starts, first)])
 
 
 def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray, dict[str, float]]:
@@ -140,7 +156,7 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
 
     Puts the arrays of `partition` into that order, in place: position i holds what came as row order[i].
     """
-    points, metric = partition.points, job.spec.kind
+    points, metric = partition.points, job.kind
     seed = seed_of(job.spec.random_state, LOCAL, task.round, task.index)
     table, present = merge.table_of(partition.rows)
     if partition.roles is not None:
@@ -164,7 +180,7 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
 
 def with_codes(job: Job, points: np.ndarray) -> tuple[Rows, Coder]:
     """The rows with their codes, which a tree does without, and their coder."""
-    coder = coder_of(points, job.spec.kind)
+    coder = coder_of(points, job.kind)
     return encode(points, coder), coder
 
 
@@ -178,11 +194,11 @@ def solve_by_leaves(
     partition.rows[:] = partition.rows[order]
     present = present[order]
     width, state = min(task.arguments["width"], job.layout.n - 1), FRESH if task.arguments["slices"] else OLD
-    form = coded_form(job.spec.kind, rows, coder, strict=job.layout.exact)
+    form = coded_form(job.kind, rows, coder, strict=job.layout.exact)
     if fine_enough(job, coder, form):
         form = trusted(form)
     came = incoming(partition, present, width, state)
-    lists = laid_out(job, points, form, came) if job.spec.kind.judged else came
+    lists = laid_out(job, points, form, came) if job.kind.judged else came
     known, final = Known.of(job, task, order), judge_for(job, partition)
 
     def enough() -> bool:
@@ -196,7 +212,7 @@ def solve_by_leaves(
         slots = standing.slots if looking is standing else None
         counters |= descend(work, rows, form, lists, slots, enough)
     work.each(lambda a, b: final.settle(lists, a, b), ranges)
-    if job.spec.kind.judged:
+    if job.kind.judged:
         lists, more = judged(work, lists, came, final, known, lambda: (rows, form))
         counters |= more
     return lists, order, counters
@@ -217,7 +233,7 @@ def judge_for(job: Job, partition: Partition) -> Judge:
 
 def laid_out(job: Job, points: np.ndarray, form: Form, came: Lists) -> Lists:
     """Lists that begin with what came, as far as it is at hand, by its surrogates; longer where those only select."""
-    lists = empty(len(came.ids), min(job.spec.kind.selected(came.ids.shape[1]), job.layout.n - 1))
+    lists = empty(len(came.ids), min(job.kind.selected(came.ids.shape[1]), job.layout.n - 1))
     at_hand = came.ids >= 0
     if at_hand.any():
         width = came.ids.shape[1]
@@ -243,7 +259,7 @@ def judged(
     def enough() -> bool:
         return known.enough(final, lists, spec.n_neighbors, spec.target_recall)
 
-    if spec.kind.form != "inner" and not enough():
+    if work.job.kind.form != "inner" and not enough():
         own = descend(work, *coded(), lists, None, enough, final)
         counters = {"judged": own["descended"], "own_passes": own["passes"]}
     merge.join_lists(lists, came)
@@ -252,10 +268,10 @@ def judged(
 
 def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:
     """Narrower codes of wide rows where they tell neighbours apart well; else the codes as they are."""
-    if work.job.layout.exact or not work.job.spec.kind.euclidean:
+    if work.job.layout.exact or not work.job.kind.euclidean:
         return rows, coder
     found = narrower(rows, coder, seed_of(work.seed, NARROWED))
-    return found if found and fine_enough(work.job, found[1], coded_form(work.job.spec.kind, *found)) else (rows, coder)
+    return found if found and fine_enough(work.job, found[1], coded_form(work.job.kind, *found)) else (rows, coder)
 
 
 def solve_by_tree(
@@ -267,17 +283,17 @@ def solve_by_tree(
     partition.rows[:] = partition.rows[order]
     job, width = work.job, min(task.arguments["width"], work.job.layout.n - 1)
     came = incoming(partition, present[order], width, OLD)
-    if not job.spec.kind.judged:
+    if not job.kind.judged:
         kdtree.search(work, tree, partition.points, came)
         return came, order, {}
-    lists = empty(len(order), min(job.spec.kind.selected(width), job.layout.n - 1))
+    lists = empty(len(order), min(job.kind.selected(width), job.layout.n - 1))
     kdtree.search(work, tree, partition.points, lists)
     final = judge_for(job, partition)
     work.each(lambda a, b: final.settle(lists, a, b), even_cuts(len(order), work.parts))
 
     def coded() -> tuple[Rows, Form]:
         rows, coder = with_codes(job, partition.points)
-        return rows, trusted(coded_form(job.spec.kind, rows, coder))
+        return rows, trusted(coded_form(job.kind, rows, coder))
 
     lists, counters = judged(work, lists, came, final, Known.of(job, task, order), coded)
     return lists, order, counters
@@ -287,7 +303,10 @@ def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, sta
     """Put all that belongs to the rows but their ids into the order of their nearest leaves, in place; that order."""
     # Rows in no leaf come last, so that of two copies of a row the one that is in leaves stays the first.
     order = np.argsort(standing.slots[:, 0].astype(np.uint32), kind="stable").astype(np.int64)
-    raw = [] if partition.raw is None else [partition.raw]
+    raw = [] if partition.raw is None or isinstance(partition.raw, SparseRows) else [partition.raw]
+    if isinstance(partition.raw, SparseRows):
+        for part, ordered in zip(partition.raw, taken(partition.raw, order), strict=True):
+            part[:] = ordered
     # Rows may be their own codes, and look where they stand.
     merge.permute([*rows, *raw, partition.known, partition.distances, standing.slots, looking.slots], order)
     return order
@@ -305,9 +324,9 @@ def grow(
         return leaves, leaves
     standing = present if roles is None else present & (roles & BASE > 0)
     pair = [trees.Role(routing_form(rows, coder), standing)]
-    if not work.job.spec.kind.euclidean:
+    if not work.job.kind.euclidean:
         looking = present if roles is None else present & (roles & QUERY > 0)
-        pair.insert(0, trees.Role(trusted(coded_form(work.job.spec.kind, rows, coder)), looking))
+        pair.insert(0, trees.Role(trusted(coded_form(work.job.kind, rows, coder)), looking))
     leaves = trees.descend(rows, pair, shape, work.seed, work.each, work.parts)
     return leaves[0], leaves[-1]
 
@@ -351,13 +370,13 @@ def fine_enough(job: Job, coder: Coder, form: Form) -> bool:
 
     The probe rows know how far away a k-th neighbour is; a few of them may lie in clusters that codes blur.
     """
-    if job.spec.kind.form != "inner":
+    if job.kind.form != "inner":
         return True
     if coder.cuts or not form.euclidean or job.layout.exact:
         return False
     thresholds = probes_between(job, 0, job.layout.n)[1]
-    if job.spec.kind.judged:
-        thresholds = surrogates_near(thresholds, job.spec.kind)
+    if job.kind.judged:
+        thresholds = surrogates_near(thresholds, job.kind)
     return float(np.quantile(thresholds, BLURRED)) >= FINE * float(form.unit)
 
 
@@ -390,7 +409,7 @@ def write_found(job: Job, task: Task, partition: Partition, lists: Lists, order:
     chunk = len(positions) // len(task.arguments["slices"])
     place = f"{task.round}/found/{task.index}"
     with mailbox.RecordWriter(job.scratch, place, len(positions), record, chunk) as writer:
-        for start, stop in mailbox.strips(0, len(positions), strip_rows(job.layout.d)):
+        for start, stop in mailbox.strips(0, len(positions), strip_rows(job.layout.columns_held(job.kind))):
             chosen = positions[start:stop]
             strip = np.empty(stop - start, record)
             strip["ids"] = merge.globalise(lists, partition.rows, partition.known, chosen)

@@ -34,7 +34,7 @@ def run_merge(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     rows = mailbox.read(job.scratch, f"{task.round}/mail/{task.index}", "rows")
     record = mailbox.found_record(width)
     for unit, start, mail_first, mail_last in task.arguments["pieces"]:
-        for a, b in mailbox.strips(mail_first, mail_last, strip_rows(job.layout.d)):
+        for a, b in mailbox.strips(mail_first, mail_last, strip_rows(job.layout.columns_held(job.kind))):
             at = start + a - mail_first
             found = mailbox.read_records(job.scratch, f"{task.round}/found/{unit}", record, at, at + b - a)
             fold(lists, rows[a:b], np.ascontiguousarray(found["ids"]), np.ascontiguousarray(found["distances"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,12 +11,15 @@ from ..kernels.forms import own_form
 from ..kernels.judge import Judge, as_they_came, judge_of
 from ..kernels.random import seed_of
 from ..kernels.rows import prepare, prepared_width
+from ..kernels.sparse_distances import SparseRows, listed
 from ..kernels.transforms import check_columns
-from ..storage import mailbox
+from ..storage import listings, mailbox
 from ..storage.source import reopen_source
 from ..values.memory import laid_out_rows, strip_rows
-from ..values.metric import Metric
+from ..values.metric import SKETCH, Metric
 from ..values.plan import Job
+from ..values.points import Csr, together
+from ..values.sparse_plan import check_sparse
 from ..values.spec import BuildSpec
 
 SAMPLE, PROBES = 1, 2  # what chosen rows are for: a part of their seed
@@ -26,7 +29,7 @@ class Held(NamedTuple):
     """Rows as a task holds them. points: prepared [m, width]; raw: as a judge takes them, None where none is needed."""
 
     points: np.ndarray
-    raw: np.ndarray | None
+    raw: Any
 
 
 class Ruler(NamedTuple):
@@ -41,13 +44,19 @@ class Ruler(NamedTuple):
     @classmethod
     def of(cls, job: Job) -> Ruler:
         """The one of a job."""
-        return cls(job.spec.kind, job.layout.d, job.zero_rows, job.radius, job.spec.function)
+        return cls(job.kind, job.layout.d, job.zero_rows, job.radius, job.spec.function)
 
-    def hold(self, points: np.ndarray, only_judged: bool = False) -> Held:
+    def hold(self, points: np.ndarray | Csr, only_judged: bool = False) -> Held:
         """Rows as they were read, [m, d], ready for a task.
 
         only_judged: they are compared as they came, if that is how the metric judges, and need not be laid out.
         """
+        if isinstance(points, Csr):
+            empty = np.empty((points.rows, 0), np.float32)
+            if only_judged:
+                return Held(empty, listed(points))
+            width = prepared_width(self.metric, np.float32, self.d, self.zero_rows)
+            return Held(prepare(points, self.metric, width, self.radius), listed(points))
         if only_judged and self.metric.form != "inner":
             return Held(points, as_they_came(points, points, self.metric))
         width = prepared_width(self.metric, points.dtype, self.d, self.zero_rows)
@@ -59,33 +68,36 @@ class Ruler(NamedTuple):
         return judge_of(*held, self.metric, self.d, self.function)
 
 
-def check_points(spec: BuildSpec, d: int, dtype: str) -> None:
+def check_points(spec: BuildSpec, d: int, dtype: str, sparse: bool = False) -> None:
     """SpecError or InputError unless the metric and its parameters fit points of d columns of that dtype."""
     spec.check_metric(d)
+    if sparse:
+        check_sparse(spec.kind)
     if spec.function is not None:
-        own_form(spec.function, d)
+        own_form(spec.function, d, sparse)
     else:
         check_columns(spec.kind, d, dtype)
 
 
 def width_of(job: Job) -> int:
     """Columns of a prepared row of the job."""
-    return prepared_width(job.spec.kind, job.layout.dtype, job.layout.d, job.zero_rows)
+    return prepared_width(job.kind, job.layout.dtype, job.layout.d, job.zero_rows)
 
 
-def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
+def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, Any]]:
     """Rows first .. last of the source in pieces (row id of the first, points [m, d]) that follow its own chunks.
 
-    Where rows become wider as they are laid out, pieces are shorter by as much.
+    Where rows become wider as they are laid out, pieces are shorter by as much. Points are Csr where they are sparse.
     """
-    source = reopen_source(job.source)
+    source = reopen_source(job.source, sparse=job.layout.sparse)
     rows = source.chunk_rows * max(1, strip_rows(job.layout.d) // source.chunk_rows)
-    start, piece = first, laid_out_rows(job.spec.kind, job.layout.d, rows)
+    piece = strip_rows(SKETCH) if job.layout.sparse else laid_out_rows(job.kind, job.layout.d, rows)
+    start = first
     while start < last:
         stop = min(last, start - start % rows + rows)
         strip = source.read(start, stop)
-        for at in range(0, len(strip), piece):
-            yield start + at, strip[at : at + piece]
+        for a, b in mailbox.strips(0, stop - start, piece):
+            yield start + a, strip.between(a, b) if isinstance(strip, Csr) else strip[a:b]
         start = stop
 
 
@@ -95,25 +107,28 @@ def read_rows(job: Job, first: int, last: int, only_judged: bool = False) -> Hel
     return assemble(job, last - first, pieces, only_judged)
 
 
-def assemble(job: Job, count: int, pieces: Iterable[tuple[int, np.ndarray]], only_judged: bool = False) -> Held:
-    """`count` rows from (position, rows as they were read) pieces."""
-    held, ruler = None, Ruler.of(job)
+def assemble(job: Job, count: int, pieces: Iterable[tuple[int, Any]], only_judged: bool = False) -> Held:
+    """`count` rows from (position, rows as they were read) pieces, which come in the order of positions."""
+    held, ruler, listings = None, Ruler.of(job), []
     for at, piece in pieces:
         part = ruler.hold(piece, only_judged)
         if held is None:
             held = _room_for(count, part)
-        held.points[at : at + len(piece)] = part.points
-        if held.raw is not None and held.raw is not held.points:
-            held.raw[at : at + len(piece)] = part.raw
+        here = slice(at, at + len(part.points))
+        held.points[here] = part.points
+        if isinstance(piece, Csr):
+            listings.append(piece)
+        elif held.raw is not None and held.raw is not held.points:
+            held.raw[here] = part.raw
     assert held is not None, "a task was planned without rows"
-    return held
+    return held._replace(raw=listed(together(listings))) if listings else held
 
 
 def _room_for(count: int, part: Held) -> Held:
     """Room for `count` rows like these."""
     points = np.empty((count, part.points.shape[1]), part.points.dtype)
-    if part.raw is None or part.raw is part.points:
-        return Held(points, part.raw if part.raw is None else points)
+    if part.raw is None or part.raw is part.points or isinstance(part.raw, SparseRows):
+        return Held(points, points if part.raw is part.points else None)
     return Held(points, np.empty((count, part.raw.shape[1]), part.raw.dtype))
 
 
@@ -126,4 +141,6 @@ def chosen_rows(job: Job, what: int) -> np.ndarray:
 
 def read_chosen(job: Job, place: str, only_judged: bool = False) -> Held:
     """The rows that the scan kept at `place`, in the order of chosen_rows. only_judged: as Ruler.hold has it."""
+    if job.layout.sparse:
+        return Ruler.of(job).hold(listings.read(job.scratch, f"{place}/all", job.layout.d), only_judged)
     return Ruler.of(job).hold(mailbox.read(job.scratch, f"{place}/all", "points"), only_judged)

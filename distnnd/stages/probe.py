@@ -27,12 +27,13 @@ SPARE = 8
 def plan_probe(job: Job) -> Stage:
     """One task a block: its nearest rows to every probe row."""
     tasks = [Task("probe", 0, index) for index in range(job.layout.blocks)]
-    return Stage("probe", run_probe, tasks, probe_bytes(job.layout, job.spec.kind, job.spec.n_neighbors + SPARE))
+    layout, width = job.layout.held_by(job.kind), job.spec.n_neighbors + SPARE
+    return Stage("probe", run_probe, tasks, probe_bytes(layout, job.kind, width))
 
 
 def plan_truth(job: Job) -> Stage:
     """One task: the k-th true distance of every probe row."""
-    return Stage("truth", run_truth, [Task("truth", 0, 0)], probe_bytes(job.layout, job.spec.kind, 0))
+    return Stage("truth", run_truth, [Task("truth", 0, 0)], probe_bytes(job.layout.held_by(job.kind), job.kind, 0))
 
 
 @measured
@@ -42,7 +43,7 @@ def run_probe(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     probes, rows = read_chosen(job, "probes", only_judged=True), read_rows(job, first, last, only_judged=True)
     ruler = Ruler.of(job)
     asked, judge = ruler.judge(probes).rows, ruler.judge(rows)
-    lists, compared = nearest_in_block(probes.points, asked, rows.points, judge, job.spec.kind, job.spec.n_neighbors)
+    lists, compared = nearest_in_block(probes.points, asked, rows.points, judge, job.kind, job.spec.n_neighbors)
     without_itself(lists, chosen_rows(job, PROBES) - first)
     found = {
         "ids": np.where(lists.distances < np.inf, lists.ids + np.int64(first), -1),
@@ -110,7 +111,7 @@ def nearest_among(
 
 def solve_probes(job: Job, held: Held, rows: Rows, coder: Coder, each: Each, parts: int) -> None:
     """Write the truth about the probe rows where all rows are at hand, in the order of their ids."""
-    chosen, k, metric = chosen_rows(job, PROBES), job.spec.n_neighbors, job.spec.kind
+    chosen, k, metric = chosen_rows(job, PROBES), job.spec.n_neighbors, job.kind
     judge = Ruler.of(job).judge(held)
     asked = judge.of(chosen)
     if metric.form == "inner":

@@ -36,8 +36,8 @@ def publish_rows(job: Job, first: int, ids: np.ndarray, surrogates: np.ndarray) 
     # Different surrogates may round to one distance: order by (distance, id) again.
     nearest = np.ascontiguousarray(ids[:, :k])
     distances = np.ascontiguousarray(surrogates[:, :k])
-    if not job.spec.kind.judged:
-        distances = finish(distances, job.spec.kind)
+    if not job.kind.judged:
+        distances = finish(distances, job.kind)
     sort_rows(Lists(nearest, distances, np.zeros(nearest.shape, np.uint8)), 0, len(nearest))
     row = first_broken(nearest, distances, first, job.layout.n)
     if row >= 0:

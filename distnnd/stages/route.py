@@ -7,15 +7,17 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels.codes import Coder, coded_form, encode, routing_form, trusted
-from ..kernels.groups import all_members
+from ..kernels.groups import Groups, all_members
 from ..kernels.neighbours import empty
 from ..kernels.pivots import BASE, QUERY, assign
 from ..kernels.rows import prepare
 from ..kernels.signposts import Signposts, find_pivots, signposts_of
-from ..storage import graph, mailbox
+from ..storage import graph, listings, mailbox
 from ..values.memory import route_bytes, strip_rows
+from ..values.metric import SKETCH
 from ..values.partitioning import LOOKED_IN, MOST_PARTITIONS, NEAREST, pivot_count
 from ..values.plan import Job, Stage, Task
+from ..values.points import Csr, rows_in, starts_of, together
 from .measured import measured
 from .points import read_strips, width_of
 
@@ -23,8 +25,8 @@ from .points import read_strips, width_of
 def plan_route(job: Job, number: int, width: int) -> Stage:
     """One task a block; width: length of the lists that travel along, 0 in the first round."""
     tasks = [Task("route", number, index, {"width": width}) for index in range(job.layout.blocks)]
-    pivots = pivot_count(job.layout.partitions)
-    return Stage("route", run_route, tasks, route_bytes(job.layout, job.spec.kind, width, pivots))
+    pivots, layout = pivot_count(job.layout.partitions), job.layout.held_by(job.kind)
+    return Stage("route", run_route, tasks, route_bytes(layout, job.kind, width, pivots))
 
 
 @measured
@@ -34,7 +36,11 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     first, last = job.layout.block(task.index)
     record = mail_of(job, task.arguments["width"])
     points, slots, roles = read_and_place(job, task)
-    columns = {"points": points}
+    columns: dict[str, np.ndarray] = {}
+    if isinstance(points, Csr):
+        columns["length"] = np.diff(points.indptr)
+    else:
+        columns["points"] = points
     if task.arguments["width"]:
         columns["ids"], columns["distances"] = graph.read_lists(job.out, task.round - 1, first, last)
     copies = all_members(slots, job.layout.partitions)
@@ -50,19 +56,39 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
                 partition = np.searchsorted(copies.starts, np.arange(start, stop), side="right") - 1
                 strip["role"] = roles[rows, (slots[rows] == partition[:, None]).argmax(axis=1)]
             writer.append(strip)
-    mailbox.write(job.scratch, place, {"starts": copies.starts, "rows": copies.rows})
+    columns = {"starts": copies.starts, "rows": copies.rows}
+    if isinstance(points, Csr):
+        columns["entries"] = write_listed(job, task, points, copies)
+    mailbox.write(job.scratch, place, columns)
     return {"copies": total}, points.nbytes, total * record.itemsize
+
+
+def write_listed(job: Job, task: Task, points: Csr, copies: Groups) -> np.ndarray:
+    """Write what the copies list; returns where that of each partition begins, int64[partitions + 1]."""
+    ends = starts_of(np.diff(points.indptr)[copies.rows])
+    place, total = listed_at(task.round, task.index), int(ends[-1])
+    with mailbox.RecordWriter(job.scratch, place, total, listings.ENTRY, total // job.layout.partitions) as writer:
+        for start, stop in mailbox.strips(0, len(copies.rows), strip_rows(SKETCH)):
+            writer.append(listings.as_records(points.take(copies.rows[start:stop])))
+    return ends[copies.starts]
+
+
+def listed_at(number: int, block: int) -> str:
+    """Where the entries of the rows lie that a block sent in a round."""
+    return f"{number}/listed/{block}"
 
 
 def mail_of(job: Job, width: int) -> np.dtype:
     """The record of a routed row, with lists of `width` places."""
-    return mailbox.mail_record(job.layout.dtype, job.layout.d, width, roles=not job.spec.kind.euclidean)
+    d = None if job.layout.sparse else job.layout.d
+    return mailbox.mail_record(job.layout.dtype, d, width, roles=not job.kind.euclidean)
 
 
-def read_and_place(job: Job, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_and_place(job: Job, task: Task) -> tuple[np.ndarray | Csr, np.ndarray, np.ndarray]:
     """The points of the task's block, [m, d], with what places_of says of them."""
     first, last = job.layout.block(task.index)
-    points = np.empty((last - first, job.layout.d), job.layout.dtype)
+    points = np.empty((0 if job.layout.sparse else last - first, job.layout.d), job.layout.dtype)
+    sparse_strips: list[Csr] = []
     slots = np.full((last - first, places_for(job)), -1, np.int32)
     roles = np.zeros(slots.shape, np.uint8)
     pivots = mailbox.read(job.scratch, f"{task.round}/pivots", "points")
@@ -71,10 +97,13 @@ def read_and_place(job: Job, task: Task) -> tuple[np.ndarray, np.ndarray, np.nda
     coder = Coder(mailbox.read(job.scratch, f"{task.round}/way", "centre"), step, bool(exact), bool(cuts))
     way = Way.of(pivots, partition, coder, reach)
     for start, strip in read_strips(job, first, last):
-        here = slice(start - first, start - first + len(strip))
-        points[here] = strip
+        here = slice(start - first, start - first + rows_in(strip))
+        if isinstance(strip, Csr):
+            sparse_strips.append(strip)
+        else:
+            points[here] = strip
         slots[here], roles[here] = places_of(job, strip, way)
-    return points, slots, roles
+    return together(sparse_strips) if sparse_strips else points, slots, roles
 
 
 class Way(NamedTuple):
@@ -97,27 +126,28 @@ class Way(NamedTuple):
 
 def places_for(job: Job) -> int:
     """Partitions that a row may go to at most."""
-    return MOST_PARTITIONS + (0 if job.spec.kind.euclidean else LOOKED_IN)
+    return MOST_PARTITIONS + (0 if job.kind.euclidean else LOOKED_IN)
 
 
-def places_of(job: Job, points: np.ndarray, way: Way) -> tuple[np.ndarray, np.ndarray]:
+def places_of(job: Job, points: np.ndarray | Csr, way: Way) -> tuple[np.ndarray, np.ndarray]:
     """The partitions each row goes to, int32[m, places], -1 for none, and its roles there, uint8[m, places].
 
     Where nearness is mutual a row has both roles everywhere. Under inner_product rows lie on a sphere of one more
     dimension to be found, and look for the largest product without it (see kernels.rows.prepare).
     """
-    slots = np.full((len(points), places_for(job)), -1, np.int32)
+    count = rows_in(points)
+    slots = np.full((count, places_for(job)), -1, np.int32)
     roles = np.zeros(slots.shape, np.uint8)
-    rows = encode(prepare(points, job.spec.kind, width_of(job), job.radius), way.coder)
+    rows = encode(prepare(points, job.kind, width_of(job), job.radius), way.coder)
     near = routing_form(rows, way.coder)
     roads = [(near, QUERY | BASE, MOST_PARTITIONS, way.reach)]
-    if not job.spec.kind.euclidean:
+    if not job.kind.euclidean:
         # Products have no zero from which one could say how many times as far something is.
-        look = trusted(coded_form(job.spec.kind, rows, way.coder))
+        look = trusted(coded_form(job.kind, rows, way.coder))
         roads = [(near, BASE, MOST_PARTITIONS, way.reach), (look, QUERY, LOOKED_IN, np.float32(np.inf))]
-    everyone = np.arange(len(points), dtype=np.int32)
+    everyone = np.arange(count, dtype=np.int32)
     for form, role, most, reach in roads:
-        nearest = empty(len(points), min(NEAREST, len(way.partition)))
+        nearest = empty(count, min(NEAREST, len(way.partition)))
         find_pivots(rows, everyone, way.signposts, form, nearest)
         assign(nearest, role, way.partition, most, reach, slots, roles)
         del nearest

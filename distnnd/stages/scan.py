@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.transforms import check_rows, transform, vacant
-from ..storage import mailbox
+from ..kernels.transforms import LARGEST, check_rows, transform, vacant
+from ..storage import listings, mailbox
 from ..values.errors import InputError
 from ..values.memory import collect_bytes, scan_bytes
 from ..values.metric import CUSTOM, Metric
 from ..values.plan import Job, Stage, Task
+from ..values.points import together
 from .measured import measured
 from .points import PROBES, SAMPLE, chosen_rows, read_strips
 
-# Squared distances between rows of larger numbers, divided by the root of d, overflow float32.
-LARGEST = 4e18
 # The metric for which NaN says that a value is missing.
 GAPS = "nan_euclidean"
 PLACES = {"sample": SAMPLE, "probes": PROBES}
@@ -28,7 +27,7 @@ def plan_scan(job: Job) -> Stage:
 
 def plan_collect(job: Job) -> Stage:
     """One task."""
-    return Stage("collect", run_collect, [Task("collect", 0, 0)], collect_bytes(job.layout))
+    return Stage("collect", run_collect, [Task("collect", 0, 0)], collect_bytes(job.layout.held_by(job.kind)))
 
 
 @measured
@@ -41,11 +40,11 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     kept: dict[str, list[np.ndarray]] = {place: [] for place in places}
     zero_rows, radius, read = 0, 0.0, 0
     for start, strip in read_strips(job, first, last):
-        check_strip(strip, start, job.spec.kind)
-        if job.spec.kind.unit:
-            zero_rows += int(vacant(strip, job.spec.kind).sum())
-        elif not job.spec.kind.euclidean:
-            radius = max(radius, float(np.linalg.norm(transform(strip, job.spec.kind), axis=1).max()))
+        check_strip(strip, start, job.kind)
+        if job.kind.unit:
+            zero_rows += int(vacant(strip, job.kind).sum())
+        elif not job.kind.euclidean:
+            radius = max(radius, float(np.linalg.norm(transform(strip, job.kind), axis=1).max()))
         for place, rows in chosen.items():
             kept[place].append(strip[rows[(rows >= start) & (rows < start + len(strip))] - start])
         read += strip.nbytes
@@ -60,6 +59,12 @@ def run_collect(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Put what the blocks kept together, so that later tasks read it in one call."""
     size = 0
     for place in PLACES:
+        if job.layout.sparse:
+            blocks = range(job.layout.blocks)
+            rows = together([listings.read(job.scratch, f"{place}/{block}", job.layout.d) for block in blocks])
+            listings.write(job.scratch, f"{place}/all", rows)
+            size += rows.nbytes
+            continue
         parts = [mailbox.read(job.scratch, f"{place}/{block}", "points") for block in range(job.layout.blocks)]
         mailbox.write(job.scratch, f"{place}/all", {"points": np.concatenate(parts)})
         size += sum(part.nbytes for part in parts)

@@ -13,12 +13,14 @@ from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.random import seed_of
 from ..kernels.rows import Form, finish
+from ..kernels.sparse_distances import SparseRows
 from ..storage import graph
 from ..storage.mailbox import strips
-from ..storage.source import Source, open_for
+from ..storage.source import Source, SparseSource, open_for
 from ..values.errors import SpecError, StoreError
 from ..values.memory import strip_rows
 from ..values.metric import CUSTOM, Metric, metric_behind
+from ..values.points import Csr, together
 from ..values.recall import Recall, as_near_as, estimate_recall
 from .measured import one_blas_thread
 from .points import Ruler
@@ -185,7 +187,7 @@ def keep(sample: Sample, first: int, ids: np.ndarray, distances: np.ndarray) -> 
     sample.distances[mine] = distances[sample.rows[mine] - first]
 
 
-def compare(location: str, points: Source, ruler: Ruler, sample: Sample) -> None:
+def compare(location: str, points: Source | SparseSource, ruler: Ruler, sample: Sample) -> None:
     """StoreError unless the points give the distances of the sample again, up to how float32 rounds a sum."""
     distances, slack = recompute(points, ruler, sample)
     far = np.abs(distances - sample.distances) > slack
@@ -197,7 +199,7 @@ def compare(location: str, points: Source, ruler: Ruler, sample: Sample) -> None
         )
 
 
-def recompute(points: Source, ruler: Ruler, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+def recompute(points: Source | SparseSource, ruler: Ruler, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     """The distances of the sample as this machine reckons them, and how far apart another may be: float32[p, k] each.
 
     The same terms may be added in another order there: twice the error bound of such a sum.
@@ -210,6 +212,8 @@ def recompute(points: Source, ruler: Ruler, sample: Sample) -> tuple[np.ndarray,
     judge.measure(lists, 0, len(own), judge.of(own))
     distances = lists.distances if ruler.metric.judged else finish(lists.distances, ruler.metric)
     scale, columns = np.abs(distances), judge.form.columns
+    if isinstance(judge.rows, SparseRows):
+        columns = 2 * int(np.diff(judge.rows.starts).max(initial=0))
     if isinstance(judge.form, Form) and not judge.form.euclidean:
         norms = np.linalg.norm(others.points[:, :columns], axis=1)
         scale = norms[own, None] * norms[lists.ids]
@@ -244,7 +248,7 @@ def measure_recall(
     return estimate_recall(len(shares), float(shares.sum()), float((shares * shares).sum()), k)
 
 
-def nearest(points: Source, ruler: Ruler, k: int, rows: np.ndarray) -> Lists:
+def nearest(points: Source | SparseSource, ruler: Ruler, k: int, rows: np.ndarray) -> Lists:
     """The k nearest of all points to each of the given rows but itself: ids int64[p, k], as lists hold distances."""
     probes = ruler.hold(points_at(points, rows), only_judged=True)
     asked = ruler.judge(probes).rows
@@ -277,7 +281,7 @@ def ruler_of(facts: dict[str, Any], function: Function) -> Ruler:
 
 
 @contextmanager
-def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[Source]:
+def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[Source | SparseSource]:
     """The points of the graph at `location`, opened; StoreError unless `source` are the very same.
 
     A graph that was built of a lazy array knows no more of its points than their shape.
@@ -296,14 +300,19 @@ def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[S
             points.release()
 
 
-def blocks_of(points: Source) -> Iterator[tuple[int, int]]:
+def blocks_of(points: Source | SparseSource) -> Iterator[tuple[int, int]]:
     """First row and end of each block to read in turn: whole chunks of the source, several if they are small."""
     chunk = points.chunk_rows
+    if isinstance(points, SparseSource):
+        return strips(0, points.n, chunk)
     return strips(0, points.n, -(-strip_rows(points.d) // chunk) * chunk)
 
 
-def points_at(points: Source, rows: np.ndarray) -> np.ndarray:
+def points_at(points: Source | SparseSource, rows: np.ndarray) -> np.ndarray | Csr:
     """The points of the given ascending row ids, [p, d], gathered in one pass over the source."""
+    if isinstance(points, SparseSource):
+        cuts = ((first, last, np.searchsorted(rows, (first, last))) for first, last in blocks_of(points))
+        return together([points.read(a, b).take(rows[i:j] - a) for a, b, (i, j) in cuts if i < j])
     chosen = np.empty((len(rows), points.d), points.dtype)
     for first, last in blocks_of(points):
         mine = slice(*np.searchsorted(rows, (first, last)))

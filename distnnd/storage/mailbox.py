@@ -6,6 +6,7 @@
     <round>/pivots/...              pivots, and the partition of each                           draw    -> route
     <round>/way/...                 how distances to them are reckoned, and how far rows look   draw    -> route
     <round>/mail/<block>/...        rows of the block, copied and sorted by partition           route   -> local
+    <round>/listed/<block>/...      what these rows list, if they are sparse                    route   -> local
     <round>/found/<unit>/...        lists of the rows of a unit, in the order of its mail       local   -> merge
 
 Mail and found lists are records, the columns of a row side by side in one array of bytes: a unit reads a slice of every
@@ -68,9 +69,13 @@ def read(scratch: str, place: str, name: str, first: int = 0, last: int | None =
     return arrays.read(array, first, array.shape[0] if last is None else last)
 
 
-def mail_record(dtype: str, d: int, width: int, roles: bool) -> np.dtype[Any]:
-    """A routed row: its number in its block, its points, its present list if it has one, its role if roles differ."""
-    columns: list[Any] = [("row", "<i4"), ("points", np.dtype(dtype).newbyteorder("<"), (d,))]
+def mail_record(dtype: str, d: int | None, width: int, roles: bool) -> np.dtype[Any]:
+    """A routed row: its number in its block, its points, its present list if it has one, its role if roles differ.
+
+    d: None for sparse rows, of which only the length is told, and what they list stands elsewhere.
+    """
+    points = ("length", "<i4") if d is None else ("points", np.dtype(dtype).newbyteorder("<"), (d,))
+    columns: list[Any] = [("row", "<i4"), points]
     columns += found_record(width).descr if width else []
     return np.dtype(columns + ([("role", "u1")] if roles else []))
 

@@ -25,7 +25,7 @@ from distnnd.storage.formats import (
     reopen_mapped,
 )
 from distnnd.storage.points import open_zarr
-from distnnd.storage.sparse import SparseSource, is_scipy_sparse, open_csr, open_matrix, sparse_encoding
+from distnnd.storage.sparse import SparseSource, is_scipy_sparse, open_csr, open_matrix, open_npz, sparse_encoding
 from distnnd.values.errors import SpecError, StoreError
 from distnnd.values.metric import Metric
 
@@ -49,11 +49,11 @@ def open_source(source: object, component: str | None = None, *, sparse: bool = 
 
     sparse: whether the caller can do with sparse points, which are refused otherwise.
 
-    A path may name a Zarr array or group, or a .npy, .fbin, .u8bin, .i8bin, .fvecs or .bvecs file. In a Zarr
-    group, `component` is the path of the array, or of a sparse matrix as AnnData writes it; it may be left out if
-    one 2-D array or sparse matrix is called "points" or "X", or if there is only one. Raises SpecError if nothing
-    can be meant by `source`, InputError for a shape or dtype that is not that of points, StoreError for what is
-    damaged.
+    A path may name a Zarr array or group, or a .npy, .fbin, .u8bin, .i8bin, .fvecs or .bvecs file, or an .npz of
+    scipy.sparse. In a Zarr group, `component` is the path of the array, or of a sparse matrix as AnnData writes it; it
+    may be left out if one 2-D array or sparse matrix is called "points" or "X", or if there is only one. Raises
+    SpecError if nothing can be meant by `source`, InputError for a shape or dtype that is not that of points,
+    StoreError for what is damaged.
     """
     opened = _open_any(source, component, sparse)
     return opened if sparse else _dense(opened)
@@ -91,10 +91,10 @@ def _open_any(source: object, component: str | None, sparse: bool) -> Source | S
     )
 
 
-def open_for(source: object, component: str | None, metric: Metric) -> Source:
+def open_for(source: object, component: str | None, metric: Metric) -> Source | SparseSource:
     """The points as builds by this metric take them, see open_source: truths packed where it compares bits."""
-    opened = open_source(source, component)
-    return packed(opened) if metric.form == "bits" else opened
+    opened = open_source(source, component, sparse=True)
+    return packed(opened) if metric.form == "bits" and isinstance(opened, Source) else opened
 
 
 @overload
@@ -147,7 +147,7 @@ def _open_path(path: str | os.PathLike[str], component: str | None, sparse: bool
         return _open_store(place, component, sparse)
     if component is not None:
         raise SpecError(f"component={component!r} names an array in a Zarr group; {place} is a file")
-    return open_file(place)
+    return open_npz(place) if place.lower().endswith(".npz") else open_file(place)
 
 
 def _what_is_near(path: str) -> str:

@@ -9,6 +9,7 @@ put in order strip by strip.
 from __future__ import annotations
 
 import os
+import zipfile
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,12 +26,16 @@ from distnnd.storage.foreign import ForeignArray, foreign_array
 from distnnd.storage.formats import Opened
 from distnnd.storage.points import CHUNK_BYTES, new_store
 from distnnd.values.errors import InputError, SpecError, StoreError
+from distnnd.values.plan import Sparsity
 from distnnd.values.points import Csr, canonical, row_of_entries
 
 PARTS = ("data", "indices", "indptr")
 # One more is kept for zero rows, and ends of rows must fit too.
 MOST_COLUMNS = 2**31 - 2
 ENTRY_BYTES = 8
+# Rows of which a plan knows the most entries, and how many rows in how many strips tell what all of them share.
+DENSEST = 65536
+STRIP, STRIPS = 256, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,29 @@ class SparseSource(Opened):
         points = canonical(Csr(indptr, indices, data, self.d))
         self._check_finite(points, start)
         return points
+
+    def sparsity(self) -> Sparsity:
+        """What a plan must know: all ends of rows are read, and sampled rows; raises as `read`."""
+        densest = np.zeros((DENSEST - 1).bit_length() + 1, np.int64)
+        for start in range(0, self.n, DENSEST):
+            lengths = np.diff(self._ends(start, min(start + DENSEST, self.n)))
+            lengths = np.append(lengths, np.zeros(-len(lengths) % DENSEST, np.int64))
+            for power in range(len(densest)):
+                densest[power] = max(densest[power], lengths.max())
+                lengths = lengths[0::2] + lengths[1::2] if len(lengths) > 1 else lengths
+        return Sparsity(self.entries, self._products(), tuple(densest.tolist()))
+
+    def _products(self) -> float:
+        """About the sum over the columns of the squared number of rows that have them.
+
+        Without bias, from rows drawn in strips: two of n rows are both among m drawn with chance m (m - 1) / n (n - 1).
+        """
+        starts = STRIP * np.unique(np.linspace(0, (self.n - 1) // STRIP, STRIPS).astype(np.int64))
+        strips = [self.read(int(start), min(int(start) + STRIP, self.n)) for start in starts]
+        rows = sum(strip.rows for strip in strips)
+        _, lengths = np.unique(np.concatenate([strip.indices for strip in strips]), return_counts=True)
+        pairs = float((lengths * (lengths - 1.0)).sum()) / max(rows * (rows - 1.0), 1.0)
+        return self.entries + pairs * self.n * (self.n - 1.0)
 
     def _ends(self, start: int, stop: int) -> NDArray[np.int64]:
         """indptr[start .. stop]; raises InputError unless it ascends within the entries."""
@@ -154,11 +182,31 @@ def open_matrix(matrix: Any) -> MatrixSource:
     where = "<scipy sparse matrix>"
     formats.points_shape(matrix.shape, where)
     csr = matrix.tocsr()
-    parts = {name: np.asarray(getattr(csr, name)) for name in PARTS}
-    n, d = check_layout(csr.shape, {name: (part.shape, part.dtype) for name, part in parts.items()}, where)
+    return _in_memory(csr.shape, {name: np.asarray(getattr(csr, name)) for name in PARTS}, where)
+
+
+def _in_memory(shape: tuple[int, ...], parts: dict[str, NDArray[Any]], where: str) -> MatrixSource:
+    n, d = check_layout(shape, {name: (part.shape, part.dtype) for name, part in parts.items()}, where)
     entries = len(parts["data"])
     rows = rows_of(entries, n, formats.BLOCK_BYTES // ENTRY_BYTES)
     return formats.keep_resident(MatrixSource(n, d, np.dtype(np.float32), rows, where, None, entries, parts))
+
+
+def open_npz(path: str) -> MatrixSource:
+    """The source of a .npz file that scipy.sparse.save_npz wrote, read into memory.
+
+    Raises SpecError for another format than CSR, StoreError for what cannot be read, InputError as open_matrix.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            kind, shape = np.asarray(file["format"]).item(), tuple(int(length) for length in file["shape"])
+            parts = {name: file[name] for name in PARTS if name in file.files}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path} cannot be read as what scipy.sparse.save_npz writes ({error})") from error
+    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+    if kind != "csr" or len(parts) != len(PARTS):
+        raise SpecError(f"{path} holds a matrix in the format {kind}; write it as CSR, save_npz(path, X.tocsr())")
+    return _in_memory(shape, parts, path)
 
 
 # --- in Zarr ---------------------------------------------------------------------------------------------

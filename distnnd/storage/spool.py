@@ -13,7 +13,8 @@ import zarr
 
 from . import arrays, graph
 from .points import write_points
-from .source import Source, open_source
+from .source import Source, SparseSource, open_source
+from .sparse import convert_csr
 
 
 class Spool:
@@ -61,9 +62,12 @@ class Spool:
         """The points that were written."""
         return open_source(self._points, "points")
 
-    def copy(self, source: Source) -> Source:
+    def copy(self, source: Source | SparseSource) -> Source | SparseSource:
         """The points of this process, written where other processes can read them."""
         place = self._place()
+        if isinstance(source, SparseSource):
+            convert_csr(source, place)
+            return open_source(place, sparse=True)
         rows = source.chunk_rows
         blocks = (source.read(start, min(source.n, start + rows)) for start in range(0, source.n, rows))
         write_points(place, blocks, n=source.n, d=source.d, dtype=source.dtype)

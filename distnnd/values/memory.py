@@ -45,13 +45,31 @@ def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
 
 def raw_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one row as a judge takes it, beside the prepared one (see kernels/judge.py: as_they_came)."""
-    if not metric.judged:
+    if not metric.judged or metric.form == "sparse":
         return 0
     if "whiten" in metric.steps:
         return 8 * d
     if metric.form == "bits":
         return d + 7
     return 4 * d if dtype == "float16" or metric.name == CUSTOM else d * item_bytes(dtype)
+
+
+# Bytes of an entry of sparse rows as a stage reads it, puts it in order and writes it.
+LISTED = 60
+# So many of them are read at once where a whole block need not be held.
+ENTRIES_AT_ONCE = 2**20
+
+
+def sampled_listings(layout: Layout) -> int:
+    """Bytes of what the sampled rows list, where rows are sparse."""
+    return LISTED * (layout.sample + layout.probes) * layout.block_entries // max(layout.block_rows, 1)
+
+
+def listed_bytes(layout: Layout) -> int:
+    """Bytes of what sparse rows list, and of a copy while they are put into another order; see Layout.entries."""
+    if layout.entries is None:
+        return 0
+    return 32 * layout.entries + 24 * layout.cap + LISTED * min(layout.block_entries, ENTRIES_AT_ONCE)
 
 
 def coded_bytes(metric: Metric, dtype: str, d: int) -> int:
@@ -135,7 +153,8 @@ def scan_bytes(layout: Layout) -> int:
 
 def collect_bytes(layout: Layout) -> int:
     """The sampled rows, in parts and together."""
-    return SLACK + 3 * (layout.sample + layout.probes) * layout.d * item_bytes(layout.dtype)
+    sampled = 3 * (layout.sample + layout.probes) * layout.d * item_bytes(layout.dtype)
+    return SLACK + sampled + sampled_listings(layout)
 
 
 def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
@@ -147,7 +166,8 @@ def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
     # What is compared as it came is not laid out.
     inner = metric.form == "inner"
     held = raw + (coded_bytes(metric, layout.dtype, layout.d) if inner else layout.d * item_bytes(layout.dtype))
-    return SLACK + layout.block_rows * (held + 4) + probes + strip + tile_bytes(layout.d)
+    rows = layout.block_rows * (held + 4) + LISTED * layout.block_entries
+    return SLACK + rows + probes + sampled_listings(layout) + strip + tile_bytes(layout.d)
 
 
 def route_row(dtype: str, d: int, width: int) -> int:
@@ -165,6 +185,7 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
     return (
         SLACK
         + layout.block_rows * route_row(layout.dtype, layout.d, width)
+        + LISTED * layout.block_entries
         + strip_bytes(layout)
         + pivots * 2 * coded_bytes(metric, layout.dtype, layout.d)
         + strip * (coded_bytes(metric, layout.dtype, layout.d) + 300)
@@ -184,7 +205,8 @@ def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
     row = prepared + max(2 * layout.d * item_bytes(layout.dtype), coded) + 200
     columns = metric.laid_out_columns(layout.d)
     made = DIRECTIONS * layout.probes * (2 * coded + 16 * columns + 400)
-    return SLACK + layout.sample * row + pivots * (3 * coded + 24 * columns + 64) + made
+    moved = pivots * (3 * coded + 24 * columns + 64)
+    return SLACK + layout.sample * row + moved + made + sampled_listings(layout)
 
 
 def merge_row(width: int) -> int:

@@ -26,6 +26,8 @@ _BLURS = ("scale", "whiten")
 _SPARE, _WIDER = 4, 2.25
 # Columns of a place on the sphere, and bits of a byte.
 _SPHERE, _BITS = 3, 8
+# Columns that sparse rows are laid out in at most, see kernels/sketches.py.
+SKETCH = 256
 
 
 class Metric(NamedTuple):
@@ -34,8 +36,9 @@ class Metric(NamedTuple):
     name: its public name; unit: rows are scaled to unit length first; euclidean: the surrogate is the squared
     euclidean distance (else the negated inner product); finish: "none", "root", "half", "root_half", "angle" or
     "half_turns", what turns the surrogate into the distance. steps: what is done to rows before that, in order (see
-    kernels/transforms.py). form: "inner" where all this is the metric itself; "pair", "set" and "bits" are laid out so,
-    and judged by kernels/distances.py. params: (name, number, or nested tuples of numbers), checked.
+    kernels/transforms.py). form: "inner" where all this is the metric itself; "pair", "set", "bits" and
+    "sparse" are laid out so, and judged by kernels/distances.py. params: (name, number, or nested tuples of numbers),
+    checked.
     """
 
     name: str
@@ -62,9 +65,11 @@ class Metric(NamedTuple):
         return dict(self.params).get(name, default)
 
     def laid_out_columns(self, d: int) -> int:
-        """Columns after the steps of rows of d columns."""
+        """Columns after the steps of rows of d columns; of sparse rows a sketch."""
         if "sphere" in self.steps:
             return _SPHERE
+        if self.form == "sparse":
+            return min(d, SKETCH)
         return _BITS * d if "unpack" in self.steps else d
 
 
@@ -78,6 +83,11 @@ METRICS = {name: _plain(ENTRIES[name]) for name in ("euclidean", "sqeuclidean", 
 # The name of a metric that is a function of the user's own, and how rows are laid out for it.
 CUSTOM = "custom"
 OWN = Metric(CUSTOM, unit=False, euclidean=True, finish="none", form="pair")
+
+
+def of_sparse(metric: Metric) -> Metric:
+    """The metric as sparse points take it: whatever lays their rows out, distances are those of what they list."""
+    return metric._replace(form="sparse")
 
 
 def described(name: str) -> Entry:
@@ -111,7 +121,8 @@ def metric_of(name: str, params: Mapping[str, Any] | None = None, d: int | None 
 
 def metric_behind(facts: Mapping[str, Any]) -> Metric:
     """The metric of a graph, from its facts."""
-    return OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
+    metric = OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
+    return of_sparse(metric) if facts.get("layout", {}).get("entries") is not None else metric
 
 
 def _minkowski(entry: Entry, given: dict[str, Value]) -> Metric:

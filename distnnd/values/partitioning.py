@@ -102,7 +102,7 @@ class _Planner:
 
     def __init__(self, spec: BuildSpec, extent: Extent, task_memory: int, threads: int) -> None:
         self.spec, self.task_memory, self.threads = spec, task_memory, threads
-        self.n, self.d, self.dtype, self.chunk_rows = extent
+        self.n, self.d, self.dtype, self.chunk_rows = extent[:4]
         self.item = memory.item_bytes(self.dtype)
         # Where nearness is not mutual a row travels twice: to where it looks, and to where it may be found.
         self.copies = FANOUT if spec.kind.euclidean else FANOUT + LOOKED_IN

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from .metric import Metric
+from .metric import Metric, of_sparse
 from .spec import BuildSpec, format_bytes
 
 # Wider rows are never tried with a k-d tree: none was seen that it suits, and its memory grows with them.
 TREE_COLUMNS = 40
 
 
+class Sparsity(NamedTuple):
+    """What a plan must know of sparse points beside their size.
+
+    entries: how many are stored; products: about how many entries all rows would go through, the sum over the columns
+    of the squared number of rows that have them; densest: for each power of two from 1 on the most entries that so many
+    rows have which are read together.
+    """
+
+    entries: int
+    products: float
+    densest: tuple[int, ...]
+
+    def most(self, rows: int) -> int:
+        """The most entries of a block of that many rows, a power of two."""
+        return self.densest[min(rows.bit_length() - 1, len(self.densest) - 1)]
+
+
 class Extent(NamedTuple):
-    """The size of a source: n rows of d numbers of `dtype`, read `chunk_rows` at a time."""
+    """The size of a source: n rows of d numbers of `dtype`, read `chunk_rows` at a time; sparsity: of sparse points."""
 
     n: int
     d: int
     dtype: str
     chunk_rows: int = 1
+    sparsity: Sparsity | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +49,8 @@ class Layout:
     partitions: how many; fanout: partitions a row looks for its neighbours in; copies: those it is written to, both
     on the average; cap: most rows of a unit, which is what one local task holds; probes: rows solved exactly; sample:
     rows kept aside to draw pivots from; exact: so few rows that all pairs are compared; chunk_rows: rows that the
-    source reads at a time.
+    source reads at a time; entries: of sparse points, how many a local task holds, None for
+    dense ones; block_entries: the most that a block has.
     """
 
     n: int
@@ -46,6 +65,21 @@ class Layout:
     sample: int = 0
     exact: bool = False
     chunk_rows: int = 1
+    entries: int | None = None
+    block_entries: int = 0
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the points are sparse."""
+        return self.entries is not None
+
+    def columns_held(self, metric: Metric) -> int:
+        """Columns that a row takes as it is read, dense, or as a sparse one is laid out by the metric."""
+        return metric.laid_out_columns(self.d) if self.sparse else self.d
+
+    def held_by(self, metric: Metric) -> Layout:
+        """The same with the columns that rows are laid out in: what tasks hold of sparse rows beside what they list."""
+        return replace(self, d=self.columns_held(metric), chunk_rows=1) if self.sparse else self
 
     @property
     def blocks(self) -> int:
@@ -79,9 +113,14 @@ class Job:
     bounded: bool = False
 
     @property
+    def kind(self) -> Metric:
+        """The metric as the points of the job take it."""
+        return of_sparse(self.spec.kind) if self.layout.sparse else self.spec.kind
+
+    @property
     def compares(self) -> tuple[Metric, str]:
         """The metric, and the dtype of the rows: what decides which kernels are called."""
-        return self.spec.kind, self.layout.dtype
+        return self.kind, self.layout.dtype
 
 
 @dataclass(frozen=True)
@@ -156,7 +195,8 @@ class Plan:
     @property
     def may_use_trees(self) -> bool:
         """Whether partitions may be solved by a k-d tree instead of leaves; a trial in each of them decides."""
-        return not self.layout.exact and self.spec.kind.euclidean and self.layout.d < TREE_COLUMNS
+        layout = self.layout
+        return not (layout.exact or layout.sparse) and self.spec.kind.euclidean and layout.d < TREE_COLUMNS
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON: sizes in bytes."""
@@ -169,8 +209,9 @@ class Plan:
     def __str__(self) -> str:
         layout = self.layout
         how = "all pairs, exact" if layout.exact else f"{layout.partitions} partition(s), fanout {layout.fanout}"
+        points = "sparse" if layout.sparse else layout.dtype
         lines = [
-            f"{layout.n:,} x {layout.d} {layout.dtype}, k = {self.spec.n_neighbors}, {self.spec.metric}: {how}",
+            f"{layout.n:,} x {layout.d} {points}, k = {self.spec.n_neighbors}, {self.spec.metric}: {how}",
             f"{'stage':<10}{'tasks':>8}{'memory/task':>14}{'read':>12}{'written':>12}",
         ]
         for cost in self.costs:

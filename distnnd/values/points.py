@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,11 @@ class Csr(NamedTuple):
         # From entry to entry of the result the place in the source moves on by one, save where a row begins.
         places = np.arange(indptr[-1]) + np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths)
         return self._replace(indptr=indptr, indices=self.indices[places], data=self.data[places])
+
+
+def rows_in(points: NDArray[Any] | Csr) -> int:
+    """How many rows there are, dense or sparse; `len` of a tuple counts its fields."""
+    return points.rows if isinstance(points, Csr) else len(points)
 
 
 def starts_of(lengths: NDArray[np.integer]) -> NDArray[np.int64]:

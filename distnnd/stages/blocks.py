@@ -1,0 +1,147 @@
+"""Blocks: sparse points, block against block, exactly: each task finds the neighbours of its rows among all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..kernels.forms import UsersOwnSparse, form_of, own_form
+from ..kernels.inverted import known_columns, looking_side, nearest_sparse, standing_side
+from ..kernels.judge import nearest
+from ..kernels.merge import fold
+from ..kernels.neighbours import Lists, empty, sort_rows
+from ..kernels.ranges import Each, even_cuts
+from ..kernels.sketches import sketch
+from ..kernels.sparse_distances import listed
+from ..kernels.transforms import check_sparse_rows
+from ..storage import listings
+from ..storage.source import SparseSource, reopen_source
+from ..values.errors import InputError
+from ..values.metric import CUSTOM
+from ..values.plan import Job, Stage, Task
+from ..values.points import Csr
+from ..values.sparse_plan import MOST_COLUMNS, block_bytes, by_columns, scan_bytes
+from .measured import measured, side_by_side
+from .points import chosen_rows
+from .publish import publish_rows
+from .scan import PLACES
+
+# Ranges of work per thread: enough that an uneven one does not hold up the rest.
+PARTS = 4
+
+
+def plan_scan_sparse(job: Job) -> Stage:
+    """One task a block."""
+    tasks = [Task("scan", 0, index) for index in range(job.layout.blocks)]
+    return Stage("scan", run_scan_sparse, tasks, scan_bytes(job.layout))
+
+
+@measured
+def run_scan_sparse(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
+    """Check every number of block `task.index`; InputError names the first row that cannot be compared."""
+    first, last = job.layout.block(task.index)
+    points = source_of(job).read(first, last)
+    check_sparse_rows(points, job.spec.kind, first)
+    zero_rows, radius = 0, 0.0
+    if job.kind.unit:
+        zero_rows = int((np.diff(points.indptr) == 0).sum())
+    elif not job.kind.euclidean and not job.layout.exact:
+        # Of the rows as they are laid out, which are routed and compared by that.
+        radius = float(np.linalg.norm(sketch(points, job.kind), axis=1).max(initial=0))
+    written = 0
+    if not job.layout.exact and job.layout.partitions > 1:
+        for place, what in PLACES.items():
+            rows = chosen_rows(job, what)
+            kept = points.take(rows[(rows >= first) & (rows < last)] - first)
+            listings.write(job.scratch, f"{place}/{task.index}", kept)
+            written += kept.nbytes
+    return {"zero_rows": zero_rows, "radius": radius}, points.nbytes, written
+
+
+def plan_blocks(job: Job) -> Stage:
+    """One task a block."""
+    tasks = [Task("blocks", 1, index) for index in range(job.layout.blocks)]
+    return Stage("blocks", run_blocks, tasks, block_bytes(job.layout, job.spec.n_neighbors, job.threads))
+
+
+@measured
+def run_blocks(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
+    """Write the finished rows of block `task.index`; counters: distances that were computed."""
+    source, (first, last) = source_of(job), job.layout.block(task.index)
+    points = source.read(first, last)
+    form = form_for(job)
+    lists = empty(last - first, job.spec.n_neighbors, np.int64)
+    served = job.spec.function is None and by_columns(job.spec.kind)
+    known = known_columns(points, form, MOST_COLUMNS) if served else None
+    looking = looking_side(points, form, first, known) if served else None
+    found, read = 0, points.nbytes
+    with side_by_side(job.threads) as each:
+        parts = PARTS * job.threads if job.threads > 1 else 1
+        for start, others in all_blocks(job, source, task.index, points):
+            if looking is not None:
+                standing = standing_side(others, form, start, known)
+                found += nearest_sparse(looking, standing, form, lists, each, parts)
+            else:
+                found += nearest_of_all(points, first, others, start, form, lists, each, parts)
+            read += others.nbytes
+    if isinstance(form, UsersOwnSparse):
+        check_complete(lists, first)
+    written = publish_rows(job, first, lists.ids, lists.distances)
+    counted = "added" if served else "compared"
+    return {counted: found, "short": 0, "published": 1}, read, written
+
+
+def source_of(job: Job) -> SparseSource:
+    """The sparse points of the job, opened."""
+    source = reopen_source(job.source, sparse=True)
+    assert isinstance(source, SparseSource)
+    return source
+
+
+def form_for(job: Job) -> Any:
+    """The metric as `distance` takes it, for sparse rows."""
+    if job.spec.function is not None:
+        return own_form(job.spec.function, job.layout.d, sparse=True)
+    return form_of(job.spec.kind, job.layout.d)
+
+
+def all_blocks(job: Job, source: SparseSource, index: int, own: Csr) -> Iterator[tuple[int, Csr]]:
+    """First row and rows of each block, in the order of their ids: of rows as far away the lowest ids count."""
+    for other in range(job.layout.blocks):
+        first, last = job.layout.block(other)
+        yield first, own if other == index else source.read(first, last)
+
+
+def nearest_of_all(
+    points: Csr, first: int, others: Csr, start: int, form: Any, lists: Lists, each: Each, parts: int
+) -> int:
+    """Offer the lists of `points` each of the others by the distance itself; returns the pairs compared.
+
+    first, start: ids of the first rows of both. What metrics need that look at more than the columns which rows share.
+    """
+    found = empty(points.rows, min(lists.ids.shape[1] + 1, others.rows))
+    rows, standing = listed(points), listed(others)
+
+    def look(a: int, b: int) -> None:
+        nearest(rows, standing, others.rows, form, found, False, a, b)
+
+    each(look, even_cuts(points.rows, parts))
+    ids = np.where(found.ids >= 0, found.ids + np.int64(start), -1)
+    itself = ids == np.arange(first, first + points.rows)[:, None]
+    ids[itself], found.distances[itself] = -1, np.inf
+    sort_rows(Lists(ids, found.distances, found.state), 0, points.rows)
+    fold(lists, np.arange(points.rows), ids, found.distances)
+    return points.rows * others.rows
+
+
+def check_complete(lists: Lists, first: int) -> None:
+    """InputError unless the user's own metric found a finite distance for each place of the lists."""
+    bad = (lists.ids < 0) | ~np.isfinite(lists.distances)
+    if bad.any():
+        row = first + int(np.flatnonzero(bad.any(axis=1))[0])
+        raise InputError(
+            f"the metric {CUSTOM!r} gave row {row} too few finite distances; let it return a finite number for any two "
+            "rows"
+        )

@@ -1,0 +1,236 @@
+"""How sparse points are cut: into blocks that each look through all rows, exactly, or partitions of their sketches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import ceil
+from typing import NamedTuple
+
+from . import memory
+from .errors import BudgetError, SpecError
+from .metric import CUSTOM, Metric, of_sparse
+from .metrics_table import ENTRIES
+from .partitioning import (
+    AIM,
+    EXACT_ROWS,
+    FANOUT,
+    LEAF_FANOUT,
+    LOOKED_IN,
+    RESERVED,
+    SAMPLES_PER_PIVOT,
+    SPREAD_ROWS,
+    USABLE,
+    companion_cap,
+    pivot_count,
+    probe_count,
+    widest,
+)
+from .plan import Extent, Layout, Plan, StageCost
+from .spec import BuildSpec, format_bytes
+
+# Rows of a block at most, as many as the engine takes at once; and at least, as each looks through all others.
+LARGEST_BLOCK, LEAST_BLOCK = 65536, 1024
+# Tasks for each thread where several workers share the work, so that an uneven one does not hold up the rest.
+TASKS_A_THREAD = 4
+# Wider rows are compared by the columns of the rows that look, so that no array is as long as there are columns.
+MOST_COLUMNS = 2**22
+# Nanoseconds of an entry that a row goes through, by what a shared column adds where that is no product, and of a pair.
+ENTRY, ENTRIES_OF, PAIR = 1.5, {"jensen_shannon": 25.0, "jensenshannon": 25.0}, 80.0
+# An exact answer is worth so many nanoseconds a row: about what leaves and passes over sketches take.
+AFFORDABLE = 500_000.0
+
+# Metrics that columns which both rows have decide, with the size of each row; see kernels/shared_columns.py.
+_BY_COLUMNS = (
+    *("euclidean", "sqeuclidean", "seuclidean", "cosine", "inner_product", "true_angular", "correlation"),
+    *("hellinger", "manhattan", "canberra", "braycurtis", "hamming", "jensen_shannon", "jensenshannon"),
+)
+
+
+def by_columns(metric: Metric) -> bool:
+    """Whether inverted lists find the neighbours under the metric, exactly."""
+    if metric.name in ("minkowski", "weighted_minkowski"):
+        return metric.param("p") == 2 or (metric.param("p") == 1 and metric.param("w") is None)
+    return metric.name in _BY_COLUMNS or metric.form == "set"
+
+
+def check_sparse(metric: Metric) -> None:
+    """SpecError for a metric that sparse rows do not have."""
+    if metric.name != CUSTOM and not ENTRIES[metric.name].sparse:
+        raise SpecError(
+            f"metric {metric.name!r} takes no sparse points; write them out, X.toarray(), or take another metric"
+        )
+
+
+def exact_cost(spec: BuildSpec, extent: Extent) -> float:
+    """About how many nanoseconds a row an exact answer takes."""
+    assert extent.sparsity is not None
+    if spec.function is None and by_columns(spec.kind):
+        return extent.sparsity.products * ENTRIES_OF.get(spec.kind.name, ENTRY) / extent.n
+    return PAIR * extent.n
+
+
+def block_bytes(layout: Layout, k: int, threads: int) -> int:
+    """Bytes of a task that looks for the neighbours of a block among all rows, block by block.
+
+    Two blocks as read, by weight and by column, each entry as numbers of 64 bits in between; the lists of one; arrays
+    over the columns; totals and candidates of each thread.
+    """
+    columns = min(layout.d, MOST_COLUMNS) + 1
+    rooms = (threads if layout.blocks == 1 else 1) * LARGEST_BLOCK * 24
+    return memory.SLACK + 120 * layout.block_entries + layout.block_rows * (21 * k + 120) + 40 * columns + rooms
+
+
+def scan_bytes(layout: Layout) -> int:
+    """A block as it is read and put into canonical form, and the sampled rows."""
+    block = memory.LISTED * layout.block_entries + 32 * layout.block_rows
+    return memory.SLACK + block + memory.sampled_listings(layout)
+
+
+def plan_sparse(
+    spec: BuildSpec,
+    extent: Extent,
+    *,
+    worker_memory: int,
+    workers: int = 1,
+    threads: int = 1,
+    reserved: int = RESERVED,
+) -> Plan:
+    """Blocks, as few as fit and occupy all; where an exact answer costs too much, sketches in partitions.
+
+    BudgetError names what is needed, what there is and the nearest setting that fits; SpecError where rows are too few.
+    """
+    spec.check_rows(extent.n)
+    machine = _Machine(workers, threads, reserved)
+    layout = machine.fit(spec, extent, worker_memory)
+    if layout is None:
+        raise _too_small(spec, extent, worker_memory, machine)
+    costs = _costs(spec, extent, layout, threads)
+    task_memory = (int(USABLE * worker_memory) - reserved) // min(threads, layout.blocks)
+    lists = 0 if layout.exact else 2 * extent.n * 12 * widest(spec.n_neighbors, extent.n, layout.partitions)
+    mail = sum(cost.written for cost in costs if cost.name in ("draw", "route", "local")) if layout.copies > 1 else 0
+    graph = extent.n * spec.n_neighbors * 12
+    return Plan(spec, layout, costs, task_memory, worker_memory, reserved, threads, disk=lists + mail, graph=graph)
+
+
+def _costs(spec: BuildSpec, extent: Extent, layout: Layout, threads: int) -> tuple[StageCost, ...]:
+    """The stages of the layout, in their order."""
+    assert extent.sparsity is not None
+    k, n, blocks = spec.n_neighbors, layout.n, layout.blocks
+    data, result = 8 * (extent.sparsity.entries + n), n * k * 12
+    scan = StageCost("scan", blocks, scan_bytes(layout), data, 0, False)
+    if layout.exact:
+        task = block_bytes(layout, k, threads)
+        return scan, StageCost("blocks", blocks, task, blocks * data, result, True)
+    metric, width = of_sparse(spec.kind), widest(k, n, layout.partitions)
+    held, lists = layout.held_by(metric), n * width * 12
+    task = _local_bytes(metric, held, width, threads if layout.partitions == 1 else 1)
+    if layout.partitions == 1:
+        return scan, StageCost("local", 1, task, data + lists, result, True)
+    pivots, found = pivot_count(layout.partitions), int(layout.copies * lists)
+    mail = int(layout.copies * (data + lists))
+    return (
+        scan,
+        StageCost("probe", blocks, memory.probe_bytes(held, metric, k + 8), data, 0, False),
+        StageCost("draw", 1, memory.draw_bytes(held, metric, pivots), layout.sample * 8, pivots * held.d * 4, True),
+        StageCost("route", blocks, memory.route_bytes(held, metric, width, pivots), data + lists, mail, True),
+        StageCost("local", layout.partitions, task, mail, found, True),
+        StageCost("merge", blocks, memory.merge_bytes(held, width), found + lists, lists, True),
+        StageCost("publish", blocks, memory.publish_bytes(held, width, k), lists, result, False),
+    )
+
+
+def _local_bytes(metric: Metric, held: Layout, width: int, threads: int) -> int:
+    row = memory.local_row(metric, held.dtype, held.d, width, LEAF_FANOUT, companion_cap(metric.selected(width)))
+    return memory.local_fixed(metric, held.dtype, held.d, width, threads) + row * held.cap + memory.listed_bytes(held)
+
+
+class _Machine(NamedTuple):
+    """Who does the work: workers, threads of each, and the bytes one takes for itself."""
+
+    workers: int
+    threads: int
+    reserved: int
+
+    def fit(self, spec: BuildSpec, extent: Extent, worker_memory: int) -> Layout | None:
+        """The layout for workers of that memory; None where there is none."""
+        usable = int(USABLE * worker_memory) - self.reserved
+        if extent.n > EXACT_ROWS and exact_cost(spec, extent) > AFFORDABLE:
+            layouts = self._in_partitions(spec, extent)
+        else:
+            layouts = self._in_blocks(extent)
+        for layout in layouts:
+            costs = _costs(spec, extent, layout, self.threads)
+            if max(cost.projected * min(cost.tasks, self.threads) for cost in costs) <= usable:
+                return layout
+        return None
+
+    def _in_blocks(self, extent: Extent) -> Iterator[Layout]:
+        """Exact layouts, of the largest blocks that occupy all workers first."""
+        wanted = 1 if self.workers == 1 and extent.n <= LARGEST_BLOCK else TASKS_A_THREAD * self.workers * self.threads
+        rows = min(LARGEST_BLOCK, 1 << (extent.n - 1).bit_length())
+        while rows > LEAST_BLOCK and -(-extent.n // rows) < wanted:
+            rows //= 2
+        while rows >= min(LEAST_BLOCK, extent.n):
+            yield replace(_layout(extent, rows), partitions=-(-extent.n // rows), exact=True)
+            rows //= 2
+
+    def _in_partitions(self, spec: BuildSpec, extent: Extent) -> Iterator[Layout]:
+        """Layouts by sketches: all rows at once, then ever more partitions."""
+        metric, n = of_sparse(spec.kind), extent.n
+        rows = min(LARGEST_BLOCK, 1 << (n - 1).bit_length())
+        whole = _layout(extent, rows)
+        probes = probe_count(n, whole.columns_held(metric))
+        spread = self.workers * self.threads if self.workers >= 4 and n >= SPREAD_ROWS else 2
+        if spread == 2:
+            yield replace(whole, cap=n, probes=probes)
+        copies, partitions = FANOUT if metric.euclidean else FANOUT + LOOKED_IN, spread
+        cap = n
+        while cap > max(1024, 16 * widest(spec.n_neighbors, n, 2)):
+            cap = min(n, ceil(n * copies / (partitions * AIM)))
+            while rows > max(LEAST_BLOCK, cap // 2):
+                rows //= 2
+            piece = _layout(extent, rows)
+            yield replace(
+                piece,
+                partitions=partitions,
+                fanout=FANOUT,
+                copies=copies,
+                cap=cap,
+                entries=cap * piece.block_entries // rows,
+                probes=probes,
+                sample=min(n, SAMPLES_PER_PIVOT * pivot_count(partitions)),
+            )
+            partitions = partitions + max(1, partitions // 4)
+
+
+def _layout(extent: Extent, rows: int) -> Layout:
+    """Blocks of so many rows."""
+    n, d, dtype, chunk_rows, sparsity = extent
+    assert sparsity is not None
+    return Layout(
+        n=n,
+        d=d,
+        dtype=dtype,
+        block_rows=rows,
+        chunk_rows=chunk_rows,
+        entries=sparsity.entries,
+        block_entries=sparsity.most(rows),
+    )
+
+
+def _too_small(spec: BuildSpec, extent: Extent, worker_memory: int, machine: _Machine) -> BudgetError:
+    """The refusal, with both numbers and the nearest limit that fits."""
+    low, high = worker_memory, 2 * max(worker_memory, machine.reserved)
+    while machine.fit(spec, extent, high) is None:
+        low, high = high, 2 * high
+    while high - low > 2**20:
+        middle = (low + high) // 2
+        low, high = (middle, high) if machine.fit(spec, extent, middle) is None else (low, middle)
+    need = -(-high // 2**20)
+    fewer = f" or fewer threads per worker than {machine.threads}" if machine.threads > 1 else ""
+    return BudgetError(
+        f"{extent.n:,} x {extent.d} sparse with n_neighbors={spec.n_neighbors} does not fit a worker of "
+        f"{format_bytes(worker_memory)} ({machine.threads} thread(s), {format_bytes(machine.reserved)} of it the "
+        f"worker's own): at least {format_bytes(need * 2**20)} is needed. Set memory_limit='{need}MiB'{fewer}"
+    )
