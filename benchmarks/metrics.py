@@ -23,7 +23,7 @@ from .measure import run
 from .placement import count_all
 from .table import Table
 
-QUERIES, SMALL = 300, 5000
+QUERIES, SMALL = 300, 20_000
 
 
 class Case(NamedTuple):
