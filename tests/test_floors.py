@@ -36,11 +36,11 @@ HOUSE = {
                                                                         "h5py obstore fsspec"),
     "stages":  Room(2,     "values kernels storage",                    "numpy scipy.sparse threadpoolctl"),
     "runtime": Room(3,     "values",                                    "dask distributed threadpoolctl"),
-    "graph":   Room(4,     "values storage stages runtime",             ""),
-    "build":   Room(5,     "values storage stages runtime graph",       ""),
-    "index":   Room(5,     "values storage stages runtime",             ""),
-    "warmup":  Room(6,     "values kernels storage runtime graph build", "numpy"),
-    "faces":   Room(7,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
+    "index":   Room(4,     "values storage stages runtime",             ""),
+    "graph":   Room(5,     "values storage stages runtime index",       ""),
+    "build":   Room(6,     "values storage stages runtime graph",       ""),
+    "warmup":  Room(7,     "values kernels storage runtime graph build index", "numpy"),
+    "faces":   Room(8,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }
 # fmt: on

@@ -14,7 +14,7 @@ from ..kernels.rows import prepare, prepared_width
 from ..kernels.transforms import check_columns
 from ..storage import mailbox
 from ..storage.source import reopen_source
-from ..values.memory import strip_rows
+from ..values.memory import laid_out_rows, strip_rows
 from ..values.metric import Metric
 from ..values.plan import Job
 from ..values.spec import BuildSpec
@@ -74,13 +74,18 @@ def width_of(job: Job) -> int:
 
 
 def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Rows first .. last of the source in pieces (row id of the first, points [m, d]) that follow its own chunks."""
+    """Rows first .. last of the source in pieces (row id of the first, points [m, d]) that follow its own chunks.
+
+    Where rows become wider as they are laid out, pieces are shorter by as much.
+    """
     source = reopen_source(job.source)
     rows = source.chunk_rows * max(1, strip_rows(job.layout.d) // source.chunk_rows)
-    start = first
+    start, piece = first, laid_out_rows(job.spec.kind, job.layout.d, rows)
     while start < last:
         stop = min(last, start - start % rows + rows)
-        yield start, source.read(start, stop)
+        strip = source.read(start, stop)
+        for at in range(0, len(strip), piece):
+            yield start + at, strip[at : at + piece]
         start = stop
 
 

@@ -18,7 +18,7 @@ from ..storage.mailbox import strips
 from ..storage.source import Source, open_for
 from ..values.errors import SpecError, StoreError
 from ..values.memory import strip_rows
-from ..values.metric import CUSTOM, OWN, Metric, metric_of
+from ..values.metric import CUSTOM, Metric, metric_behind
 from ..values.recall import Recall, as_near_as, estimate_recall
 from .measured import one_blas_thread
 from .points import Ruler
@@ -263,11 +263,6 @@ def nearest(points: Source, ruler: Ruler, k: int, rows: np.ndarray) -> Lists:
 
 
 # --- the points behind a graph ---------------------------------------------------------------------------
-
-
-def metric_behind(facts: dict[str, Any]) -> Metric:
-    """The metric of a graph, from its facts."""
-    return OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
 
 
 def ruler_of(facts: dict[str, Any], function: Function) -> Ruler:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .metric import Metric
 from .spec import BuildSpec, format_bytes
 
 # Wider rows are never tried with a k-d tree: none was seen that it suits, and its memory grows with them.
@@ -76,6 +77,11 @@ class Job:
     zero_rows: bool = False
     radius: float = 0.0
     bounded: bool = False
+
+    @property
+    def compares(self) -> tuple[Metric, str]:
+        """The metric, and the dtype of the rows: what decides which kernels are called."""
+        return self.spec.kind, self.layout.dtype
 
 
 @dataclass(frozen=True)
