@@ -193,7 +193,7 @@ def test_the_same_bytes_again_and_by_threads(tmp_path: Path, made: Made, monkeyp
 
     monkeypatch.setattr(cluster, "CPU_COUNT", 3)
     distnnd.build_index(made.folder / "graph.zarr", tmp_path / "again")
-    for name in ("codes", "rows", "edges", "order", "pivots", "islands"):
+    for name in ("codes", "rows", "edges", "order", "pivots", "pieces"):
         one, other = (next((place / name).rglob("c/*")) for place in (made.folder / "index.zarr", tmp_path / "again"))
         first, second = (file.read_bytes() if file.is_file() else (file / "0").read_bytes() for file in (one, other))
         assert first == second, name
