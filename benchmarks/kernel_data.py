@@ -66,7 +66,7 @@ def coded(n: int, d: int) -> tuple[codes.Rows, rows.Form]:
     """The rows with their codes, compared by estimates that are kept."""
     coder = codes.coder_of(points(n, d), METRICS["euclidean"])
     own = codes.encode(points(n, d), coder)
-    return own, codes.trusted(codes.form_of(METRICS["euclidean"], own, coder))
+    return own, codes.trusted(codes.coded_form(METRICS["euclidean"], own, coder))
 
 
 @cache

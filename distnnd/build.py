@@ -11,8 +11,9 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from .graph import Graph, open_graph
-from .runtime.cluster import executor_for, machine_for, machine_memory, store_lazily
+from .runtime.cluster import executor_for, machine_for, machine_memory
 from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
+from .runtime.lazy import packed_lazily, shape_of, store_lazily
 from .runtime.serial import Executor, Machine
 from .stages.draw import plan_draw
 from .stages.local import plan_local
@@ -24,7 +25,8 @@ from .stages.route import plan_route
 from .stages.scan import plan_collect, plan_scan
 from .storage import graph as store
 from .storage import mailbox
-from .storage.source import Source, is_dask_array, open_source
+from .storage.bits import pack, packed_columns
+from .storage.source import Source, is_dask_array, open_for
 from .storage.spool import Spool
 from .values.errors import BudgetError, SpecError, StoreError
 from .values.metric import CUSTOM
@@ -61,10 +63,10 @@ def plan(
     name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
     spec = BuildSpec(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function)
     if is_dask_array(source):
-        extent = Extent(*_shape_of_lazy(source))
+        extent = Extent(*shape_of(lazy_points(source, spec)))
         check_points(spec, extent.d, extent.dtype)
     else:
-        opened = open_source(source, component)
+        opened = open_for(source, component, spec.kind)
         extent = _extent_of(opened)
         check_points(spec, extent.d, extent.dtype)
         if opened is not source:
@@ -117,15 +119,15 @@ def build(
         place, opened = spool.out, None
         if not is_dask_array(source):
             # Whatever is wrong with the arguments is said before a cluster starts.
-            opened = open_source(source, component)
+            opened = open_for(source, component, spec.kind)
             spec.check_rows(opened.n)
             check_points(spec, opened.d, opened.dtype.name)
             store.check_apart(place, opened.location)
         check_output(place, resume)
         executor = stack.enter_context(executor_for(client, limit, n_workers))
         if opened is None:
-            _, d, dtype = _shape_of_lazy(source)
-            check_points(spec, d, dtype)
+            source = lazy_points(source, spec)
+            check_points(spec, *shape_of(source)[1:])
             points = _spool_lazily(source, executor, spool)
         else:
             if opened is not source:
@@ -148,11 +150,9 @@ def check_output(place: str, resume: bool) -> None:
         raise SpecError(f"{place} holds an unfinished build; resume it, delete it, or choose another output")
 
 
-def _shape_of_lazy(source: Any) -> tuple[int, int, str]:
-    if source.ndim != 2:
-        raise SpecError(f"points are a 2-d array, this dask array has shape {source.shape}")
-    name = source.dtype.name if source.dtype.name in ("float16", "uint8", "int8") else "float32"
-    return int(source.shape[0]), int(source.shape[1]), name
+def lazy_points(source: Any, spec: BuildSpec) -> Any:
+    """A dask array as the metric takes it: truths packed where it compares bits."""
+    return packed_lazily(source, pack, packed_columns(source.shape[-1])) if spec.kind.form == "bits" else source
 
 
 def _extent_of(source: Source) -> Extent:
@@ -189,7 +189,7 @@ def _within_reach(source: Source, executor: Executor, spool: Spool) -> Points:
 
 def _spool_lazily(source: Any, executor: Executor, spool: Spool) -> Points:
     """The points of a dask array, written to disk; its name is a digest of what it is made of."""
-    n, d, dtype = _shape_of_lazy(source)
+    n, d, dtype = shape_of(source)
     store_lazily(executor, source.astype(dtype), spool.target(n, d, dtype))
     return Points(spool.spooled(), "<dask array>", {"kind": "dask", "name": source.name, "shape": [n, d]})
 
@@ -228,7 +228,9 @@ class Build:
         layout = self.plan.layout
         threads = executor.threads if layout.partitions == 1 else 1
         place = f"{self.facts['scratch']}/{self.facts['uuid']}"
-        self.job = Job(self.facts["uuid"], spec, layout, self.source.spec, out, place, threads)
+        # Elsewhere the user's own process compiles just what it needs, in half the time.
+        bounded = layout.partitions > 1 or spec.memory_limit is not None or not executor.in_process
+        self.job = Job(self.facts["uuid"], spec, layout, self.source.spec, out, place, threads, bounded=bounded)
 
     def run(self, stage: Stage) -> list[Report]:
         """Run a stage and keep the largest peak that a worker reported."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from .index import Index
 from .index import build_index as index_of
-from .runtime.cluster import lazy_blocks
+from .runtime.lazy import lazy_blocks
 from .stages import report, views
 from .storage import graph as store
 from .values.errors import StoreError

@@ -13,13 +13,14 @@ from .runtime import indexes
 from .runtime.cluster import current_client, executor_for, machine_memory
 from .runtime.events import Listener, silent
 from .stages import prune, query
-from .stages.views import metric_behind, same_points
+from .stages.views import same_points
 from .storage import graph as graph_store
 from .storage import index as store
 from .storage import mailbox
 from .storage.source import is_dask_array
 from .storage.spool import Spool
 from .values.errors import SpecError, StoreError
+from .values.metric import metric_behind
 from .values.partitioning import RESERVED, USABLE
 from .values.searching import (
     IndexJob,
@@ -99,6 +100,7 @@ def build_index(
             work,
             threads if layout.partitions == 1 else 1,
             function,
+            bounded=layout.partitions > 1 or not executor.in_process,
         )
         try:
             _carry_out(job, executor, progress or silent)

@@ -6,19 +6,22 @@ compared, one in one partition, one in several that exchange rows. Each graph is
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .build import Build, Points, carry_out
 from .graph import Graph, open_graph
 from .index import build_index
+from .kernels import apart
 from .kernels.codes import coder_of, encode
 from .kernels.jit import cache_dir, compiled_kernels, tally
 from .kernels.kdtree import plant, rows_from_blocks, walk
@@ -26,20 +29,31 @@ from .kernels.lanes import LANES
 from .kernels.merge import permute
 from .kernels.neighbours import empty
 from .kernels.projection import project
-from .kernels.rows import stays_narrow
 from .runtime.cluster import on_each_worker
 from .runtime.events import silent
 from .runtime.serial import SerialExecutor
 from .storage.source import Source, open_source
 from .storage.spool import Spool
 from .values.errors import DistnndError, SpecError
-from .values.metric import METRICS, metric_of
+from .values.metric import METRICS, described, metric_of
 from .values.plan import Layout
 from .values.spec import DTYPES, BuildSpec
 
 # So many rows that one partition of them is more than one leaf.
 ROWS, COLUMNS = 4400, 8
 PROBES, SAMPLE = 64, 400
+# Enough where only a judge is asked, who may be slow.
+FEW = 500
+_COST = np.abs(np.subtract.outer(np.arange(COLUMNS), np.arange(COLUMNS))).tolist()
+# Parameters of metrics that do not go without.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "weighted_minkowski": {"p": 3, "w": [1.0] * COLUMNS},
+    "minkowski": {"p": 3},
+    "seuclidean": {"V": [1.0] * COLUMNS},
+    "mahalanobis": {"VI": np.eye(COLUMNS).tolist()},
+    "kantorovich": {"cost": _COST},
+    "sinkhorn": {"cost": _COST},
+}
 
 Tell = Callable[[str], None]
 
@@ -74,16 +88,18 @@ def warmup(
     client: Any = None,
     progress: Tell = unheard,
 ) -> Warmed:
-    """Compile what builds by these metrics on points of these dtypes need, unless it is on disk; by default for all.
+    """Compile what builds by these metrics on points of these dtypes need, unless it is on disk.
 
+    By default for euclidean, sqeuclidean, cosine and inner_product, with which metrics of the inner form share all that
+    they call, and for all dtypes; others have a few kernels of their own, so name those that you use.
     client: a Dask client, cluster or address, whose workers are warmed too, one of each host before the others; None
     for the current client, if there is one. progress: called with a text now and then.
 
     Raises SpecError for an unknown metric or dtype, and DistnndError where the kernels cannot be kept.
     """
     kinds = kinds_of(_several(metrics, METRICS), _several(dtypes, DTYPES))
-    here = warm_process(kinds, progress)
-    workers = on_each_worker(client, warm_process, kinds)
+    here = warm_machine(kinds, progress)
+    workers = on_each_worker(client, warm_machine, kinds)
     return Warmed(**{**asdict(here), "workers": workers})
 
 
@@ -92,34 +108,74 @@ def _several(names: Iterable[str] | str | None, everything: Iterable[str]) -> li
     return [names] if isinstance(names, str) else list(everything if names is None else names) or list(everything)
 
 
-def kinds_of(metrics: Iterable[str], dtypes: Iterable[str]) -> list[tuple[str, str]]:
-    """Metric and dtype of the builds that call all kernels between them; SpecError for one that does not exist.
+class Kind(NamedTuple):
+    """Builds that call the same kernels: by this metric, on points of this dtype; params: JSON, for COLUMNS columns."""
+
+    metric: str
+    dtype: str
+    params: str = "null"
+
+    def spec(self) -> BuildSpec:
+        """What such a build asks for."""
+        return BuildSpec(n_neighbors=5, metric=self.metric, metric_params=json.loads(self.params))
+
+    @property
+    def kernels(self) -> str:
+        """The name of its kernels: those of the judge, where there is one."""
+        return apart.kinds_of(self.spec().kind, self.dtype)[-1]
+
+    @classmethod
+    def named(cls, kernels: str) -> Kind:
+        """One that calls the kernels of that name."""
+        if kernels.startswith("["):
+            metric, dtype, params = json.loads(kernels)
+            return cls(metric, dtype, json.dumps(params))
+        everything = (cls(metric, dtype) for metric in METRICS for dtype in DTYPES)
+        return next(kind for kind in everything if kind.kernels == kernels)
+
+
+def kinds_of(metrics: Iterable[str], dtypes: Iterable[str]) -> list[Kind]:
+    """The builds that call all kernels between them; SpecError for a metric or dtype that does not exist.
 
     Kernels see prepared rows, so what is prepared alike and only finished otherwise needs no build of its own.
     """
-    kinds: dict[tuple[bool, bool, bool], tuple[str, str]] = {}
+    kinds: dict[str, Kind] = {}
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise SpecError(f"there are no points of dtype {dtype!r}; choose among {', '.join(DTYPES)}")
         for name in metrics:
-            metric = metric_of(name)
-            kind = metric.unit, metric.euclidean, stays_narrow(metric, dtype, COLUMNS)
-            kinds.setdefault(kind, (name, dtype))
+            kind = Kind(name, dtype, json.dumps(EXAMPLES.get(described(name).name)))
+            if described(name).domain != "bits" or dtype == "uint8":
+                layout, *_ = apart.kinds_of(kind.spec().kind, dtype)
+                kinds.setdefault(layout, Kind.named(layout) if layout != kind.kernels else kind)
+                kinds.setdefault(kind.kernels, kind)
     return list(kinds.values())
 
 
-def warm_process(kinds: list[tuple[str, str]], progress: Tell = unheard) -> Warmed:
+def warm_machine(kinds: list[Kind], progress: Tell = unheard) -> Warmed:
+    """Compile in a process of its own what builds of these metrics and dtypes need, then find it on disk."""
+    start = time.perf_counter()
+    place_of_kernels()
+    progress("what is not on disk is compiled, in a process of its own")
+    compiled = apart.ensure([kind.kernels for kind in kinds])
+    warmed = warm_process(kinds, progress)
+    now = {"found": warmed.found - compiled, "compiled": warmed.compiled + compiled}
+    return Warmed(**{**asdict(warmed), **now, "seconds": time.perf_counter() - start})
+
+
+def warm_process(kinds: list[Kind], progress: Tell = unheard) -> Warmed:
     """Compile or find in this process what builds of these metrics and dtypes need; DistnndError if it is not kept."""
     place = place_of_kernels()
     before, start = tally(), time.perf_counter()
-    for metric, dtype in kinds:
-        for layout in layouts(metric, dtype):
-            how = "all pairs" if layout.exact else f"{layout.partitions} partition(s)"
-            progress(f"{metric}, {dtype}, {how}")
-            build_tiny(metric, layout)
-    narrow_tiny()
-    for dtype in (np.float32, np.int8):
-        walk_tiny(dtype)
+    with apart.in_this_process():
+        for kind in kinds:
+            for layout in layouts(kind):
+                how = "all pairs" if layout.exact else f"{layout.partitions} partition(s)"
+                progress(f"{kind.metric}, {kind.dtype}, {how}")
+                build_tiny(kind, layout)
+        narrow_tiny()
+        for dtype in (np.float32, np.int8):
+            walk_tiny(dtype)
     now = tally()
     new = now.since(before)
     if new.unsaved:
@@ -127,6 +183,8 @@ def warm_process(kinds: list[tuple[str, str]], progress: Tell = unheard) -> Warm
             f"{new.unsaved} of {new.compiled} compiled kernels could not be written to {place} on "
             f"{socket.gethostname()}; make room there, or set NUMBA_CACHE_DIR to another directory, and run it again"
         )
+    for kind in kinds:
+        apart.mark(kind.kernels)
     found = now.found + now.compiled - new.compiled
     return Warmed(socket.gethostname(), str(place), found, new.compiled, time.perf_counter() - start)
 
@@ -149,9 +207,13 @@ def place_of_kernels() -> Path:
     return place
 
 
-def layouts(metric: str, dtype: str) -> list[Layout]:
+def layouts(kind: Kind) -> list[Layout]:
     """Three ways to cut a few rows, which together go through every stage."""
-    whole = {"n": ROWS, "d": COLUMNS, "dtype": dtype, "cap": ROWS}
+    d = 2 if described(kind.metric).domain == "positions" else COLUMNS
+    whole: dict[str, Any] = {"n": ROWS, "d": d, "dtype": kind.dtype, "cap": ROWS}
+    if kind.spec().kind.judged:
+        # Leaves and passes are those of another kind.
+        whole |= {"n": FEW, "cap": FEW}
     return [
         Layout(**whole, block_rows=2048, exact=True),
         Layout(**whole, block_rows=2048, probes=PROBES),
@@ -159,15 +221,17 @@ def layouts(metric: str, dtype: str) -> list[Layout]:
     ]
 
 
-def build_tiny(metric: str, layout: Layout) -> None:
+def build_tiny(kind: Kind, layout: Layout) -> None:
     """Build the graph of a few random rows, cut like that, in two rounds; check and measure it."""
-    points = np.random.default_rng(0).integers(0, 128, size=(layout.n, layout.d)).astype(layout.dtype)
+    # Latitudes end at half of pi.
+    end = 2 if layout.d == 2 else 128
+    points = np.random.default_rng(0).integers(0, end, size=(layout.n, layout.d)).astype(layout.dtype)
     with Spool(None, None) as spool:
         source = open_source(points)
         try:
             where = Points(source, source.location, source.fingerprint())
-            spec = BuildSpec(n_neighbors=5, metric=metric)
-            carry_out(Build(spec, where, spool.out, spool.scratch, SerialExecutor(), silent, layout, least_rounds=2))
+            tiny = Build(kind.spec(), where, spool.out, spool.scratch, SerialExecutor(), silent, layout, least_rounds=2)
+            carry_out(tiny)
             graph = open_graph(spool.out)
             graph.verify(source, rows=20)
             graph.measure_recall(source, probes=20)
@@ -181,7 +245,7 @@ def ask_tiny(graph: Graph, source: Source, place: str) -> None:
     """Make an index of a graph and ask it, for few rows and for all."""
     index = build_index(graph, place, source)
     queries = source.read(0, 8)
-    for allowed in (None, [0, 1], range(0, ROWS - 1)):
+    for allowed in (None, [0, 1], range(graph.n - 1)):
         index.query(queries, 5, filter=None if allowed is None else np.array(allowed))
 
 
@@ -192,7 +256,7 @@ def walk_tiny(dtype: type) -> None:
     found = empty(LANES, 3)
     walk(tree, np.full(LANES, np.inf, np.float32), found, 0, 1)
     rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
-    permute(np.zeros((40, 2), np.int64), np.arange(40))
+    permute([np.zeros((40, 2), np.int64)], np.arange(40))
 
 
 def narrow_tiny() -> None:
@@ -203,3 +267,12 @@ def narrow_tiny() -> None:
     rows = encode(points, coder)
     sample = rows.values - rows.values.mean(axis=0, dtype=np.float32)
     project(rows, coder, np.eye(300, 64, dtype=np.float32), rows.values.mean(axis=0, dtype=np.float32), sample)
+
+
+def main(names: list[str]) -> None:
+    """`python -m distnnd.warmup KIND…`: compile the kernels of these kinds; print what became of them as JSON."""
+    print(json.dumps(warm_process([Kind.named(name) for name in names]).to_json()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

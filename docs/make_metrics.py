@@ -12,12 +12,14 @@ Made from `distnnd/values/metrics_table.py` by `python docs/make_metrics.py`; a 
 
 Rows x and y have d columns; sums run over columns. What a metric takes is passed by name in `metric_params` and checked
 before any work: presence, type, shape, range. Distances are float32. No finite row of the domain gives NaN or inf.
-Builds take euclidean, sqeuclidean, cosine and inner_product so far; the others are described and computed, not built.
+Besides, the metric may be a function of your own, `f(x, y)` of two rows of float32, compiled by numba (`@numba.njit`),
+symmetric and finite: `distnnd.build(points, out, metric=f)`, or `--metric module:f`. A graph keeps its name `custom`,
+not the function; `open_graph(out, metric=f)` can verify it.
 
 | form | how rows are compared |
 |---|---|
 | inner | rows are transformed, compared by one inner product, and the result is finished |
-| pair | column by column, or as whole rows |
+| pair | column by column, or as whole rows; candidates come from the *layout*, an inner form |
 | set | by counts of columns that are nonzero: b in both rows, o in one of them, n in none; also as packed bits |
 | bits | the same, of rows that come packed, eight columns to a byte |
 
@@ -44,13 +46,23 @@ def param_text(param: Param) -> str:
     return f"{names}: {shape[param.kind]},{limits} {needed}; {param.words}"
 
 
+def layout(entry: Entry) -> str:
+    """How rows of another form than the inner one are laid out, as a sentence."""
+    if entry.form == "inner":
+        return ""
+    steps = [step.replace("_", " ") for step in entry.steps] + ["unit length"] * entry.unit
+    how = "euclidean" if entry.euclidean else "by inner product"
+    return f"Layout: {', '.join([*steps, how])}."
+
+
 def row(entry: Entry) -> str:
     """One line of the table."""
     names = "**" + entry.name + "**" + "".join(f", {alias}" for alias in entry.aliases)
     takes = "<br>".join(param_text(param) for param in entry.params) or "-"
     sparse = "filled" if entry.name in FILLED else "yes" if entry.sparse else "no"
     formula = entry.formula.replace("|", "\\|")
-    cells = [names, f"`{formula}`", takes, entry.zero, entry.axioms, sparse, entry.note.replace("|", "\\|") or "-"]
+    notes = " ".join(part for part in (layout(entry), entry.note.replace("|", "\\|")) if part)
+    cells = [names, f"`{formula}`", takes, entry.zero, entry.axioms, sparse, notes or "-"]
     return "| " + " | ".join(cells) + " |"
 
 

@@ -59,14 +59,25 @@ class Measuring(SerialExecutor):
         (1, "euclidean", "float32", 3),
         (4, "cosine", "float32", 4),
         (1, "euclidean", "uint8", 4),
+        # Judged by the rows as they came, beside those that are laid out.
+        (1, "manhattan", "uint8", 64),
+        (4, "manhattan", "uint8", 64),
+        (1, "canberra", "float16", 48),
+        (1, "bit_jaccard", "uint8", 32),
+        (4, "bit_jaccard", "uint8", 32),
+        (1, "haversine", "float32", 2),
+        (4, "haversine", "float32", 2),
+        (4, "mahalanobis", "float32", 48),
     ],
 )
 def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dtype, d):
     if partitions > 1:
         cut(partitions, 8192, cap=30_000)
-    points = clustered(40_000, d) * (1 if dtype != "uint8" else 10)
+    points = clustered(40_000, d) * {"uint8": 10, "float16": 1, "float32": 0.1}[dtype]
     points = (np.clip(points, 0, 255) if dtype == "uint8" else points).astype(dtype)
     wanted = {"metric": metric, "target_recall": 0.999, "max_rounds": 2}
+    if metric == "mahalanobis":
+        wanted["metric_params"] = {"VI": np.eye(d) + 0.1}
     write_points(tmp_path / "p.zarr", [points], n=len(points), d=d, dtype=dtype, chunk_rows=4096)
     distnnd.build(points[:10_000], client=SerialExecutor(2), **(wanted | {"max_rounds": 1, "target_recall": 0.1}))
     del points

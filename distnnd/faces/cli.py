@@ -119,6 +119,9 @@ def not_beside(other: str) -> Function:
 
 
 component = click.option("--component", metavar="NAME", help="The array to take, where SOURCE is a Zarr group.")
+own_metric = click.option(
+    "--metric", metavar="MODULE:FUNCTION", help="Your own metric, if the graph is of one; it is not stored."
+)
 quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors and a target that was not reached.")
 random_state = click.option("--random-state", default=0, show_default=True, help="Seed: same seed, same bytes.")
 cluster = together(
@@ -134,7 +137,19 @@ cluster = together(
 )
 parameters = together(
     click.option("-k", "--n-neighbors", default=15, show_default=True, help="Neighbours of each row, itself left out."),
-    click.option("--metric", default="euclidean", show_default=True, help="How far two rows are apart."),
+    click.option(
+        "--metric",
+        default="euclidean",
+        show_default=True,
+        help="How far two rows are apart: a name of docs/metrics.md, or MODULE:FUNCTION, your own, compiled by numba.",
+    ),
+    click.option(
+        "--metric-param",
+        "metric_params",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A parameter of the metric: a number, a JSON list or an .npy file. May be given several times.",
+    ),
     click.option("--target-recall", default=0.95, show_default=True, help="Share of true neighbours to be found."),
     click.option("--max-rounds", default=8, show_default=True, help="Give up after so many rounds, and say so."),
     random_state,
@@ -198,6 +213,7 @@ def build(manner: Manner, /, **arguments: Any) -> Answer:
 @click.argument("out")
 @cluster
 @click.option("--max-rounds", type=int, help="Give up after so many rounds.  [default: as the build began]")
+@own_metric
 @quiet
 @click.pass_obj
 def resume(manner: Manner, /, **arguments: Any) -> Answer:
@@ -231,6 +247,7 @@ def info(graph: str) -> Answer:
 @click.option("--source", help="The points: recompute distances too.")
 @component
 @click.option("--rows", default=1000, show_default=True, type=click.IntRange(min=1), help="Rows to recompute.")
+@own_metric
 def verify(**arguments: Any) -> Answer:
     """Read every chunk of GRAPH and check each row."""
     from . import commands
@@ -244,6 +261,7 @@ def verify(**arguments: Any) -> Answer:
 @component
 @click.option("--probes", default=1000, show_default=True, type=click.IntRange(min=1), help="Rows to solve exactly.")
 @random_state
+@own_metric
 def recall(**arguments: Any) -> Answer:
     """Measure the recall of GRAPH anew, on fresh rows that are solved exactly."""
     from . import commands
@@ -309,7 +327,12 @@ def convert(**arguments: Any) -> Answer:
 
 
 @command
-@click.option("--metric", multiple=True, metavar="NAME", help="May be given several times.  [default: all]")
+@click.option(
+    "--metric",
+    multiple=True,
+    metavar="NAME",
+    help="May be given several times.  [default: euclidean, cosine, inner_product]",
+)
 @click.option(
     "--dtype",
     multiple=True,

@@ -27,6 +27,7 @@ from ..values.spec import format_bytes
 from ..warmup import Warmed
 from ..warmup import warmup as warm_up
 from .answer import Answer, say, table
+from .metric_options import metric_of_text, params_of_texts
 from .progress import listening
 
 # Dask sets the levels of these when it is imported; its other loggers follow them.
@@ -41,18 +42,28 @@ LOGGING = "DASK_LOGGING__DISTRIBUTED"
 def plan(source: str, **arguments: Any) -> Answer:
     """What build() would do with these arguments, which are those of distnnd.plan."""
     hush()
-    planned = plan_graph(source, **arguments)
+    planned = plan_graph(source, **arguments | metric_in(arguments))
     return Answer(planned.to_json(), str(planned))
 
 
 def build(source: str, out: str, quiet: bool, **arguments: Any) -> Answer:
     """Build a graph; the arguments are those of distnnd.build."""
     with listening(not quiet) as show:
-        graph, end = build_aloud(source, out, show, **arguments)
+        graph, end = build_aloud(source, out, show, **arguments | metric_in(arguments))
     return built(graph, end, quiet)
 
 
-def resume(out: str, quiet: bool, max_rounds: int | None, memory_limit: str | None, **cluster: Any) -> Answer:
+def metric_in(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The metric and its parameters, as Python has them."""
+    return {
+        "metric": metric_of_text(arguments["metric"]),
+        "metric_params": params_of_texts(arguments["metric_params"]),
+    }
+
+
+def resume(
+    out: str, quiet: bool, max_rounds: int | None, memory_limit: str | None, metric: str | None, **cluster: Any
+) -> Answer:
     """Go on with an unfinished build as it was begun, save for what is given; a finished one is left as it is."""
     facts = facts_at(out)
     if facts["state"] == "complete":
@@ -63,6 +74,8 @@ def resume(out: str, quiet: bool, max_rounds: int | None, memory_limit: str | No
         "max_rounds": facts["spec"]["max_rounds"] if max_rounds is None else max_rounds,
         "memory_limit": memory_limit or facts["spec"]["memory_limit"],
     }
+    if metric is not None:
+        asked["metric"] = metric_of_text(metric)
     with listening(not quiet) as show:
         graph, end = build_aloud(source, out, show, **asked, **cluster)
     return built(graph, end, quiet)
@@ -156,10 +169,16 @@ def facts_at(location: str) -> dict[str, Any]:
     return facts
 
 
-def graph_at(location: str) -> Graph:
-    """The finished graph at a path or URL; SpecError where there is none, StoreError if it is damaged or unfinished."""
+def graph_at(location: str, metric: str | None = None) -> Graph:
+    """The finished graph at a path or URL; SpecError where there is none, StoreError if it is damaged or unfinished.
+
+    metric: where the user's own lies, if the graph is of one.
+    """
     facts_at(location)
-    return open_graph(location)
+    function = metric_of_text(metric) if metric is not None else None
+    if isinstance(function, str):
+        raise SpecError(f"--metric {metric} is no MODULE:FUNCTION; the graph knows a metric that has a name")
+    return open_graph(location, function)
 
 
 def status(out: str) -> Answer:
@@ -191,16 +210,18 @@ def info(graph: str) -> Answer:
     return Answer(facts_of_graph(opened), text_of_graph(opened))
 
 
-def verify(graph: str, source: str | None, component: str | None, rows: int) -> Answer:
+def verify(graph: str, source: str | None, component: str | None, rows: int, metric: str | None) -> Answer:
     """Check every chunk and row of a graph, and the distances of `rows` rows if the points are given."""
     points = None if source is None else open_source(source, component)
-    checked = graph_at(graph).verify(points, rows)
+    checked = graph_at(graph, metric).verify(points, rows)
     return Answer({"location": graph, **checked}, table([("graph", f"{graph} keeps its promises"), *checked.items()]))
 
 
-def recall(graph: str, source: str, component: str | None, probes: int, random_state: int) -> Answer:
+def recall(
+    graph: str, source: str, component: str | None, probes: int, random_state: int, metric: str | None
+) -> Answer:
     """Measure recall on rows drawn afresh, beside what was measured when the graph was built."""
-    opened = graph_at(graph)
+    opened = graph_at(graph, metric)
     measured = opened.measure_recall(open_source(source, component), probes, random_state)
     rows = [("measured", measured), ("stored", opened.recall)]
     return Answer({"recall": measured.to_json(), "stored": opened.recall.to_json()}, table(rows))

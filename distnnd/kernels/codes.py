@@ -123,7 +123,7 @@ def add_up(values, squares, starts):
         squares[row], starts[row] = square, np.int32(-OFFSET * total)
 
 
-def form_of(metric: Metric, rows: Rows, coder: Coder, strict: bool = False) -> Form:
+def coded_form(metric: Metric, rows: Rows, coder: Coder, strict: bool = False) -> Form:
     """How rows of this coder are compared for their surrogates; the last column of inner_product only serves routing.
 
     A coordinate is rounded by at most step / 2, with variance step^2 / 12: a distance between codes is off by at most

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..values.errors import InputError
-from ..values.metric import Metric
+from ..values.metric import CUSTOM, Metric
 from . import forms
 from .bit_distances import BitRows, from_bytes
+from .descent import Finds
 from .distances import distance
 from .jit import kernel
 from .neighbours import FRESH, Lists, insert, sort_rows
 from .rows import Form, plain_form, rescore, rows_as_they_came
+from .transforms import transform
 
 
 @kernel
@@ -45,11 +47,18 @@ def price(finds, points, form, first, last):
 
 @kernel
 def nearest(points, others, count, form, lists, itself, first, last):
-    """Offer each of the rows first .. last the first `count` of the others, all but itself if they are the same."""
+    """Offer each of the rows first .. last the first `count` of the others, all but itself if they are the same.
+
+    Returns the first pair whose distance is no finite number, and that; or -1, -1, 0.
+    """
     for row in range(first, last):
         for label in range(count):
             if not (itself and label == row):
-                insert(lists, row, label, distance(points, row, others, label, form), np.uint8(FRESH))
+                length = distance(points, row, others, label, form)
+                if not np.isfinite(length):
+                    return row, label, length
+                insert(lists, row, label, length, np.uint8(FRESH))
+    return -1, -1, np.float32(0)
 
 
 class Judge(NamedTuple):
@@ -78,18 +87,39 @@ class Judge(NamedTuple):
         settle = rescore if isinstance(self.form, Form) else judge
         settle(rows, self.rows, self.form, lists, first, last)
         if isinstance(self.form, forms.UsersOwn):
-            self._check(lists, first, last, rows)
+            ids, distances, _ = (part[first:last] for part in lists)
+            bad = (ids >= 0) & ~np.isfinite(distances)
+            if bad.any():
+                row, slot = np.argwhere(bad)[0]
+                raise undefined(distances[row, slot], rows[first + row], self.rows[ids[row, slot]])
 
-    def _check(self, lists: Lists, first: int, last: int, rows: Any) -> None:
-        ids, distances, _ = (part[first:last] for part in lists)
-        bad = (ids >= 0) & ~np.isfinite(distances)
-        if bad.any():
-            row, slot = np.argwhere(bad)[0]
-            one, other = rows[first + row], self.rows[ids[row, slot]]
-            raise InputError(
-                f"the metric returned {distances[row, slot]} for the rows {one} and {other}; let it return a finite "
-                "number for any two rows"
-            )
+    def offer_all(self, lists: Lists, first: int, last: int, rows: Any = None) -> None:
+        """Offer the lists first .. last all of the judge's rows; rows: of the lists, by default the judge's own.
+
+        A row of the judge's own is not offered itself. InputError as in `measure`.
+        """
+        asked, itself = (self.rows, True) if rows is None else (rows, False)
+        count = count_rows(self.rows)
+        row, label, length = nearest(asked, self.rows, count, self.form, lists, itself, first, last)
+        if row >= 0:
+            raise undefined(length, asked[row], self.rows[label])
+
+    def price(self, finds: Finds, first: int, last: int) -> None:
+        """Replace the distances of the finds first .. last. InputError as in `measure`."""
+        price(finds, self.rows, self.form, first, last)
+        if isinstance(self.form, forms.UsersOwn):
+            bad = np.flatnonzero(~np.isfinite(finds.distances[first:last]))
+            if bad.size:
+                one, other = (part[first + bad[0]] for part in (finds.targets, finds.labels))
+                raise undefined(finds.distances[first + bad[0]], self.rows[one], self.rows[other])
+
+
+def undefined(length: Any, one: np.ndarray, other: np.ndarray) -> InputError:
+    """The error for two rows whose distance is no finite number."""
+    both = " and ".join(np.array2string(row, threshold=8) for row in (one, other))
+    return InputError(
+        f"the metric returned {length} for the rows {both}; let it return a finite number for any two rows"
+    )
 
 
 def count_rows(rows: Any) -> int:
@@ -110,18 +140,24 @@ def judge_of(
         return Judge(raw, forms.own_form(function, d))
     if metric.form == "bits":
         return Judge(BitRows(raw), forms.form_of(metric, 8 * d))
+    if "whiten" in metric.steps:
+        return Judge(raw, forms.Euclidean(d))
     return Judge(raw, forms.form_of(metric, d))
 
 
 def as_they_came(points: np.ndarray, prepared: np.ndarray, metric: Metric) -> np.ndarray | None:
     """Rows as a judge takes them, [m, .]: `prepared` where that is the same; None where nothing is judged.
 
-    points: as the source gives them. float16, which kernels do not take, becomes float32; bits become words of 64.
+    points: as the source gives them. float16, which kernels do not take, becomes float32, and so do bytes for a
+    function of the user's own, in which their differences might wrap; bits become words of 64. Under a quadratic form
+    rows are whitened, in float64: each pair would cost d^2 products else.
     """
     if not metric.judged:
         return None
     if metric.form == "bits":
         return from_bytes(points).words
+    if "whiten" in metric.steps:
+        return transform(points, metric)
     if rows_as_they_came(metric, prepared.dtype):
         return prepared
-    return points.astype(np.float32) if points.dtype == np.float16 else points
+    return points.astype(np.float32, copy=False) if points.dtype == np.float16 or metric.name == CUSTOM else points

@@ -208,12 +208,18 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
     return compared
 
 
+class Offered(NamedTuple):
+    """Whom rows are compared with. groups: over `rows`; labels: int32, the name of each entry of groups.rows."""
+
+    rows: Rows
+    groups: Groups
+    labels: np.ndarray
+
+
 def join_places(
     rows: Rows,
     places: Sequence[Groups],
-    others: Rows,
-    base: Groups,
-    labels: np.ndarray,
+    offered: Offered,
     form: Form,
     lists: Lists,
     itself: bool,
@@ -225,6 +231,7 @@ def join_places(
     places: for each place of a row the groups of those that look; each, parts: how ranges are run and into how many
     they are cut, without effect on the answer; else as join. Returns the pairs compared.
     """
+    others, base, labels = offered
     compared = 0
     for queries in places:
         # A group costs something even where its base is empty.

@@ -6,14 +6,20 @@ what the canonical surrogate is for. So retries, late tasks and their order cann
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..values.recall import as_near_as
 from .jit import kernel
+from .lanes import prefetch
 from .neighbours import FRESH, OLD, Lists, empty, insert
 from .random import below as random_below
 from .random import mix
 from .rows import surrogate
+
+# So many moves ahead a row is asked for before it is needed.
+ROWS_AHEAD = 8
 
 
 @kernel
@@ -108,23 +114,58 @@ def globalise(lists, rows, known, positions):
 
 
 @kernel
-def permute(block, order):
-    """Rows of `block` into the given order, in place: row i becomes what row order[i] was. order: a permutation."""
-    done = np.zeros(order.size, np.bool_)
-    held = np.empty(block.shape[1], block.dtype)
+def _cycles(order):
+    """A permutation cycle by cycle: int32[m], position after position, each where the one before it gets its row from.
+
+    The first position of a cycle is written as -1 - position.
+    """
+    chain, done, used = np.empty(order.size, np.int32), np.zeros(order.size, np.bool_), 0
     for start in range(order.size):
         if done[start]:
             continue
-        held[:] = block[start]
-        at = start
-        while True:
-            done[at] = True
-            source = order[at]
-            if source == start:
-                block[at] = held
-                break
-            block[at] = block[source]
+        at, written = start, -1 - start
+        while not done[at]:
+            done[at], chain[used] = True, written
+            used += 1
+            at = written = order[at]
+    return chain
+
+
+@kernel
+def _move(block, chain):
+    """Rows of `block`, moved along the cycles of a permutation."""
+    width, line = block.shape[1], 64 // block.itemsize
+    held = np.empty(width, block.dtype)
+    at = 0
+    for i in range(chain.size):
+        ahead = np.int64(chain[min(i + ROWS_AHEAD, chain.size - 1)])
+        ahead = max(ahead, -1 - ahead) * width
+        for column in range(0, width, line):
+            prefetch(block, ahead + column)
+        prefetch(block, ahead + width - 1)
+        if chain[i] < 0:
+            at = np.int64(-1 - chain[i])
+            for column in range(width):
+                held[column] = block[at, column]
+        if i + 1 == chain.size or chain[i + 1] < 0:
+            for column in range(width):
+                block[at, column] = held[column]
+        else:
+            source = np.int64(chain[i + 1])
+            for column in range(width):
+                block[at, column] = block[source, column]
             at = source
+
+
+def permute(blocks: Iterable[np.ndarray], order: np.ndarray) -> None:
+    """Rows of each block into the given order, in place: row i becomes what row order[i] was.
+
+    blocks: arrays of m rows, each moved once, however often it is named; order: int64[m], a permutation.
+    """
+    # Cycles are found once, and then all blocks know ahead which rows they will touch: they wait for memory far less.
+    chain = _cycles(order)
+    for block in {id(block): block for block in blocks if block.size}.values():
+        _move(block.reshape(len(order), -1), chain)
 
 
 @kernel

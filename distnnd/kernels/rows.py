@@ -62,13 +62,6 @@ def prepared_width(metric: Metric, dtype: np.dtype | str, d: int, zero_rows: boo
     return metric.laid_out_columns(d) + int((metric.unit and zero_rows) or not metric.euclidean)
 
 
-def prepare_rows(points: np.ndarray, metric: Metric) -> np.ndarray:
-    """All rows of a small set, prepared with room for zero rows: float32[m, width]; see `prepare`."""
-    points = points.astype(np.float32, copy=False)
-    radius = np.sqrt(np.einsum("ij,ij->i", points, points, dtype=np.float64).max(initial=0))
-    return prepare(points, metric, prepared_width(metric, points.dtype, points.shape[1], True), radius)
-
-
 def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np.ndarray:
     """Rows as leaves and passes compare them: int8[m, width] where they stay narrow, else float32[m, width].
 
@@ -88,7 +81,7 @@ def prepare(points: np.ndarray, metric: Metric, width: int, radius: float) -> np
     if rows_as_they_came(metric, np.float32):
         return points.astype(np.float32, copy=False)
     rows = np.zeros((len(points), width), np.float32)
-    step = strip_rows(points.shape[1])
+    step = strip_rows(width)
     for first in range(0, len(points), step):
         part = transform(points[first : first + step], metric)
         norms = np.sqrt(np.einsum("ij,ij->i", part, part))

@@ -13,15 +13,15 @@ import numpy as np
 
 from .codes import Rows
 from .groups import Groups, all_in_one, all_members, slot_groups
-from .leaves import join, join_places
+from .leaves import Offered, join, join_places
 from .neighbours import Lists, empty
 from .ranges import Each, even_cuts, serial
 from .rows import Form
 
-# From so many pivots on guides pay: twice the root of the pivots' number. With eight guides followed and two asked,
-# leaves miss one neighbour in a hundred that all pivots would have brought together, in two thirds of the time at
-# 1,600 pivots and in a quarter at 8,000 (128 columns).
-MANY, FOLLOWED, ASKED = 3072, 8, 2
+# From so many pivots on guides pay: as many as GUIDES times the root of their number. A pivot that follows twelve
+# guides, of which a row asks two, is found as often as one that follows eight of half as many guides, in fewer pairs;
+# guides of guides save no more (docs/performance.md).
+MANY, GUIDES, FOLLOWED, ASKED = 3072, 4, 12, 2
 
 
 class Signposts(NamedTuple):
@@ -40,12 +40,12 @@ def signposts_of(pivots: Rows, form: Form) -> Signposts:
     count = len(pivots.points)
     if count < MANY:
         return Signposts(pivots, pivots, None)
-    guides = chosen_rows(pivots, slice(None, None, round(count**0.5 / 2)))
+    guides = rows_at(pivots, slice(None, None, round(count**0.5 / GUIDES)))
     lists, _ = nearest_of(pivots, guides, form, FOLLOWED)
     return Signposts(pivots, guides, all_members(lists.ids, len(guides.points)))
 
 
-def chosen_rows(rows: Rows, chosen: np.ndarray | slice) -> Rows:
+def rows_at(rows: Rows, chosen: np.ndarray | slice) -> Rows:
     """Some of the rows, as rows of their own."""
     return Rows(*(np.ascontiguousarray(part[chosen]) for part in rows))
 
@@ -81,5 +81,5 @@ def find_pivots(
     guides, base = len(signposts.guides.points), signposts.following
     asked = empty(len(rows.points), min(ASKED, guides))
     compared = compare_all(rows, looking, signposts.guides, form, asked, each, parts)
-    places = slot_groups(asked.ids, guides)
-    return compared + join_places(rows, places, signposts.pivots, base, base.rows, form, lists, False, each, parts)
+    places, offered = slot_groups(asked.ids, guides), Offered(signposts.pivots, base, base.rows)
+    return compared + join_places(rows, places, offered, form, lists, False, each, parts)

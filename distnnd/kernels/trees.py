@@ -18,13 +18,13 @@ import numpy as np
 from .codes import Rows
 from .groups import Groups, slot_groups
 from .jit import kernel
-from .leaves import join_places
+from .leaves import Offered, join_places
 from .neighbours import empty
 from .pivots import share_out
 from .random import below, seed_of
 from .ranges import Each, serial
 from .rows import Form
-from .signposts import chosen_rows, find_pivots, signposts_of
+from .signposts import find_pivots, rows_at, signposts_of
 
 DEEPEST = 40
 # A node has not shrunk if it keeps more than this share of its parent's rows; after so many times it is dealt out.
@@ -143,12 +143,13 @@ def descend(
         base = Groups(pivots if count > 1 else near_together(rows, pivots, roles[-1].form, level_seed), pivot_starts)
         labels = np.repeat(child_starts[:-1] - pivot_starts[:-1], carved) + np.arange(pivot_starts[-1])
         labels = labels.astype(np.int32)
-        signposts = signposts_of(chosen_rows(rows, base.rows), roles[-1].form) if count == 1 else None
+        signposts = signposts_of(rows_at(rows, base.rows), roles[-1].form) if count == 1 else None
+        offered = Offered(rows, base, labels)
         for i, role in enumerate(roles):
             lists = empty(m, shape.fanout)
             carry(slots[i], gaps[i], children, child_starts, stuck, level_seed, lists)
             if signposts is None:
-                compared += join_places(rows, places[i], rows, base, labels, role.form, lists, False, each, parts)
+                compared += join_places(rows, places[i], offered, role.form, lists, False, each, parts)
             else:
                 compared += find_pivots(rows, places[i][0].rows, signposts, role.form, lists, each, parts)
             slots[i], gaps[i] = lists.ids, lists.distances

@@ -150,21 +150,31 @@ def part_of(cost, rows, columns):
     return out
 
 
+@kernel
+def to_be_moved(x, y, cost):
+    """The masses of two rows and the costs between their columns: (float64[m], float64[p], float64[m, p])."""
+    supply, rows = masses(x, total_of(x))
+    demand, columns = masses(y, total_of(y))
+    return supply, demand, part_of(cost, rows, columns)
+
+
+@kernel
+def nothing_to_move(supply, demand, cost):
+    """The distance where one of two rows, or both, are all zeros."""
+    return 0.0 if len(supply) == len(demand) else cost.max()
+
+
 @whole.of(Kantorovich)
 def _kantorovich(form, x, y):
-    mass, other = total_of(x), total_of(y)
-    if mass == 0 or other == 0:
-        return 0.0 if mass == other else form.cost.max()
-    supply, rows = masses(x, mass)
-    demand, columns = masses(y, other)
-    return least_cost(supply, demand, part_of(form.cost, rows, columns), form.paths)
+    supply, demand, cost = to_be_moved(x, y, form.cost)
+    if cost.size == 0:
+        return nothing_to_move(supply, demand, form.cost)
+    return least_cost(supply, demand, cost, form.paths)
 
 
 @whole.of(Sinkhorn)
 def _sinkhorn(form, x, y):
-    mass, other = total_of(x), total_of(y)
-    if mass == 0 or other == 0:
-        return 0.0 if mass == other else form.cost.max()
-    supply, rows = masses(x, mass)
-    demand, columns = masses(y, other)
-    return entropic_cost(supply, demand, part_of(form.cost, rows, columns), form.regularization)
+    supply, demand, cost = to_be_moved(x, y, form.cost)
+    if cost.size == 0:
+        return nothing_to_move(supply, demand, form.cost)
+    return entropic_cost(supply, demand, cost, form.regularization)

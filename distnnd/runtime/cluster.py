@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import dask
 import distributed
 from dask.system import CPU_COUNT
 from distributed.scheduler import KilledWorker
@@ -252,19 +251,3 @@ def _local_cluster(n_workers: int | None, memory_limit: int | None) -> Any:
 def machine_memory() -> int:
     """Bytes that a build may take of this machine where nobody set a limit."""
     return int(SHARE * MEMORY_LIMIT)
-
-
-def store_lazily(executor: Executor, collection: Any, target: Any) -> None:
-    """Write a dask array into a Zarr array, on the executor's cluster, chunk by chunk."""
-    lazy = collection.rechunk((target.chunks[0], -1)).store(target, lock=False, compute=False)
-    if isinstance(executor, DaskExecutor):
-        executor.client.compute(lazy, sync=True)
-    else:
-        dask.compute(lazy, scheduler="sync" if isinstance(executor, SerialExecutor) else "threads")
-
-
-def lazy_blocks(array: Any) -> Any:
-    """A Zarr array as a lazy dask array, a chunk a chunk."""
-    import dask.array
-
-    return dask.array.from_zarr(array)

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.codes import Rows, coder_of, encode, routing_form
+from ..kernels.codes import Coder, Rows, coder_of, encode, routing_form
 from ..kernels.neighbours import Lists, empty
-from ..kernels.pivots import count_pivots, means, reach_for, share_out
+from ..kernels.pivots import QUERY, assign, count_pivots, means, reach_for, share_out
 from ..kernels.random import seed_of
 from ..kernels.rows import Form
-from ..kernels.signposts import find_pivots, signposts_of
+from ..kernels.signposts import find_pivots, nearest_of, signposts_of
 from ..storage import mailbox
-from ..values.memory import draw_bytes
+from ..values.memory import DIRECTIONS, draw_bytes
 from ..values.partitioning import FANOUT, MOST_PARTITIONS, NEAREST, pivot_count
 from ..values.plan import Job, Stage, Task
 from .measured import measured
 from .points import read_chosen
+from .probe import probes_between
 
 DRAW = 3
 # Pivots are moved to the means of the rows nearest to them so many times: borders then run where rows are few.
 STEPS = 2
 # Every third row of the sample moves no pivot: those that do lie nearer to theirs than others.
 ASIDE = 3
+# Copies of a row, on the average, that are tried in the first round: as few as bring enough neighbours together. Later
+# rounds are for what was hard to bring together.
+FEWER = (1.2, 1.4, 1.6, 1.7, 1.8, 1.9, 2.0, 2.1, 2.2, 2.3, 2.4)
+# Of the neighbours that may be missing, the share that the drawing may separate, by pairs that are as far from each
+# other as neighbours ever are.
+SPARED = 0.9
+TINY = 1e-30
 
 
 def plan_draw(job: Job, number: int) -> Stage:
@@ -50,11 +58,47 @@ def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     nearest = nearest_pivots(aside, encode(pivots, coder), form, NEAREST)
     partition = share_out(pivots, count_pivots(nearest, count), job.layout.partitions, form, seed)
     reach = reach_for(nearest, partition, MOST_PARTITIONS, FANOUT)
+    pairs = pairs_of_neighbours(job, moving, coder) if task.round == 1 else None
+    if pairs is not None:
+        sides = [nearest_pivots(encode(side, coder), encode(pivots, coder), form, NEAREST) for side in pairs]
+        fewer = (reach_for(nearest, partition, MOST_PARTITIONS, copies) for copies in FEWER)
+        wanted = 1 - SPARED * (1 - job.spec.target_recall)
+        reach = next((one for one in fewer if share_that_meets(sides, partition, one) >= wanted), reach)
     mailbox.write(job.scratch, f"{task.round}/pivots", {"points": pivots, "partition": partition})
     # Distances have to be reckoned as they were here, or the reach would mean something else.
     numbers = np.array([reach, coder.step, coder.exact, coder.cuts])
     mailbox.write(job.scratch, f"{task.round}/way", {"centre": coder.centre, "numbers": numbers})
     return {"pivots": count, "reach": reach}, read, pivots.nbytes
+
+
+def pairs_of_neighbours(job: Job, sample: Rows, coder: Coder) -> tuple[np.ndarray, np.ndarray] | None:
+    """Probe rows, and rows as far from them as their k-th true neighbours, in directions that rows of the sample take.
+
+    Both are prepared rows, [p * DIRECTIONS, width], one under the other. None where nearness is not mutual, or is
+    another than that of prepared rows: what the probe rows know is no distance between these then.
+    """
+    metric = job.spec.kind
+    if not metric.euclidean or metric.judged:
+        return None
+    probes, (_, thresholds) = read_chosen(job, "probes").points, probes_between(job, 0, job.layout.n)
+    rows = encode(probes, coder)
+    near, _ = nearest_of(rows, sample, routing_form(rows, coder), DIRECTIONS)
+    others = sample.points[np.maximum(near.ids, 0)]
+    gaps = others.astype(np.float32) - probes[:, None]
+    lengths = np.sqrt(np.einsum("ijk,ijk->ij", gaps, gaps))
+    gaps *= np.minimum(1, np.sqrt(thresholds)[:, None] / np.maximum(lengths, TINY))[:, :, None]
+    made = probes[:, None] + gaps
+    made = (np.rint(made) if probes.dtype == np.int8 else made).astype(probes.dtype)
+    return np.repeat(probes, DIRECTIONS, axis=0), made.reshape(-1, probes.shape[1])
+
+
+def share_that_meets(sides: list[Lists], partition: np.ndarray, reach: float) -> float:
+    """The share of the pairs whose rows go to a common partition; sides: the pivots nearest to each row of both."""
+    slots = [np.full((len(side.ids), MOST_PARTITIONS), -1, np.int32) for side in sides]
+    for side, places in zip(sides, slots, strict=True):
+        assign(side, QUERY, partition, MOST_PARTITIONS, np.float32(reach), places, np.zeros(places.shape, np.uint8))
+    one, other = slots
+    return float(((one[:, :, None] == other[:, None]) & (one >= 0)[:, :, None]).any(axis=(1, 2)).mean())
 
 
 def nearest_pivots(rows: Rows, pivots: Rows, form: Form, wanted: int) -> Lists:

@@ -85,9 +85,7 @@ def into_tree_order(tree: Tree, present: np.ndarray, points: np.ndarray, others:
     """
     order = np.concatenate([tree.order.astype(np.int64), np.flatnonzero(~present)])
     rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
-    for block in others:
-        if block.size:
-            permute(block.reshape(len(order), -1), order)
+    permute(others, order)
     return order
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels import merge, trees
-from ..kernels.codes import Coder, Rows, coder_of, encode, form_of, routing_form, trusted
+from ..kernels.codes import Coder, Rows, coded_form, coder_of, encode, routing_form, trusted
 from ..kernels.groups import all_members, slot_groups
-from ..kernels.judge import Judge, nearest
-from ..kernels.leaves import join_places
+from ..kernels.judge import Judge
+from ..kernels.leaves import Offered, join_places
 from ..kernels.neighbours import FRESH, OLD, Lists, empty, sort_rows
 from ..kernels.pivots import BASE, QUERY
 from ..kernels.projection import narrower
@@ -22,7 +22,6 @@ from ..kernels.transforms import surrogates_near
 from ..storage import graph, mailbox
 from ..values.memory import (
     WRITTEN_AT_ONCE,
-    item_bytes,
     local_fixed,
     local_row,
     strip_rows,
@@ -74,16 +73,15 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     before: length of the lists that rows bring along, 0 in the first round; width: of those that they leave with.
     """
     rows = max((unit.size for unit in units), default=job.layout.n)
-    item = item_bytes(job.layout.dtype)
     companions = companion_cap(job.spec.kind.selected(width))
     row = local_row(job.spec.kind, job.layout.dtype, job.layout.d, width, LEAF_FANOUT, companions)
-    projected = local_fixed(job.layout.d, item, width, job.threads) + rows * row
+    fixed = local_fixed(job.spec.kind, job.layout.dtype, job.layout.d, width, job.threads)
     slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
     lengths = {"before": before, "width": width}
     tasks = [Task("local", number, i, lengths | {"slices": part}) for i, part in enumerate(slices)]
     # The largest first: what is left for the end is small, and workers end together.
     tasks.sort(key=lambda task: -units[task.index].size if units else 0)
-    return Stage("local", run_local, tasks, projected)
+    return Stage("local", run_local, tasks, fixed + rows * row)
 
 
 @measured
@@ -180,7 +178,7 @@ def solve_by_leaves(
     partition.rows[:] = partition.rows[order]
     present = present[order]
     width, state = min(task.arguments["width"], job.layout.n - 1), FRESH if task.arguments["slices"] else OLD
-    form = form_of(job.spec.kind, rows, coder, strict=job.layout.exact)
+    form = coded_form(job.spec.kind, rows, coder, strict=job.layout.exact)
     if fine_enough(job, coder, form):
         form = trusted(form)
     came = incoming(partition, present, width, state)
@@ -208,7 +206,7 @@ def solve_by_pairs(work: Work, task: Task, partition: Partition) -> tuple[Lists,
     """The lists after the distances of all pairs, and the order of the rows, which stays as it was."""
     m = len(partition.rows)
     final, lists = judge_for(work.job, partition), empty(m, min(task.arguments["width"], m - 1))
-    work.each(lambda a, b: nearest(final.rows, final.rows, m, final.form, lists, True, a, b), even_cuts(m, work.parts))
+    work.each(lambda a, b: final.offer_all(lists, a, b), even_cuts(m, work.parts))
     return lists, np.arange(m)
 
 
@@ -257,7 +255,7 @@ def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:
     if work.job.layout.exact or not work.job.spec.kind.euclidean:
         return rows, coder
     found = narrower(rows, coder, seed_of(work.seed, NARROWED))
-    return found if found and fine_enough(work.job, found[1], form_of(work.job.spec.kind, *found)) else (rows, coder)
+    return found if found and fine_enough(work.job, found[1], coded_form(work.job.spec.kind, *found)) else (rows, coder)
 
 
 def solve_by_tree(
@@ -279,7 +277,7 @@ def solve_by_tree(
 
     def coded() -> tuple[Rows, Form]:
         rows, coder = with_codes(job, partition.points)
-        return rows, trusted(form_of(job.spec.kind, rows, coder))
+        return rows, trusted(coded_form(job.spec.kind, rows, coder))
 
     lists, counters = judged(work, lists, came, final, Known.of(job, task, order), coded)
     return lists, order, counters
@@ -290,10 +288,8 @@ def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, sta
     # Rows in no leaf come last, so that of two copies of a row the one that is in leaves stays the first.
     order = np.argsort(standing.slots[:, 0].astype(np.uint32), kind="stable").astype(np.int64)
     raw = [] if partition.raw is None else [partition.raw]
-    blocks = [*rows, *raw, partition.known, partition.distances, standing.slots, looking.slots]
     # Rows may be their own codes, and look where they stand.
-    for block in {id(block): block for block in blocks}.values():
-        merge.permute(block.reshape(len(order), -1), order)
+    merge.permute([*rows, *raw, partition.known, partition.distances, standing.slots, looking.slots], order)
     return order
 
 
@@ -311,7 +307,7 @@ def grow(
     pair = [trees.Role(routing_form(rows, coder), standing)]
     if not work.job.spec.kind.euclidean:
         looking = present if roles is None else present & (roles & QUERY > 0)
-        pair.insert(0, trees.Role(trusted(form_of(work.job.spec.kind, rows, coder)), looking))
+        pair.insert(0, trees.Role(trusted(coded_form(work.job.spec.kind, rows, coder)), looking))
     leaves = trees.descend(rows, pair, shape, work.seed, work.each, work.parts)
     return leaves[0], leaves[-1]
 
@@ -342,11 +338,11 @@ def compare_leaves(
 ) -> int:
     """Compare the pairs of each leaf, place by place of the looking row, until that is enough; the pairs compared."""
     base = all_members(standing.slots, standing.count)
-    compared = 0
+    offered, compared = Offered(rows, base, base.rows), 0
     for place in slot_groups(looking.slots, looking.count):
         if compared and enough():
             break
-        compared += join_places(rows, [place], rows, base, base.rows, form, lists, True, work.each, work.parts)
+        compared += join_places(rows, [place], offered, form, lists, True, work.each, work.parts)
     return compared
 
 

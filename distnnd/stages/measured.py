@@ -1,4 +1,4 @@
-"""What every task does around its work: look for its own record first, measure itself, leave a record behind."""
+"""What every task does around its work: look for its own record and its kernels, measure itself, leave a record."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import threadpoolctl
 
+from ..kernels import apart
 from ..kernels.ranges import Each, serial
 from ..storage import arrays
 from ..values.plan import Job, Report, Task
@@ -44,6 +45,8 @@ def measured(run: Run) -> Callable[[Job, Task], Report]:
         found = arrays.get_json(job.scratch, record_name(task))
         if found is not None:
             return Report(**found)
+        if job.bounded:
+            apart.ensure(apart.kinds_of(*job.compares))
         start = time.perf_counter()
         with one_blas_thread():
             counters, read, written = run(job, task)

@@ -14,7 +14,7 @@ from ..kernels.rows import prepare, prepared_width
 from ..kernels.transforms import check_columns
 from ..storage import mailbox
 from ..storage.source import reopen_source
-from ..values.memory import strip_rows
+from ..values.memory import laid_out_rows, strip_rows
 from ..values.metric import Metric
 from ..values.plan import Job
 from ..values.spec import BuildSpec
@@ -43,8 +43,13 @@ class Ruler(NamedTuple):
         """The one of a job."""
         return cls(job.spec.kind, job.layout.d, job.zero_rows, job.radius, job.spec.function)
 
-    def hold(self, points: np.ndarray) -> Held:
-        """Rows as they were read, [m, d], ready for a task."""
+    def hold(self, points: np.ndarray, only_judged: bool = False) -> Held:
+        """Rows as they were read, [m, d], ready for a task.
+
+        only_judged: they are compared as they came, if that is how the metric judges, and need not be laid out.
+        """
+        if only_judged and self.metric.form != "inner":
+            return Held(points, as_they_came(points, points, self.metric))
         width = prepared_width(self.metric, points.dtype, self.d, self.zero_rows)
         prepared = prepare(points, self.metric, width, self.radius)
         return Held(prepared, as_they_came(points, prepared, self.metric))
@@ -69,26 +74,32 @@ def width_of(job: Job) -> int:
 
 
 def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Rows first .. last of the source in pieces (row id of the first, points [m, d]) that follow its own chunks."""
+    """Rows first .. last of the source in pieces (row id of the first, points [m, d]) that follow its own chunks.
+
+    Where rows become wider as they are laid out, pieces are shorter by as much.
+    """
     source = reopen_source(job.source)
     rows = source.chunk_rows * max(1, strip_rows(job.layout.d) // source.chunk_rows)
-    start = first
+    start, piece = first, laid_out_rows(job.spec.kind, job.layout.d, rows)
     while start < last:
         stop = min(last, start - start % rows + rows)
-        yield start, source.read(start, stop)
+        strip = source.read(start, stop)
+        for at in range(0, len(strip), piece):
+            yield start + at, strip[at : at + piece]
         start = stop
 
 
-def read_rows(job: Job, first: int, last: int) -> Held:
-    """Rows first .. last of the source; beside them only a strip is held."""
-    return assemble(job, last - first, ((start - first, piece) for start, piece in read_strips(job, first, last)))
+def read_rows(job: Job, first: int, last: int, only_judged: bool = False) -> Held:
+    """Rows first .. last of the source; beside them only a strip is held. only_judged: as Ruler.hold has it."""
+    pieces = ((start - first, piece) for start, piece in read_strips(job, first, last))
+    return assemble(job, last - first, pieces, only_judged)
 
 
-def assemble(job: Job, count: int, pieces: Iterable[tuple[int, np.ndarray]]) -> Held:
+def assemble(job: Job, count: int, pieces: Iterable[tuple[int, np.ndarray]], only_judged: bool = False) -> Held:
     """`count` rows from (position, rows as they were read) pieces."""
     held, ruler = None, Ruler.of(job)
     for at, piece in pieces:
-        part = ruler.hold(piece)
+        part = ruler.hold(piece, only_judged)
         if held is None:
             held = _room_for(count, part)
         held.points[at : at + len(piece)] = part.points
@@ -113,6 +124,6 @@ def chosen_rows(job: Job, what: int) -> np.ndarray:
     return np.sort(draw.choice(job.layout.n, count, replace=False))
 
 
-def read_chosen(job: Job, place: str) -> Held:
-    """The rows that the scan kept at `place`, in the order of chosen_rows."""
-    return Ruler.of(job).hold(mailbox.read(job.scratch, f"{place}/all", "points"))
+def read_chosen(job: Job, place: str, only_judged: bool = False) -> Held:
+    """The rows that the scan kept at `place`, in the order of chosen_rows. only_judged: as Ruler.hold has it."""
+    return Ruler.of(job).hold(mailbox.read(job.scratch, f"{place}/all", "points"), only_judged)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.codes import Coder, Rows, coder_of, encode, form_of
+from ..kernels.codes import Coder, Rows, coded_form, coder_of, encode
 from ..kernels.groups import Groups
-from ..kernels.judge import Judge, count_rows, nearest
+from ..kernels.judge import Judge, count_rows
 from ..kernels.leaves import join
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
@@ -39,7 +39,7 @@ def plan_truth(job: Job) -> Stage:
 def run_probe(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write the nearest rows of block `task.index` to each probe row: ids int64[p, k + 8], surrogates float32."""
     first, last = job.layout.block(task.index)
-    probes, rows = read_chosen(job, "probes"), read_rows(job, first, last)
+    probes, rows = read_chosen(job, "probes", only_judged=True), read_rows(job, first, last, only_judged=True)
     ruler = Ruler.of(job)
     asked, judge = ruler.judge(probes).rows, ruler.judge(rows)
     lists, compared = nearest_in_block(probes.points, asked, rows.points, judge, job.spec.kind, job.spec.n_neighbors)
@@ -77,7 +77,7 @@ def nearest_by_distance(asked: Any, judge: Judge, k: int, each: Each = serial, p
     """The same, by the distance itself of every pair; asked: rows as the judge takes them."""
     count, m = count_rows(asked), count_rows(judge.rows)
     lists = empty(count, min(k + 1, m))
-    each(lambda a, b: nearest(asked, judge.rows, m, judge.form, lists, False, a, b), even_cuts(count, parts))
+    each(lambda a, b: judge.offer_all(lists, a, b, asked), even_cuts(count, parts))
     return lists, count * m
 
 
@@ -93,7 +93,7 @@ def nearest_among(
     parts: int = 1,
 ) -> tuple[Lists, int]:
     """The same for coded rows; each, parts: how ranges of probe rows are run, and into how many they are cut."""
-    form = form_of(metric, rows, coder, strict=True)
+    form = coded_form(metric, rows, coder, strict=True)
     count, m = len(probes.points), len(rows.points)
     lists = empty(count, min(k + SPARE + 1, m))
     everyone = np.arange(m, dtype=np.int32)

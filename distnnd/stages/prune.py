@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import prune
-from ..kernels.codes import Coder, coder_of, encode, farthest_from, form_of, peak_of, routing_form
+from ..kernels.codes import Coder, coded_form, coder_of, encode, farthest_from, peak_of, routing_form
 from ..kernels.neighbours import empty
 from ..kernels.pivots import share_out
 from ..kernels.random import seed_of
@@ -137,7 +137,7 @@ def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     position = mailbox.read(job.scratch, "position", "at")
     held = gather_rows(points_of(job), how, position, first, last)
     rows = encode(held.points, coder)
-    form = form_of(how.metric, rows, coder)
+    form = coded_form(how.metric, rows, coder)
     codes = np.empty((last - first, prune.coded_width(form.columns)), np.int8)
     prune.lay_out(rows, form, codes)
     exact = how.judge(held).rows

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels import search as kernels
 from ..kernels.bit_distances import BitRows
-from ..kernels.codes import Coder, Rows, encode, form_of, trusted
+from ..kernels.codes import Coder, Rows, coded_form, encode, trusted
 from ..kernels.judge import judge_of
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
@@ -91,7 +91,7 @@ class Opened:
                 part = store.rows_of(self.location, "codes", first, min(first + step, self.layout.n))
                 codes.append(part[at[(at >= first) & (at < first + step)] - first])
             rows = as_rows(np.concatenate(codes), self.coder, self.metric)
-            form = trusted(form_of(self.metric, rows, self.coder))
+            form = trusted(coded_form(self.metric, rows, self.coder))
             pieces = store.rows_of(self.location, "pieces")
             self._pivots = Pivots(at, pieces, signposts_of(rows, form), form)
         return self._pivots
@@ -310,7 +310,7 @@ def exhaust(
         some = at[first : first + EXHAUSTED]
         others = as_rows(part.coded.codes[some], opened.coder, opened.metric)
         lists = empty(count, min(width, len(some)))
-        compare_all(rows, everyone, others, trusted(form_of(opened.metric, others, opened.coder)), lists)
+        compare_all(rows, everyone, others, trusted(coded_form(opened.metric, others, opened.coder)), lists)
         ids = np.where(lists.ids >= 0, some[np.maximum(lists.ids, 0)], -1)
         fold(result, everyone.astype(np.int64), ids, lists.distances)
     return result.ids.astype(np.int32)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.codes import Coder, encode, form_of, routing_form, trusted
+from ..kernels.codes import Coder, coded_form, encode, routing_form, trusted
 from ..kernels.groups import all_members
 from ..kernels.neighbours import empty
 from ..kernels.pivots import BASE, QUERY, assign
@@ -113,7 +113,7 @@ def places_of(job: Job, points: np.ndarray, way: Way) -> tuple[np.ndarray, np.nd
     roads = [(near, QUERY | BASE, MOST_PARTITIONS, way.reach)]
     if not job.spec.kind.euclidean:
         # Products have no zero from which one could say how many times as far something is.
-        look = trusted(form_of(job.spec.kind, rows, way.coder))
+        look = trusted(coded_form(job.spec.kind, rows, way.coder))
         roads = [(near, BASE, MOST_PARTITIONS, way.reach), (look, QUERY, LOOKED_IN, np.float32(np.inf))]
     everyone = np.arange(len(points), dtype=np.int32)
     for form, role, most, reach in roads:

@@ -15,10 +15,10 @@ from ..kernels.random import seed_of
 from ..kernels.rows import Form, finish
 from ..storage import graph
 from ..storage.mailbox import strips
-from ..storage.source import Source, open_source
+from ..storage.source import Source, open_for
 from ..values.errors import SpecError, StoreError
 from ..values.memory import strip_rows
-from ..values.metric import CUSTOM, OWN, Metric, metric_of
+from ..values.metric import CUSTOM, Metric, metric_behind
 from ..values.recall import Recall, as_near_as, estimate_recall
 from .measured import one_blas_thread
 from .points import Ruler
@@ -203,7 +203,7 @@ def recompute(points: Source, ruler: Ruler, sample: Sample) -> tuple[np.ndarray,
     The same terms may be added in another order there: twice the error bound of such a sum.
     """
     wanted = np.unique(np.concatenate([sample.rows, sample.ids.ravel()]))
-    others = ruler.hold(points_at(points, wanted))
+    others = ruler.hold(points_at(points, wanted), only_judged=True)
     own, judge = np.searchsorted(wanted, sample.rows), ruler.judge(others)
     lists = empty(*sample.ids.shape)
     lists.ids[:] = np.searchsorted(wanted, sample.ids)
@@ -246,12 +246,12 @@ def measure_recall(
 
 def nearest(points: Source, ruler: Ruler, k: int, rows: np.ndarray) -> Lists:
     """The k nearest of all points to each of the given rows but itself: ids int64[p, k], as lists hold distances."""
-    probes = ruler.hold(points_at(points, rows))
+    probes = ruler.hold(points_at(points, rows), only_judged=True)
     asked = ruler.judge(probes).rows
     everyone = np.arange(len(rows), dtype=np.int32)
     lists = empty(len(rows), k, np.int64)
     for first, last in blocks_of(points):
-        block = ruler.hold(points.read(first, last))
+        block = ruler.hold(points.read(first, last), only_judged=True)
         with one_blas_thread():
             found, _ = nearest_in_block(probes.points, asked, block.points, ruler.judge(block), ruler.metric, k)
         ids = np.where(found.ids >= 0, found.ids + np.int64(first), -1)
@@ -263,11 +263,6 @@ def nearest(points: Source, ruler: Ruler, k: int, rows: np.ndarray) -> Lists:
 
 
 # --- the points behind a graph ---------------------------------------------------------------------------
-
-
-def metric_behind(facts: dict[str, Any]) -> Metric:
-    """The metric of a graph, from its facts."""
-    return OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
 
 
 def ruler_of(facts: dict[str, Any], function: Function) -> Ruler:
@@ -287,7 +282,7 @@ def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[S
 
     A graph that was built of a lazy array knows no more of its points than their shape.
     """
-    points = open_source(source)
+    points = open_for(source, None, metric_behind(facts))
     try:
         now, then = points.fingerprint(), facts["source"]["fingerprint"]
         if now["shape"] != then["shape"] or (now != then and then["kind"] != "dask"):

@@ -12,6 +12,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
+from distnnd.storage.bits import packed
 from distnnd.storage.foreign import open_store
 from distnnd.storage.formats import (
     Opened,
@@ -26,8 +27,9 @@ from distnnd.storage.formats import (
 from distnnd.storage.points import open_zarr
 from distnnd.storage.sparse import SparseSource, is_scipy_sparse, open_csr, open_matrix, sparse_encoding
 from distnnd.values.errors import SpecError, StoreError
+from distnnd.values.metric import Metric
 
-__all__ = ["Source", "SparseSource", "is_dask_array", "open_source", "reopen_source"]
+__all__ = ["Source", "SparseSource", "is_dask_array", "open_for", "open_source", "reopen_source"]
 
 USUAL_NAMES = ("points", "X")
 NAMES_LISTED = 10
@@ -89,6 +91,12 @@ def _open_any(source: object, component: str | None, sparse: bool) -> Source | S
     )
 
 
+def open_for(source: object, component: str | None, metric: Metric) -> Source:
+    """The points as builds by this metric take them, see open_source: truths packed where it compares bits."""
+    opened = open_source(source, component)
+    return packed(opened) if metric.form == "bits" else opened
+
+
 @overload
 def reopen_source(spec: dict[str, Any]) -> Source: ...
 @overload
@@ -110,6 +118,8 @@ def _reopen_any(spec: dict[str, Any]) -> Source | SparseSource:
             kept = find_resident(spec)
             assert isinstance(kept, Source | SparseSource)
             return kept
+        if kind == "packed":
+            return packed(_dense(_reopen_any(spec["of"])))
         if kind == "mapped":
             return reopen_mapped(spec)
         if kind == "zarr":

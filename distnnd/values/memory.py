@@ -6,7 +6,7 @@ through the rows of a block or a partition; a test holds measured peaks against 
 
 from __future__ import annotations
 
-from .metric import Metric
+from .metric import CUSTOM, Metric
 from .plan import TREE_COLUMNS, Layout
 
 # One tile of products with the codes of its rows, packed to whole vectors, per thread, and what the interpreter and
@@ -30,6 +30,8 @@ TREE_AT_ONCE = 128
 # Partitions that a row is written to at most, where it looks elsewhere than it stands.
 PLACES = 7
 WRITTEN_AT_ONCE = 2 * 2**20
+# Rows that are made up for each probe row to see whether neighbours meet.
+DIRECTIONS = 4
 # Rows that are read, prepared or written at a time where a whole block or partition need not be copied.
 STRIP_BYTES = 2**21
 
@@ -42,10 +44,14 @@ def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
 
 
 def raw_bytes(metric: Metric, dtype: str, d: int) -> int:
-    """Bytes of one row as a judge takes it, beside the prepared one; words of bits, float32 for float16."""
+    """Bytes of one row as a judge takes it, beside the prepared one (see kernels/judge.py: as_they_came)."""
     if not metric.judged:
         return 0
-    return d + 7 if metric.form == "bits" else d * max(item_bytes(dtype), 4 if dtype == "float16" else 1)
+    if "whiten" in metric.steps:
+        return 8 * d
+    if metric.form == "bits":
+        return d + 7
+    return 4 * d if dtype == "float16" or metric.name == CUSTOM else d * item_bytes(dtype)
 
 
 def coded_bytes(metric: Metric, dtype: str, d: int) -> int:
@@ -87,25 +93,31 @@ def tree_row(metric: Metric, dtype: str, d: int, width: int) -> int:
     keys, nodes, orders, row ids and their table.
     """
     judged = raw_bytes(metric, dtype, d) + 9 * metric.selected(width) if metric.judged else 0
-    return prepared_bytes(metric, dtype, d) + 5 * d + 34 + 21 * width + 64 + judged
+    return prepared_bytes(metric, dtype, d) + 5 * metric.laid_out_columns(d) + 34 + 21 * width + 64 + judged
 
 
-def local_fixed(d: int, item: int, width: int, threads: int) -> int:
+def local_fixed(metric: Metric, dtype: str, d: int, width: int, threads: int) -> int:
     """Bytes of the local stage that do not grow with its rows.
 
     Tiles of each thread and the holders that it gathers, with their counts; finds of NN-descent; one strip of mail or
     of lists as read or written.
     """
+    columns = metric.laid_out_columns(d)
     holders = 4 * DRAWN_AT_ONCE * (HOLDERS + 1) + HOLDERS_FOUND
-    tiles = threads * (tile_bytes(d) + holders)
+    tiles = threads * (tile_bytes(columns) + holders)
     finds = 2 * 12 * DESCENT_ROWS * DESCENT_FINDS
-    strip = 3 * WRITTEN_AT_ONCE + strip_rows(d) * (2 * (d * item + 20 * width) + 20 * d)
-    return SLACK + tiles + finds + strip
+    strip = 3 * WRITTEN_AT_ONCE + strip_rows(d) * (2 * (d * item_bytes(dtype) + 20 * width) + 4 * columns)
+    return SLACK + tiles + finds + strip + strip_rows(columns) * 16 * columns
 
 
 def strip_rows(d: int) -> int:
     """Rows of d numbers that are read, prepared, routed or written at a time."""
     return min(max(STRIP_BYTES // (4 * d), 256), 8192)
+
+
+def laid_out_rows(metric: Metric, d: int, rows: int) -> int:
+    """How many of so many rows of d columns are laid out at a time: fewer where they become wider by it."""
+    return max(1, rows * d // max(d, metric.laid_out_columns(d)))
 
 
 def strip_bytes(layout: Layout) -> int:
@@ -131,8 +143,11 @@ def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
     prepared = prepared_bytes(metric, layout.dtype, layout.d)
     probes = layout.probes * (4 * prepared + 40 * width)
     strip = strip_bytes(layout)
-    coded = coded_bytes(metric, layout.dtype, layout.d) + raw_bytes(metric, layout.dtype, layout.d)
-    return SLACK + layout.block_rows * (coded + 4) + probes + strip + tile_bytes(layout.d)
+    raw = raw_bytes(metric, layout.dtype, layout.d)
+    # What is compared as it came is not laid out.
+    inner = metric.form == "inner"
+    held = raw + (coded_bytes(metric, layout.dtype, layout.d) if inner else layout.d * item_bytes(layout.dtype))
+    return SLACK + layout.block_rows * (held + 4) + probes + strip + tile_bytes(layout.d)
 
 
 def route_row(dtype: str, d: int, width: int) -> int:
@@ -146,6 +161,7 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
     record = layout.d * item + 12 * width + 5
     # Strips follow the chunks of the source.
     strip = max(strip_rows(layout.d), min(layout.chunk_rows, layout.block_rows or layout.chunk_rows))
+    strip = laid_out_rows(metric, layout.d, strip)
     return (
         SLACK
         + layout.block_rows * route_row(layout.dtype, layout.d, width)
@@ -153,19 +169,22 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
         + pivots * 2 * coded_bytes(metric, layout.dtype, layout.d)
         + strip * (coded_bytes(metric, layout.dtype, layout.d) + 300)
         + 3 * (WRITTEN_AT_ONCE + strip_rows(layout.d) * record)
-        + tile_bytes(layout.d)
+        + tile_bytes(metric.laid_out_columns(layout.d))
     )
 
 
 def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
     """The sample as read, in parts and together, and prepared; then prepared and coded in two parts.
 
-    Beside it the pivots nearest to the rows of one part, and pivots that move to means.
+    Beside it the pivots nearest to the rows of one part, and pivots that move to means, or rows that are made up for
+    probe rows, with what they are made of.
     """
     prepared = prepared_bytes(metric, layout.dtype, layout.d)
     coded = coded_bytes(metric, layout.dtype, layout.d)
     row = prepared + max(2 * layout.d * item_bytes(layout.dtype), coded) + 200
-    return SLACK + layout.sample * row + pivots * (3 * coded + 24 * layout.d + 64)
+    columns = metric.laid_out_columns(layout.d)
+    made = DIRECTIONS * layout.probes * (2 * coded + 16 * columns + 400)
+    return SLACK + layout.sample * row + pivots * (3 * coded + 24 * columns + 64) + made
 
 
 def merge_row(width: int) -> int:

@@ -19,6 +19,8 @@ from .metrics_table import ENTRIES, PRIMARY, Entry
 
 # Finishes that take the root of what may be tiny: the rounding of prepared rows would show.
 _MAGNIFIES = ("root_half", "angle", "half_turns")
+# Steps whose rounding grows with the rows, while distances do not: far from the origin it would show too.
+_BLURS = ("scale", "whiten")
 # How many more neighbours are selected than kept: where prepared rows are rounded, and how many times as many where the
 # layout is another metric than what it selects for.
 _SPARE, _WIDER = 4, 2.25
@@ -47,7 +49,7 @@ class Metric(NamedTuple):
     @property
     def judged(self) -> bool:
         """Whether lists that leave a task hold distances of the rows as they came, instead of surrogates."""
-        return self.form != "inner" or self.finish in _MAGNIFIES
+        return self.form != "inner" or self.finish in _MAGNIFIES or any(step in _BLURS for step in self.steps)
 
     def selected(self, width: int) -> int:
         """How many neighbours a layout selects, to be judged, for lists of `width`: more where it is another metric."""
@@ -105,6 +107,11 @@ def metric_of(name: str, params: Mapping[str, Any] | None = None, d: int | None 
     if entry.name in ("minkowski", "weighted_minkowski"):
         return _minkowski(entry, given)
     return _plain(entry)._replace(params=tuple(sorted(given.items())))
+
+
+def metric_behind(facts: Mapping[str, Any]) -> Metric:
+    """The metric of a graph, from its facts."""
+    return OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
 
 
 def _minkowski(entry: Entry, given: dict[str, Value]) -> Metric:

@@ -17,9 +17,12 @@ from .spec import BuildSpec, format_bytes
 EXACT_ROWS = 4096
 # A worker's own memory after its imports and a first compiled kernel, measured (docs/performance.md), rounded up.
 RESERVED = 300 * 2**20
+# What the compiler keeps of a few kernels: a metric of the user's own is compiled in every worker, and kept on no disk.
+COMPILER = 200 * 2**20
 # Dask spills above 0.7 of a worker's limit and pauses above 0.8: a plan stays below both.
 USABLE = 0.7
-# Partitions that a row goes to, on the average and at most: more where partitions meet, one deep inside.
+# Partitions that a row goes to, on the average and at most: more where partitions meet, one deep inside. A first round
+# that needs fewer for its target makes do with them (stages/draw.py).
 FANOUT = 2.5
 MOST_PARTITIONS = 4
 # The same for rows that look elsewhere than they stand.
@@ -110,7 +113,7 @@ class _Planner:
         threads = self.threads if partitions == 1 else 1
         companions = companion_cap(self.spec.kind.selected(width))
         row = memory.local_row(self.spec.kind, self.dtype, self.d, width, LEAF_FANOUT, companions)
-        return row, memory.local_fixed(self.d, self.item, width, threads)
+        return row, memory.local_fixed(self.spec.kind, self.dtype, self.d, width, threads)
 
     def whole(self) -> Layout | None:
         """Everything in one task, if it fits."""
@@ -216,6 +219,7 @@ def make_plan(
     BudgetError names what is needed, what there is and the nearest setting that fits; SpecError where rows are too few.
     """
     spec.check_rows(n)
+    reserved += COMPILER if spec.function is not None else 0
     machine = _Machine(threads, reserved)
     extent = Extent(n, d, dtype, chunk_rows)
     spread = workers * threads if workers >= 4 and n >= SPREAD_ROWS else 0

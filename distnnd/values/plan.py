@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .metric import Metric
 from .spec import BuildSpec, format_bytes
 
 # Wider rows are never tried with a k-d tree: none was seen that it suits, and its memory grows with them.
@@ -62,7 +63,8 @@ class Job:
 
     source: description from which a worker opens the points; out, scratch: locations of the graph store and of the
     mailboxes; threads: how many threads one task may use; zero_rows: whether the data holds rows of
-    zeros; radius: the largest norm of a row, where the metric needs it.
+    zeros; radius: the largest norm of a row, where the metric needs it; bounded: whether the memory of the process is,
+    so that it must not keep a compiler's.
     """
 
     uuid: str
@@ -74,6 +76,12 @@ class Job:
     threads: int = 1
     zero_rows: bool = False
     radius: float = 0.0
+    bounded: bool = False
+
+    @property
+    def compares(self) -> tuple[Metric, str]:
+        """The metric, and the dtype of the rows: what decides which kernels are called."""
+        return self.spec.kind, self.layout.dtype
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import memory
 from .errors import BudgetError, SpecError
-from .metric import Metric
+from .metric import Metric, metric_behind
 from .spec import format_bytes, whole_number
 
 # Rows that a search notes down to look at them later; only a wide epsilon has more.
@@ -146,6 +146,12 @@ class IndexJob:
     scratch: str
     threads: int = 1
     function: Callable[..., float] | None = None
+    bounded: bool = False
+
+    @property
+    def compares(self) -> tuple[Metric, str]:
+        """As Job has it."""
+        return metric_behind(self.facts), self.layout.dtype
 
 
 def pivot_count(n: int) -> int:

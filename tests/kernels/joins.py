@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnnd.kernels.codes import Rows, coder_of, encode, form_of, trusted
+from distnnd.kernels.codes import Rows, coded_form, coder_of, encode, trusted
 from distnnd.kernels.groups import Groups, group_rows
 from distnnd.kernels.leaves import join
 from distnnd.kernels.neighbours import FRESH, Lists, empty
@@ -36,7 +36,7 @@ def coded(raw: np.ndarray, way: str = "strict", metric: str = "sqeuclidean") -> 
     ready = prepared(raw) if METRICS[metric].euclidean else raw
     coder = coder_of(ready, METRICS[metric])
     rows = encode(ready, coder)
-    form = form_of(METRICS[metric], rows, coder, strict=True)
+    form = coded_form(METRICS[metric], rows, coder, strict=True)
     if way == "cut":
         form = form._replace(cut=True)
     return rows, trusted(form) if way == "trusted" else form

@@ -18,9 +18,9 @@ from distnnd.kernels.codes import (
     Coder,
     Rows,
     add_up,
+    coded_form,
     coder_of,
     encode,
-    form_of,
     routing_form,
     trusted,
 )
@@ -70,14 +70,14 @@ def test_narrow_rows_lose_nothing(flavour: str, dtype: type) -> None:
     rows = prepared(raw, EUCLIDEAN)
     coder = coder_of(rows, EUCLIDEAN)
     coded = encode(rows, coder)
-    form = form_of(EUCLIDEAN, coded, coder, strict=True)
+    form = coded_form(EUCLIDEAN, coded, coder, strict=True)
     assert coder.exact
     assert coded.points is coded.values is rows, "one array, not two"
     told = estimated(coded, coded, form)
     np.testing.assert_array_equal(told, naive.squared(raw, raw))
     np.testing.assert_array_equal(form.unit * told.astype(np.float32), canonical(rows, rows, EUCLIDEAN))
     np.testing.assert_array_equal(limits(form, canonical(rows, rows, EUCLIDEAN)), told)
-    assert form == form_of(EUCLIDEAN, coded, coder) == routing_form(coded, coder)
+    assert form == coded_form(EUCLIDEAN, coded, coder) == routing_form(coded, coder)
     assert form == Form(True, 8, 1, 0, 0, trusted=True, cut=False)
 
 
@@ -89,7 +89,7 @@ def test_the_widest_narrow_rows_stay_below_everything(dtype: type) -> None:
     rows = prepared(raw, EUCLIDEAN)
     coder = coder_of(rows, EUCLIDEAN)
     coded = encode(rows, coder)
-    form = form_of(EUCLIDEAN, coded, coder)
+    form = coded_form(EUCLIDEAN, coded, coder)
     told = estimated(coded, coded, form)[0, 1]
     assert told == 8192 * 255**2 < EVERYTHING
     assert coded.squares.tolist() == [8192 * 128**2, 8192 * 127**2]
@@ -154,7 +154,7 @@ def test_rows_that_are_all_the_same(name: str, value: float) -> None:
     assert not coder.cuts
     coded = encode(rows, coder)
     assert (coded.values == coded.values[0]).all()
-    form = form_of(metric, coded, coder, strict=True)
+    form = coded_form(metric, coded, coder, strict=True)
     assert_nothing_is_kept_out(form, coded, coded, metric)
     if metric.euclidean:
         assert (estimated(coded, coded, form) == 0).all()
@@ -164,7 +164,7 @@ def test_no_rows_at_all() -> None:
     coder = Coder(np.zeros(3, np.float32), 1.0, exact=False, cuts=False)
     coded = encode(np.zeros((0, 3), np.float32), coder)
     assert coded.values.shape == (0, 4)
-    assert np.isfinite(form_of(PRODUCT, coded, coder).spare)
+    assert np.isfinite(coded_form(PRODUCT, coded, coder).spare)
 
 
 @pytest.mark.parametrize(("times", "cuts"), [(0.5, False), (3.5, False), (4.5, True), (1e6, True)])
@@ -214,7 +214,7 @@ def some_form(metric: Metric, strict: bool = False) -> tuple[Form, Rows, Coder]:
     rows = prepared(make_points("plain", np.float32, 40, 6, seed=10), metric)
     coder = coder_of(rows, metric)
     coded = encode(rows, coder)
-    return form_of(metric, coded, coder, strict), coded, coder
+    return coded_form(metric, coded, coder, strict), coded, coder
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -268,7 +268,7 @@ def test_a_larger_surrogate_has_no_smaller_limit(metric: Metric) -> None:
 def test_everything_may_enter_a_list_that_knows_nothing() -> None:
     for metric in (EUCLIDEAN, PRODUCT):
         form, _, _ = some_form(metric)
-        for one in (form, trusted(form), form_of(metric, *some_form(metric)[1:], strict=True)):
+        for one in (form, trusted(form), coded_form(metric, *some_form(metric)[1:], strict=True)):
             assert limit(one, np.inf) == EVERYTHING
             assert limit(one, 1e38) == EVERYTHING, "more units than a float32 can count"
             assert limit(one, -1e38) < -0.99 * EVERYTHING or metric.euclidean
@@ -322,7 +322,7 @@ def test_gather_pack_and_multiply_make_the_estimates(name: str, dtype: type) -> 
     rows = prepared(make_points("plain", dtype, 40, 9, seed=13), metric)
     coder = coder_of(rows, metric)
     coded = encode(rows, coder)
-    form = form_of(metric, coded, coder)
+    form = coded_form(metric, coded, coder)
     width = coded.values.shape[1]
     chosen, names = np.arange(5, 13, dtype=np.int32), np.minimum(np.arange(48), 39).astype(np.int32)
     block, starts = np.zeros(8 * width, np.int8), np.zeros(8, np.int32)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from distnnd.kernels import descent, leaves
-from distnnd.kernels.codes import Rows, coder_of, encode, form_of, trusted
+from distnnd.kernels.codes import Rows, coded_form, coder_of, encode, trusted
 from distnnd.kernels.descent import (
     AT_ONCE,
     LIMIT,
@@ -130,7 +130,7 @@ def test_the_last_column_of_inner_products_does_not_count() -> None:
     lists = some_lists(gaps, 6, 2)
     companions = drawn(lists, 8)
     one, *_ = meet(rows, companions, form, lists)
-    moved_form = form_of(METRICS["inner_product"], moved, coder, strict=True)
+    moved_form = coded_form(METRICS["inner_product"], moved, coder, strict=True)
     two, *_ = meet(moved, companions, moved_form, lists)
     assert as_tuples(one) == as_tuples(two) == expected_finds(lists, companions, gaps, form)[0]
     assert as_tuples(one)

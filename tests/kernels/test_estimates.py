@@ -15,9 +15,9 @@ from distnnd.kernels.codes import (
     PEAK,
     Coder,
     Rows,
+    coded_form,
     coder_of,
     encode,
-    form_of,
 )
 from distnnd.values.metric import METRICS, Metric
 from tests import naive
@@ -51,7 +51,7 @@ def test_a_strict_estimate_is_never_above_the_limit_of_its_surrogate(name: str, 
     rows = prepared(raw, metric)
     coder = coder_of(rows, metric)
     coded = encode(rows, coder)
-    assert_nothing_is_kept_out(form_of(metric, coded, coder, strict=True), coded, coded, metric)
+    assert_nothing_is_kept_out(coded_form(metric, coded, coder, strict=True), coded, coded, metric)
 
 
 @few(40)
@@ -66,7 +66,7 @@ def test_coordinates_between_two_codes_are_the_worst(d: int, unit: float, seed: 
     verge = rng.integers(-126, 127, (sized(60, 12), d)) + 0.5 + rng.normal(size=(sized(60, 12), d)) * 1e-5
     coder = Coder(np.zeros(d, np.float32), unit, exact=False, cuts=False)
     rows = encode((verge * unit).astype(np.float32), coder)
-    assert_nothing_is_kept_out(form_of(EUCLIDEAN, rows, coder, strict=True), rows, rows, EUCLIDEAN)
+    assert_nothing_is_kept_out(coded_form(EUCLIDEAN, rows, coder, strict=True), rows, rows, EUCLIDEAN)
 
 
 def test_floats_round_a_coordinate_by_a_little_more_than_half_a_step() -> None:
@@ -75,7 +75,7 @@ def test_floats_round_a_coordinate_by_a_little_more_than_half_a_step() -> None:
     coder = Coder(np.zeros(1, np.float32), 1.0, exact=False, cuts=False)
     rows = encode(verge, coder)
     assert rows.values[:, 0].tolist() == [1, -1]
-    assert_nothing_is_kept_out(form_of(EUCLIDEAN, rows, coder, strict=True), rows, rows, EUCLIDEAN)
+    assert_nothing_is_kept_out(coded_form(EUCLIDEAN, rows, coder, strict=True), rows, rows, EUCLIDEAN)
 
 
 @pytest.mark.parametrize("code", [0, 3, 100])
@@ -87,7 +87,7 @@ def test_the_largest_product_that_codes_can_hide(code: int) -> None:
     coder = Coder(np.zeros(width, np.float32), 1.0, exact=False, cuts=False)
     rows = encode(raw, coder)
     assert rows.values[0].tolist() == [code] * (width - 1) + [0]
-    below = assert_nothing_is_kept_out(form_of(PRODUCT, rows, coder, strict=True), rows, rows, PRODUCT)
+    below = assert_nothing_is_kept_out(coded_form(PRODUCT, rows, coder, strict=True), rows, rows, PRODUCT)
     assert below.max() < 3 * code + 0.2 * width, "nor is more allowed for than that"
 
 
@@ -100,7 +100,7 @@ def test_what_is_cut_off_seems_near_but_never_far(d: int) -> None:
     rows = encode(raw, coder)
     some = encode(raw[-8:], coder)
     for strict in (False, True):
-        form = form_of(EUCLIDEAN, rows, coder, strict)
+        form = coded_form(EUCLIDEAN, rows, coder, strict)
         assert form.cut, "such estimates are no bound for what is near"
     below = assert_nothing_is_kept_out(form, some, rows, EUCLIDEAN)
     assert (below[-2:, :-2] > 1e5).all(), "the outliers were not cut off"
@@ -117,7 +117,7 @@ def test_rows_of_elsewhere_that_the_coder_saw_are_not_kept_out(data: st.DataObje
     others += np.float32(data.draw(st.sampled_from([0, 2, 50])))
     coder = coder_of(known, EUCLIDEAN, others)
     rows = encode(known, coder)
-    form = form_of(EUCLIDEAN, rows, coder, strict=True)
+    form = coded_form(EUCLIDEAN, rows, coder, strict=True)
     assert form.cut == coder.cuts
     assert coder.cuts or np.abs(others - coder.centre).max() <= 1.0001 * PEAK * coder.step
     assert_nothing_is_kept_out(form, encode(others, coder), rows, EUCLIDEAN)
@@ -140,7 +140,7 @@ def test_inner_products_are_never_cut_off(where: str) -> None:
     assert np.abs(rows.values.astype(int)).max() == PEAK
     here = np.concatenate([far, np.arange(50)])
     near = Rows(*(np.ascontiguousarray(part[here]) for part in rows))
-    assert_nothing_is_kept_out(form_of(PRODUCT, rows, coder, strict=True), others, near, PRODUCT)
+    assert_nothing_is_kept_out(coded_form(PRODUCT, rows, coder, strict=True), others, near, PRODUCT)
 
 
 def test_one_large_coordinate_under_inner_product() -> None:
@@ -152,7 +152,7 @@ def test_one_large_coordinate_under_inner_product() -> None:
     rows = prepared(raw / np.linalg.norm(raw, axis=1)[:, None], PRODUCT)
     coder = coder_of(rows, PRODUCT)
     coded, few_rows = encode(rows, coder), encode(rows[:4], coder)
-    form = form_of(PRODUCT, coded, coder, strict=True)
+    form = coded_form(PRODUCT, coded, coder, strict=True)
     assert_nothing_is_kept_out(form, few_rows, few_rows, PRODUCT)
     assert estimated(few_rows, few_rows, form)[0, 1] == pytest.approx(-1 / form.unit, rel=0.02)
 
@@ -172,7 +172,7 @@ def test_wide_rows(metric: Metric) -> None:
     assert coded.squares.tolist() == true.tolist()
     assert true.max() <= LARGEST_SQUARE
     assert np.abs(naive.whole_products(coded.values, coded.values)).max() <= LARGEST_SQUARE
-    assert_nothing_is_kept_out(form_of(metric, coded, coder, strict=True), coded, coded, metric)
+    assert_nothing_is_kept_out(coded_form(metric, coded, coder, strict=True), coded, coded, metric)
 
 
 @pytest.mark.parametrize("d", [1, 8192, 8322, 8323, 20_000, 10**6])
@@ -204,7 +204,7 @@ def test_where_nothing_is_cut_off_estimates_are_not_too_low_either(name: str, ra
     if coder.cuts:
         return
     coded = encode(rows, coder)
-    form = form_of(metric, coded, coder, strict=True)
+    form = coded_form(metric, coded, coder, strict=True)
     told = estimated(coded, coded, form)
     bounds = limits(form, form.unit * told.astype(np.float32))
     # Limits are rounded down to whole numbers, which is right for estimates; surrogates lie between them.
@@ -219,7 +219,7 @@ def test_what_estimates_are_forgiven_is_mostly_enough(name: str, d: int) -> None
     rows = prepared(make_points("plain", np.float32, sized(150, 25), d, seed=d), metric)
     coder = coder_of(rows, metric)
     coded = encode(rows, coder)
-    form, strict = form_of(metric, coded, coder), form_of(metric, coded, coder, strict=True)
+    form, strict = coded_form(metric, coded, coder), coded_form(metric, coded, coder, strict=True)
     true, told = canonical(rows, rows, metric), estimated(coded, coded, form)
     assert (told <= limits(form, true)).mean() > 0.998
     assert (limits(form, true) <= limits(strict, true)).all()
@@ -232,7 +232,7 @@ def test_a_unit_is_the_surrogate_of_one_estimate(d: int) -> None:
     rows = make_points("plain", np.float32, sized(60, 12), d, seed=d)
     coder = coder_of(rows, EUCLIDEAN)
     coded = encode(rows, coder)
-    form = form_of(EUCLIDEAN, coded, coder)
+    form = coded_form(EUCLIDEAN, coded, coder)
     told = form.unit * estimated(coded, coded, form)
     allowed = 2 * np.sqrt(d) * coder.step
     assert (np.abs(np.sqrt(told) - np.sqrt(naive.squared(rows, rows))) <= allowed).all()
@@ -247,4 +247,4 @@ def test_far_from_the_origin_codes_are_as_fine(offset: float) -> None:
     assert np.abs(coder.centre - raw.mean(axis=0, dtype=np.float64)).max() < 0.1 + abs(offset) * 1e-6
     assert coder.step < 5 / PEAK
     rows, some = encode(raw, coder), encode(raw[:10], coder)
-    assert_nothing_is_kept_out(form_of(EUCLIDEAN, rows, coder, strict=True), some, rows, EUCLIDEAN)
+    assert_nothing_is_kept_out(coded_form(EUCLIDEAN, rows, coder, strict=True), some, rows, EUCLIDEAN)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distnnd.kernels.codes import coder_of, encode, form_of, trusted
+from distnnd.kernels.codes import coded_form, coder_of, encode, trusted
 from distnnd.kernels.groups import Groups, group_rows
 from distnnd.kernels.leaves import join
 from distnnd.kernels.neighbours import Lists, empty
@@ -56,7 +56,7 @@ def test_rows_meet_the_base_of_their_group_and_nothing_else(way: str, data: st.D
     names = (1000 + stock.rows).astype(np.int32)
     coder = coder_of(np.concatenate([raw, other]), METRICS["sqeuclidean"])
     rows, others = encode(raw, coder), encode(other, coder)
-    form = form_of(METRICS["sqeuclidean"], others, coder, strict=True)
+    form = coded_form(METRICS["sqeuclidean"], others, coder, strict=True)
     form = {"strict": form, "cut": form._replace(cut=True), "trusted": trusted(form)}[way]
     lists = empty(len(raw), k)
     compared = join(rows, queries, others, stock, names, form, lists, False, 0, groups)

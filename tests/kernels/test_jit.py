@@ -180,7 +180,7 @@ lists, merged = neighbours.empty(6, 2), neighbours.empty(6, 2, np.int64)
 if {join}:
     coder = codes.coder_of(points, METRICS["euclidean"])
     rows = codes.encode(points, coder)
-    form = codes.form_of(METRICS["euclidean"], rows, coder)
+    form = codes.coded_form(METRICS["euclidean"], rows, coder)
     leaves.join(rows, group, rows, group, group.rows, form, lists, True, 0, 1)
 merge.fold(merged, np.arange(6), np.tile(np.array([7, 8]), (6, 1)), np.tile(np.array([1, 2], np.float32), (6, 1)))
 stats = {{}}

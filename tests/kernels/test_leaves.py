@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from distnnd.kernels.codes import EVERYTHING, Coder, coder_of, encode, form_of, limit_of
+from distnnd.kernels.codes import EVERYTHING, Coder, coded_form, coder_of, encode, limit_of
 from distnnd.kernels.groups import Groups
 from distnnd.kernels.leaves import BASE, HITS, QUERIES, first_bound, join, room_for_tile
 from distnnd.kernels.neighbours import empty
@@ -142,7 +142,7 @@ def test_a_whole_block_far_from_the_origin(far: float) -> None:
     coder = coder_of(block, METRICS["sqeuclidean"], probes)
     assert coder.cuts == (far > 50)
     rows, some = encode(block, coder), encode(probes, coder)
-    form = form_of(METRICS["sqeuclidean"], rows, coder, strict=True)
+    form = coded_form(METRICS["sqeuclidean"], rows, coder, strict=True)
     lists, base = empty(len(probes), k), everyone(n)
     join(some, everyone(len(probes)), rows, base, base.rows, form, lists, False, 0, 1)
     assert_right(lists, canonical(some, rows, form), np.ones((len(probes), n), bool))
@@ -159,7 +159,7 @@ def test_probe_rows_of_another_shape_than_the_block() -> None:
     probes = prepare(np.eye(d)[:20], metric, d + 1, 1.0)
     coder = coder_of(block, metric, probes)
     rows, some = encode(block, coder), encode(probes, coder)
-    form = form_of(metric, rows, coder, strict=True)
+    form = coded_form(metric, rows, coder, strict=True)
     lists, base = empty(len(probes), k), everyone(n)
     join(some, everyone(len(probes)), rows, base, base.rows, form, lists, False, 0, 1)
     assert_right(lists, canonical(some, rows, form), np.ones((len(probes), n), bool))
@@ -193,8 +193,8 @@ def test_estimates_that_are_mostly_right_find_mostly_all() -> None:
     raw = make_points("plain", np.float32, n, d, seed=16)
     coder = coder_of(raw, METRICS["sqeuclidean"])
     rows = encode(raw, coder)
-    form = form_of(METRICS["sqeuclidean"], rows, coder)
-    assert form.spread < form_of(METRICS["sqeuclidean"], rows, coder, strict=True).spread / 2
+    form = coded_form(METRICS["sqeuclidean"], rows, coder)
+    assert form.spread < coded_form(METRICS["sqeuclidean"], rows, coder, strict=True).spread / 2
     lists = dense(rows, k, form)
     naive.assert_ordered(lists.ids, lists.distances)
     told = np.take_along_axis(canonical(rows, rows, form), lists.ids.astype(np.int64), axis=1)
@@ -253,7 +253,7 @@ def test_a_bound_forgives_the_estimates_it_is_made_of_too() -> None:
     raw[0], raw[77] = -0.49, [-11.51, -10.51, -10.51, -10.51]
     coder = Coder(np.zeros(4, np.float32), 1.0, exact=False, cuts=False)
     rows = encode(raw, coder)
-    form = form_of(METRICS["sqeuclidean"], rows, coder, strict=True)
+    form = coded_form(METRICS["sqeuclidean"], rows, coder, strict=True)
     assert not form.cut
     looks = naive.estimates(rows.values[:1], rows.values, True, 4)[0]
     assert looks[77] > limit_of_all(form, form.unit * np.float32(looks[1])) > looks[1]

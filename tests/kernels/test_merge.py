@@ -177,9 +177,10 @@ def test_permute_is_fancy_indexing_in_place(dtype: type) -> None:
     for n, width in ((0, 3), (1, 1), (2, 3), (7, 0), (200, 5)):
         block = rng.integers(0, 100, (n, width)).astype(dtype)
         for order in (rng.permutation(n), np.arange(n), np.roll(np.arange(n), 1), np.arange(n)[::-1].copy()):
-            expected, moved = block[order], block.copy()
-            permute(moved, order)
+            expected, moved, flat = block[order], block.copy(), np.arange(n).astype(dtype)
+            permute([moved, flat, moved], order.astype(np.int64))
             np.testing.assert_array_equal(moved, expected)
+            np.testing.assert_array_equal(flat, order.astype(dtype))
 
 
 # --- fill -----------------------------------------------------------------------------------------

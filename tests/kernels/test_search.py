@@ -7,7 +7,7 @@ import pytest
 
 from distnnd.kernels import prune
 from distnnd.kernels import search as kernels
-from distnnd.kernels.codes import Rows, coder_of, encode, form_of
+from distnnd.kernels.codes import Rows, coded_form, coder_of, encode
 from distnnd.values.metric import metric_of
 from tests.conftest import clustered
 
@@ -21,7 +21,7 @@ def coded(points: np.ndarray, metric: str = "euclidean") -> tuple[Rows, prune.Co
         points = np.concatenate([points, np.zeros((len(points), 1), np.float32)], axis=1)
     coder = coder_of(points, kind)
     rows = encode(points, coder)
-    form = form_of(kind, rows, coder)
+    form = coded_form(kind, rows, coder)
     codes = np.empty((len(points), prune.coded_width(form.columns)), np.int8)
     prune.lay_out(rows, form, codes)
     values = rows.values[:, : form.columns].astype(np.int64)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distnnd.kernels.rows import finish, prepare_rows
-from distnnd.kernels.transforms import check_columns, check_rows, transform, transformed_columns
+from distnnd.kernels.rows import finish, prepare, prepared_width
+from distnnd.kernels.transforms import check_columns, check_rows, transform
 from distnnd.values.errors import InputError
-from distnnd.values.metric import METRICS, metric_of
+from distnnd.values.metric import METRICS, Metric, metric_of
 from distnnd.values.metrics_table import ENTRIES
 from tests.kernels.test_distances import params_of, rows_for, true
 from tests.naive import surrogates
@@ -19,6 +19,13 @@ from tests.naive import surrogates
 INNER = [name for name, entry in ENTRIES.items() if entry.form == "inner"]
 ALL = [(name, params) for name in INNER for params in params_of(name, 2 if name == "haversine" else 6)]
 ALL += [("minkowski", {"p": 2}), ("weighted_minkowski", {"w": [1, 0, 2, 3, 0.5, 1]})]
+
+
+def prepare_rows(points: np.ndarray, metric: Metric) -> np.ndarray:
+    """All rows of a small set, prepared with room for zero rows: float32[m, width]."""
+    points = points.astype(np.float32, copy=False)
+    radius = np.sqrt(np.einsum("ij,ij->i", points, points, dtype=np.float64).max(initial=0))
+    return prepare(points, metric, prepared_width(metric, points.dtype, points.shape[1], True), radius)
 
 
 def all_pairs(rows: np.ndarray, name: str, params: dict[str, Any]) -> np.ndarray:
@@ -76,7 +83,7 @@ def test_antipodes_are_half_a_turn_apart() -> None:
     told = all_pairs(rows, "haversine", {})
     assert told[0, 1] == told[2, 3] == np.float32(math.pi)
     np.testing.assert_allclose(told[0, 2:], math.pi / 2, rtol=1e-6)
-    assert transformed_columns(metric_of("haversine"), 2) == 3
+    assert metric_of("haversine").laid_out_columns(2) == 3
 
 
 @pytest.mark.parametrize("name", INNER)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distnnd.kernels import trees
-from distnnd.kernels.codes import Rows, coder_of, encode, form_of, routing_form, trusted
+from distnnd.kernels.codes import Rows, coded_form, coder_of, encode, routing_form, trusted
 from distnnd.kernels.groups import all_members, slot_groups
 from distnnd.kernels.ranges import even_cuts, even_ranges
 from distnnd.kernels.rows import prepare, prepared_width
@@ -272,7 +272,7 @@ def test_two_roles_share_one_tree(drawn: list[naive.Level]) -> None:
     coder = coder_of(ready, metric)
     rows = encode(ready, coder)
     looking, standing = np.random.default_rng(8).random((2, n)) < 0.7
-    pair = [Role(trusted(form_of(metric, rows, coder)), looking), Role(routing_form(rows, coder), standing)]
+    pair = [Role(trusted(coded_form(metric, rows, coder)), looking), Role(routing_form(rows, coder), standing)]
     leaves = descend(rows, pair, shape, SEED)
     expected = naive.descend(rows.values, [(False, 5, looking), (True, 6, standing)], shape.fanout, drawn)
     for told, places, role in zip(leaves, expected, pair, strict=True):

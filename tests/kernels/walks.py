@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distnnd.kernels.codes import Rows, coder_of, encode, form_of
+from distnnd.kernels.codes import Rows, coded_form, coder_of, encode
 from distnnd.kernels.descent import Companions, Finds, draw, fill_cards, join, mark, new_cards, no_companions
 from distnnd.kernels.neighbours import DRAWN, OLD, Lists, empty, sort_rows
 from distnnd.kernels.rows import Form, prepare, prepared_width, rescore
@@ -27,7 +27,7 @@ def coded(raw: np.ndarray, name: str = "sqeuclidean", strict: bool = True) -> tu
     ready = prepare(raw, metric, prepared_width(metric, raw.dtype, raw.shape[1], False), radius)
     coder = coder_of(ready, metric)
     rows = encode(ready, coder)
-    return rows, form_of(metric, rows, coder, strict)
+    return rows, coded_form(metric, rows, coder, strict)
 
 
 def gaps_of(rows: Rows, form: Form) -> np.ndarray:

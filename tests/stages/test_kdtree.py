@@ -124,7 +124,7 @@ def test_partitions_are_solved_by_trees_too(cut: Any, always: None, flavour: str
 
 def test_a_tree_among_leaves(cut: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds tell how many partitions were solved by which engine."""
-    monkeypatch.setattr(kdtree, "TREE_ROWS", 3400)
+    monkeypatch.setattr(kdtree, "TREE_ROWS", 2200)
     cut(5, 2048)
     graph, counters = local_counters(low_dimensional("sheet"), max_rounds=1)
     trees = sum(one["kdtree"] for one in counters)

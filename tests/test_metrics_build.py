@@ -1,0 +1,124 @@
+"""Builds by every metric: the neighbours are those of the metric, and distances are what its twin says."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import distnnd
+from distnnd.runtime.events import RoundEnd
+from distnnd.runtime.serial import SerialExecutor
+from distnnd.values.metrics_table import ENTRIES
+from tests.conftest import graph_bytes
+from tests.metric_rows import mixed_rows, params_for, real_rows, recall_by_distance, twins
+
+# One or two of each way to be laid out and judged: by the distance itself, by sets, by bits, where the surrogate says
+# it but not exactly enough, where nearness is not mutual, where values are missing, and where passes by the distance
+# itself follow.
+KINDS = (
+    "manhattan",
+    "canberra",
+    "hamming",
+    "chebyshev",
+    "wasserstein_1d",
+    "jaccard",
+    "russellrao",
+    "bit_jaccard",
+    "bit_hamming",
+    "haversine",
+    "hellinger",
+    "mahalanobis",
+    "spearmanr",
+    "nan_euclidean",
+)
+# Where cosines are rounded they are off by so much at most.
+ROUNDED = 1e-9
+
+
+def params_for_build(name: str, rows: np.ndarray) -> dict[str, Any]:
+    """The first parameters to test by, or none."""
+    return params_for(name, rows.shape[1])[0] if name != "minkowski" else {"p": 3.5}
+
+
+def assert_sound(graph: Any, rows: np.ndarray) -> None:
+    """What is promised of every graph: finite distances, in order, of other rows, given again by the rows."""
+    assert np.isfinite(graph.distances[:]).all()
+    graph.verify(rows)
+
+
+# --- values -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_few_rows_are_solved_exactly_with_the_distances_of_the_twin(serial: SerialExecutor, name: str) -> None:
+    rows = mixed_rows(name, 45)
+    for params in params_for(name, rows.shape[1]):
+        graph = distnnd.build(rows, n_neighbors=6, metric=name, metric_params=params, client=serial)
+        assert graph.recall.exact
+        assert_sound(graph, rows)
+        true = twins(name, rows, params)
+        named = np.take_along_axis(true, graph.indices[:], axis=1)
+        # A product of large rows is as exact as the larger of what it subtracts.
+        slack = 1e-6 * np.abs(true).max() if name == "inner_product" else ROUNDED
+        np.testing.assert_allclose(graph.distances[:], named, rtol=1e-5, atol=slack)
+        np.fill_diagonal(true, np.inf)
+        np.testing.assert_allclose(named, np.sort(true, axis=1)[:, :6], rtol=1e-5, atol=slack)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_leaves_and_trees_reach_the_recall(serial: SerialExecutor, name: str) -> None:
+    rows = mixed_rows(name, 4500)
+    params = params_for_build(name, rows)
+    graph = distnnd.build(rows, n_neighbors=10, metric=name, metric_params=params, client=serial)
+    assert not graph.recall.exact
+    assert_sound(graph, rows)
+    assert recall_by_distance(name, rows, params, graph) >= 0.93
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_partitions_reach_the_recall(serial: SerialExecutor, cut: Any, name: str) -> None:
+    cut(4, 1024)
+    rows = mixed_rows(name, 3000)
+    params = params_for_build(name, rows)
+    graph = distnnd.build(rows, n_neighbors=10, metric=name, metric_params=params, client=serial)
+    assert graph.facts["layout"]["partitions"] == 4
+    assert_sound(graph, rows)
+    assert recall_by_distance(name, rows, params, graph) >= 0.93
+
+
+# --- whoever builds, and however often it stopped ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["canberra", "bit_jaccard", "haversine"])
+def test_more_threads_same_bytes(name: str) -> None:
+    rows = real_rows(name, 5000)
+    one, three = (distnnd.build(rows, metric=name, client=SerialExecutor(threads=threads)) for threads in (1, 3))
+    assert graph_bytes(one) == graph_bytes(three)
+
+
+class Stop(Exception):
+    """What a crash looks like from inside."""
+
+
+@pytest.mark.parametrize(("name", "partitions"), [("canberra", 4), ("nan_euclidean", 4), ("nan_euclidean", 1)])
+def test_resume_after_a_round_gives_the_same_bytes(
+    serial: SerialExecutor, tmp_path: Any, cut: Any, name: str, partitions: int
+) -> None:
+    cut(partitions, 1000)
+    rows = real_rows(name, 2500)
+    wanted = {"metric": name, "target_recall": 1.0, "max_rounds": 3, "client": serial}
+
+    def stop(event: object) -> None:
+        if isinstance(event, RoundEnd) and event.round == 1:
+            raise Stop
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        whole = distnnd.build(rows, tmp_path / "whole", **wanted)
+        assert len(whole.facts["rounds"]) > 1, "nothing is left to resume"
+        with pytest.raises(Stop):
+            distnnd.build(rows, tmp_path / "g", progress=stop, **wanted)
+        assert graph_bytes(distnnd.build(rows, tmp_path / "g", **wanted)) == graph_bytes(whole)
