@@ -118,7 +118,7 @@ def test_a_wider_search_finds_more_and_ef_is_another_way(made: Made) -> None:
 def test_rows_find_themselves_first(made: Made, k: int) -> None:
     ids, distances = made.index.query(made.points, k=k)
     # A small cluster without a pivot is hard to reach in a search as narrow as the default.
-    assert (ids[:, 0] == np.arange(6000)).mean() > 0.97
+    assert (ids[:, 0] == np.arange(6000)).mean() > 0.999
     assert (distances[ids[:, 0] == np.arange(6000), 0] == 0).all()
 
 
