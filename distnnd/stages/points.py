@@ -15,7 +15,7 @@ from ..kernels.sparse_distances import SparseRows, listed
 from ..kernels.transforms import check_columns
 from ..storage import listings, mailbox
 from ..storage.source import reopen_source
-from ..values.memory import strip_rows
+from ..values.memory import laid_out_rows, strip_rows
 from ..values.metric import SKETCH, Metric
 from ..values.plan import Job
 from ..values.points import Csr, together
@@ -87,20 +87,20 @@ def width_of(job: Job) -> int:
 def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, Any]]:
     """Rows first .. last of the source in pieces (row id of the first, points [m, d]) that follow its own chunks.
 
-    Points are Csr where they are sparse.
+    Points are Csr where they are sparse. Where rows become wider as they are laid out, pieces are shorter by as much.
     """
     source = reopen_source(job.source, sparse=job.layout.sparse)
     rows = source.chunk_rows * max(1, strip_rows(job.layout.d) // source.chunk_rows)
-    start = first
+    start, piece = first, laid_out_rows(job.kind, job.layout.d, rows)
     while start < last:
         stop = min(last, start - start % rows + rows)
-        piece = source.read(start, stop)
-        if isinstance(piece, Csr):
-            # As few rows at a time as may be laid out beside each other.
-            for a, b in mailbox.strips(0, piece.rows, strip_rows(SKETCH)):
-                yield start + a, piece.between(a, b)
+        strip = source.read(start, stop)
+        if isinstance(strip, Csr):
+            for a, b in mailbox.strips(0, strip.rows, strip_rows(SKETCH)):
+                yield start + a, strip.between(a, b)
         else:
-            yield start, piece
+            for at in range(0, len(strip), piece):
+                yield start + at, strip[at : at + piece]
         start = stop
 
 

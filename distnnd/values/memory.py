@@ -133,6 +133,11 @@ def strip_rows(d: int) -> int:
     return min(max(STRIP_BYTES // (4 * d), 256), 8192)
 
 
+def laid_out_rows(metric: Metric, d: int, rows: int) -> int:
+    """How many of so many rows of d columns are laid out at a time: fewer where they become wider by it."""
+    return max(1, rows * d // max(d, metric.laid_out_columns(d)))
+
+
 def strip_bytes(layout: Layout) -> int:
     """A strip of the source as Zarr reads it, whole chunks and twice, and as it is prepared, in float64."""
     item = item_bytes(layout.dtype)
@@ -176,6 +181,7 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
     record = layout.d * item + 12 * width + 5
     # Strips follow the chunks of the source.
     strip = max(strip_rows(layout.d), min(layout.chunk_rows, layout.block_rows or layout.chunk_rows))
+    strip = laid_out_rows(metric, layout.d, strip)
     return (
         SLACK
         + layout.block_rows * route_row(layout.dtype, layout.d, width)
