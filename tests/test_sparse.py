@@ -16,7 +16,7 @@ from distnnd import sources
 from distnnd.kernels.distances import distances_between
 from distnnd.kernels.forms import form_of
 from distnnd.kernels.sparse_distances import listed
-from distnnd.runtime.events import TaskEnd
+from distnnd.runtime.events import BuildEnd, TaskEnd
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.source import open_source
 from distnnd.storage.sparse import convert_csr
@@ -29,6 +29,7 @@ from tests import naive
 from tests.conftest import graph_bytes
 from tests.faces.command_line import run
 from tests.kernels.test_distances import params_of
+from tests.sparse_points import TFIDF
 
 K = 6
 SPARSE = [name for name, entry in ENTRIES.items() if entry.sparse]
@@ -267,3 +268,20 @@ def test_a_plan_reads_no_more_than_a_sample_and_keeps_within_its_memory(tmp_path
     assert plan.peak <= 0.7 * 2 * 2**30
     with pytest.raises(BudgetError, match="memory_limit="):
         distnnd.plan(tmp_path / "x.zarr", metric="cosine", memory_limit="400MiB")
+
+
+@pytest.mark.skipif(not TFIDF.is_file(), reason="needs the TF-IDF rows")
+def test_real_rows_out_of_core_within_a_bound(tmp_path: Path) -> None:
+    convert_csr(open_source(TFIDF, sparse=True), tmp_path / "x.zarr")
+    whole = distnnd.build(TFIDF, metric="cosine", client=SerialExecutor())
+    ends: list[BuildEnd] = []
+
+    def listen(event: Any) -> None:
+        if isinstance(event, BuildEnd):
+            ends.append(event)
+
+    limit = {"memory_limit": "500MiB", "n_workers": 1}
+    graph = distnnd.build(tmp_path / "x.zarr", tmp_path / "g", metric="cosine", progress=listen, **limit)
+    assert graph.facts["layout"]["partitions"] >= 8
+    assert ends[0].peak < 500 * 2**20
+    assert graph_bytes(graph) == graph_bytes(whole)

@@ -209,7 +209,10 @@ class Plan:
     def __str__(self) -> str:
         layout = self.layout
         how = "all pairs, exact" if layout.exact else f"{layout.partitions} partition(s), fanout {layout.fanout}"
-        points = "sparse" if layout.sparse else layout.dtype
+        points = layout.dtype
+        if layout.sparse:
+            points = "sparse"
+            how = f"{layout.blocks} block(s), each with all rows, exact" if layout.exact else how + ", by sketches"
         lines = [
             f"{layout.n:,} x {layout.d} {points}, k = {self.spec.n_neighbors}, {self.spec.metric}: {how}",
             f"{'stage':<10}{'tasks':>8}{'memory/task':>14}{'read':>12}{'written':>12}",
