@@ -11,7 +11,7 @@ EXTRAS_bench := bench,progress,plots
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-long lint format bench bench-full clean
+.PHONY: help demo test test-long lint format bench bench-queries bench-full clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ format: $(VENV)/dev.stamp ## let ruff put the files in order
 
 bench: $(VENV)/bench.stamp ## distnnd beside its peers, on the same work, in under ten minutes
 	$(BIN)/python -m benchmarks.run
+
+bench-queries: $(VENV)/bench.stamp ## answers to rows never seen, beside PyNNDescent, hnswlib and faiss; ten minutes
+	$(BIN)/python -m benchmarks.queries
 
 bench-full: $(VENV)/bench.stamp ## the same at more settings, and a million rows; takes an hour
 	$(BIN)/python -m benchmarks.run --full

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
+from .index import Index
+from .index import build_index as index_of
 from .runtime.lazy import lazy_blocks
-from .stages import views
+from .stages import report, views
 from .storage import graph as store
 from .values.errors import StoreError
 from .values.recall import Recall
@@ -82,6 +84,19 @@ class Graph:
         source: the points of the build, else StoreError; they are read twice, block by block. Ties count as found.
         """
         return views.measure_recall(self.location, self.facts, source, probes, random_state, self.function)
+
+    def build_index(self, out: Any, source: Any = None, **options: Any) -> Index:
+        """The search graph of this graph, in the new Zarr store `out`: distnnd.build_index with the same options."""
+        return index_of(self, out, source, **options)
+
+    def search_report(self, connect: bool = False, source: Any = None) -> dict[str, Any]:
+        """What a search would meet: in-degrees, their hubness (skewness: Radovanovic et al. 2010), weak components.
+
+        connect: with `bridges`, for each component but the largest a short edge (row, row, distance) to that one, so
+        that all hangs together with them; source: the points, by default from where the graph was built.
+        """
+        points = self.facts["source"]["location"] if source is None else source
+        return report.search_report(self.location, self.facts, connect, points, self.function)
 
     def info(self) -> dict[str, Any]:
         """n, d, n_neighbors, metric, state, rounds, recall, format_version, bytes."""

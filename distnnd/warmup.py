@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .build import Build, carry_out
-from .graph import open_graph
+from .graph import Graph, open_graph
+from .index import build_index
 from .kernels import apart
 from .kernels.codes import coder_of, encode
 from .kernels.jit import cache_dir, compiled_kernels, tally
@@ -32,7 +33,7 @@ from .runtime.cluster import on_each_worker
 from .runtime.events import silent
 from .runtime.serial import SerialExecutor
 from .sources import Points
-from .storage.source import open_source
+from .storage.source import Source, open_source
 from .storage.spool import Spool
 from .values.errors import DistnndError, SpecError
 from .values.metric import METRICS, described, metric_of
@@ -235,8 +236,18 @@ def build_tiny(kind: Kind, layout: Layout) -> None:
             graph = open_graph(spool.out)
             graph.verify(source, rows=20)
             graph.measure_recall(source, probes=20)
+            if layout.partitions == 1 and not layout.exact:
+                ask_tiny(graph, source, f"{spool.out}-index")
         finally:
             source.release()
+
+
+def ask_tiny(graph: Graph, source: Source, place: str) -> None:
+    """Make an index of a graph and ask it, for few rows and for all."""
+    index = build_index(graph, place, source)
+    queries = source.read(0, 8)
+    for allowed in (None, [0, 1], range(graph.n - 1)):
+        index.query(queries, 5, filter=None if allowed is None else np.array(allowed))
 
 
 def walk_tiny(dtype: type) -> None:

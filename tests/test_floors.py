@@ -36,12 +36,12 @@ HOUSE = {
                                                                         "h5py obstore fsspec"),
     "stages":  Room(2,     "values kernels storage",                    "numpy scipy.sparse threadpoolctl"),
     "runtime": Room(3,     "values",                                    "dask distributed threadpoolctl"),
-    "graph":   Room(4,     "values storage stages runtime",             ""),
+    "index":   Room(4,     "values storage stages runtime",             ""),
     "sources": Room(4,     "values storage runtime",                    ""),
-    "build":   Room(5,     "values storage stages runtime graph sources", ""),
-    "index":   Room(5,     "values storage stages runtime",             ""),
-    "warmup":  Room(6,     "values kernels storage runtime graph build sources", "numpy"),
-    "faces":   Room(7,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
+    "graph":   Room(5,     "values storage stages runtime index",       ""),
+    "build":   Room(6,     "values storage stages runtime graph sources", ""),
+    "warmup":  Room(7,     "values kernels storage runtime graph build index sources", "numpy"),
+    "faces":   Room(8,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }
 # fmt: on

@@ -271,6 +271,46 @@ def recall(**arguments: Any) -> Answer:
 
 
 @command
+@click.argument("graph")
+@click.argument("out")
+@click.option("--source", help="The points of GRAPH.  [default: where it was built from]")
+@component
+@click.option(
+    "--pruning-degree-multiplier", default=2.0, show_default=True, help="Edges of a row, times its neighbours."
+)
+@click.option("--diversify-prob", default=1.0, show_default=True, help="How likely a needless edge is dropped.")
+@click.option("--partitions", type=click.IntRange(min=1), help="Cut the index.  [default: as few as fit]")
+@click.option("--scratch", metavar="DIR", help="For work in between, on a disk all workers see.  [default: OUT]")
+@random_state
+@cluster
+@quiet
+def index(**arguments: Any) -> Answer:
+    """Make the search graph of the finished GRAPH in the new Zarr store OUT."""
+    from . import index_commands
+
+    return index_commands.index(**arguments)
+
+
+@command
+@click.argument("index")
+@click.argument("queries")
+@click.argument("out")
+@component
+@click.option("-k", default=10, show_default=True, help="Answers for each query.")
+@click.option("--epsilon", default=0.1, show_default=True, help="How much farther than the k-th answer it searches.")
+@click.option("--ef", type=int, help="Instead: how many nearest rows it looks at, as in HNSW.")
+@click.option("--radius", type=float, help="No answer lies farther.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of this process.")
+@click.option("--memory-limit", metavar="SIZE", help="That the index may take, for example 2GiB.")
+@quiet
+def query(**arguments: Any) -> Answer:
+    """Answer QUERIES (a file of points) by INDEX, into the Zarr group OUT, or OUT.npy and OUT.distances.npy."""
+    from . import index_commands
+
+    return index_commands.query(**arguments)
+
+
+@command
 @click.argument("source")
 @click.argument("out")
 @component

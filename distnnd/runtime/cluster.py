@@ -129,7 +129,7 @@ def on_each_worker(client: Any, function: Callable[..., Any], *arguments: Any) -
     means the current client's workers, or nobody; an Executor has none. StageError if one fails or dies of it; errors
     of the project pass as they are.
     """
-    if client is None and _current_client() is None:
+    if client is None and current_client() is None:
         return {}
     with executor_for(client) as executor:
         if not isinstance(executor, DaskExecutor):
@@ -173,7 +173,7 @@ def executor_for(
     several partitions, or `n_workers` processes of one thread each; closed at the end. SpecError for anything else.
     """
     if client is None and n_workers is None:
-        client = _current_client()
+        client = current_client()
     if client is None and n_workers is None:
         with ExitStack() as stack:
             yield LocalExecutor(stack)
@@ -191,7 +191,8 @@ def executor_for(
         raise SpecError(f"client must be a dask Client, a cluster, an address or None, not {type(client).__name__}")
 
 
-def _current_client() -> Any:
+def current_client() -> Any:
+    """The client that Dask calls the current one; None where there is none."""
     try:
         return distributed.default_client()
     except ValueError:
@@ -217,7 +218,7 @@ def local_machine(memory_limit: int | None, n_workers: int | None) -> LocalMachi
 @contextmanager
 def machine_for(client: Any = None, memory_limit: int | None = None, n_workers: int | None = None) -> Iterator[Machine]:
     """What executor_for would run on; nothing is started for it."""
-    if client is None and (n_workers is not None or _current_client() is None):
+    if client is None and (n_workers is not None or current_client() is None):
         yield local_machine(memory_limit, n_workers)
     else:
         with executor_for(client, memory_limit, n_workers) as executor:

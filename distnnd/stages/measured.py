@@ -46,7 +46,7 @@ def measured(run: Run) -> Callable[[Job, Task], Report]:
         if found is not None:
             return Report(**found)
         if job.bounded and not job.layout.sparse:
-            apart.ensure(apart.kinds_of(job.spec.kind, job.layout.dtype))
+            apart.ensure(apart.kinds_of(*job.compares))
         start = time.perf_counter()
         with one_blas_thread():
             counters, read, written = run(job, task)

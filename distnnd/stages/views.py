@@ -19,7 +19,7 @@ from ..storage.mailbox import strips
 from ..storage.source import Source, SparseSource, open_for
 from ..values.errors import SpecError, StoreError
 from ..values.memory import strip_rows
-from ..values.metric import CUSTOM, OWN, Metric, metric_of, of_sparse
+from ..values.metric import CUSTOM, Metric, metric_behind
 from ..values.points import Csr, together
 from ..values.recall import Recall, as_near_as, estimate_recall
 from .measured import one_blas_thread
@@ -267,12 +267,6 @@ def nearest(points: Source | SparseSource, ruler: Ruler, k: int, rows: np.ndarra
 
 
 # --- the points behind a graph ---------------------------------------------------------------------------
-
-
-def metric_behind(facts: dict[str, Any]) -> Metric:
-    """The metric of a graph, from its facts."""
-    metric = OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
-    return of_sparse(metric) if facts.get("layout", {}).get("entries") is not None else metric
 
 
 def ruler_of(facts: dict[str, Any], function: Function) -> Ruler:

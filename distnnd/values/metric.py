@@ -119,6 +119,12 @@ def metric_of(name: str, params: Mapping[str, Any] | None = None, d: int | None 
     return _plain(entry)._replace(params=tuple(sorted(given.items())))
 
 
+def metric_behind(facts: Mapping[str, Any]) -> Metric:
+    """The metric of a graph, from its facts, as its points take it."""
+    metric = OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
+    return of_sparse(metric) if facts.get("layout", {}).get("entries") is not None else metric
+
+
 def _minkowski(entry: Entry, given: dict[str, Value]) -> Metric:
     """Powers with a metric of their own are compared by that one: 2 has the inner form, inf no power at all."""
     power = given["p"]

@@ -117,6 +117,11 @@ class Job:
         """The metric as the points of the job take it."""
         return of_sparse(self.spec.kind) if self.layout.sparse else self.spec.kind
 
+    @property
+    def compares(self) -> tuple[Metric, str]:
+        """The metric, and the dtype of the rows: what decides which kernels are called."""
+        return self.kind, self.layout.dtype
+
 
 @dataclass(frozen=True)
 class Task:

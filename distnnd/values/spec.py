@@ -57,7 +57,8 @@ def format_bytes(size: float) -> str:
     return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
 
 
-def _whole(name: str, value: Any, least: int) -> int:
+def whole_number(name: str, value: Any, least: int) -> int:
+    """The value as an int; SpecError, by that name, unless it is a whole number of at least `least`."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -91,7 +92,7 @@ class BuildSpec:
 
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
-            object.__setattr__(self, name, _whole(name, getattr(self, name), least))
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         if isinstance(self.target_recall, bool) or not isinstance(self.target_recall, (int, float)):
             raise SpecError(f"target_recall must be a number, not {self.target_recall!r}")
         if not 0 < self.target_recall <= 1:

@@ -18,7 +18,20 @@ from distnnd.runtime.events import RoundEnd
 from tests.faces.command_line import MANY, Said, normal, run, run_apart, save, start, tree, with_value
 from tests.test_floors import ROOT, slow_modules_after
 
-COMMANDS = ["plan", "build", "resume", "status", "info", "verify", "recall", "convert", "warmup", "demo"]
+COMMANDS = [
+    "plan",
+    "build",
+    "resume",
+    "status",
+    "info",
+    "verify",
+    "recall",
+    "index",
+    "query",
+    "convert",
+    "warmup",
+    "demo",
+]
 INFO = {"n", "d", "n_neighbors", "metric", "state", "rounds", "recall", "format_version", "bytes"}
 
 

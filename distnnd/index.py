@@ -1,0 +1,306 @@
+"""An index as the user holds it: made of a graph, opened from its path, asked in this process or through Dask."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from typing import Any, NamedTuple
+
+from .runtime import indexes
+from .runtime.cluster import current_client, executor_for, machine_memory
+from .runtime.events import Listener, silent
+from .stages import prune, query
+from .stages.views import same_points
+from .storage import graph as graph_store
+from .storage import index as store
+from .storage import mailbox
+from .storage.source import is_dask_array
+from .storage.spool import Spool
+from .values.errors import SpecError, StoreError
+from .values.metric import metric_behind
+from .values.partitioning import RESERVED, USABLE
+from .values.searching import (
+    IndexJob,
+    IndexLayout,
+    IndexSpec,
+    SearchPlan,
+    SearchSpec,
+    lay_out_index,
+    plan_search,
+)
+from .values.spec import format_bytes, parse_bytes
+
+# Positions are int32 in the edges.
+MOST_ROWS = 2**31 - 1
+Function = Callable[..., float] | None
+
+
+def build_index(
+    graph: Any,
+    out: Any,
+    source: Any = None,
+    *,
+    pruning_degree_multiplier: float = 2.0,
+    diversify_prob: float = 1.0,
+    partitions: int | None = None,
+    memory_limit: int | str | None = None,
+    client: Any = None,
+    n_workers: int | None = None,
+    scratch: Any = None,
+    random_state: int = 0,
+    metric: Function = None,
+    progress: Listener | None = None,
+) -> Index:
+    """Make the search graph of a finished kNN graph, in the new Zarr store `out`.
+
+    graph: path or URL, or a Graph. source: the points of the graph, by default from where it was built; they must be
+    the same. pruning_degree_multiplier: edges of a row at most, as a multiple of the graph's n_neighbors;
+    diversify_prob: how likely an edge is dropped that the search can do without. partitions: how many, by default as
+    few as fit: an index is opened whole, or partition by partition where a worker cannot hold it. memory_limit, client,
+    n_workers, scratch: as for build(). metric: the user's own, if the graph is of one.
+
+    Raises SpecError, StoreError (the points have changed, damage), BudgetError (what is needed and what there is).
+    """
+    spec = IndexSpec(pruning_degree_multiplier, diversify_prob, random_state)
+    place, limit = graph_store.place_of(getattr(graph, "location", graph)), parse_bytes(memory_limit)
+    facts, function = _finished(place), metric or getattr(graph, "function", None)
+    target = graph_store.place_of(out)
+    graph_store.check_apart(target, place)
+    with ExitStack() as stack:
+        points = stack.enter_context(same_points(place, facts, _named(source, facts)))
+        executor = stack.enter_context(executor_for(client, limit, n_workers))
+        limits = [one for one in (limit, executor.memory) if one]
+        memory = min(limits, default=machine_memory())
+        # Beside the arrays a worker holds its interpreter; in this process nobody set a limit for it.
+        room = int(memory * USABLE) - RESERVED if limits else memory
+        kind, n, d = metric_behind(facts), points.n, points.d
+        if kind.form == "sparse":
+            raise SpecError(f"the graph at {place} is of sparse points, of which no index can be made yet")
+        if n > MOST_ROWS:
+            raise SpecError(f"an index holds {MOST_ROWS:,} rows at most, not {n:,}; cut the points into several graphs")
+        threads = executor.threads if partitions in (None, 1) else 1
+        layout = lay_out_index(
+            spec, kind, n, d, points.dtype.name, facts["n_neighbors"], room // (executor.threads // threads), partitions
+        )
+        spool = stack.enter_context(Spool(target, scratch))
+        if points.resident and not executor.in_process:
+            points = spool.copy(points)
+        name = uuid.uuid4().hex
+        work = f"{spool.scratch}/{name}"
+        store.create(target)
+        job = IndexJob(
+            name,
+            spec,
+            layout,
+            facts,
+            place,
+            points.spec,
+            target,
+            work,
+            threads if layout.partitions == 1 else 1,
+            function,
+            bounded=layout.partitions > 1 or not executor.in_process,
+        )
+        try:
+            _carry_out(job, executor, progress or silent)
+        finally:
+            mailbox.discard(work)
+            if spool.scratch == f"{target}/scratch":
+                mailbox.discard(spool.scratch)
+        return open_index(target, metric=function)
+
+
+def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
+    """All stages, and the facts that turn what they wrote into an index."""
+    mailbox.create(job.scratch)
+    prune.create_arrays(job)
+    counters: dict[str, float] = {"edges": 0, "new_pivots": 0, "pivots": 0}
+    for stage in prune.plan_index(job):
+        reports = executor.run(stage, job, listen)
+        for report in reports:
+            counters |= {key: value + counters.get(key, 0) for key, value in report.counters.items()}
+    graph, names = job.facts, ("n", "d", "n_neighbors", "metric")
+    store.commit(
+        job.out,
+        {name: graph[name] for name in names}
+        | {
+            "uuid": job.uuid,
+            "dtype": job.layout.dtype,
+            "spec": graph["spec"],
+            "pruning": asdict(job.spec),
+            "layout": asdict(job.layout),
+            "coder": prune.coder_facts(job),
+            "graph": {"location": job.graph, "uuid": graph["uuid"]},
+            "source": graph["source"],
+            "edges": int(counters["edges"]),
+        },
+    )
+
+
+def _finished(place: str) -> dict[str, Any]:
+    """The facts of the finished graph at `place`; StoreError where there is none."""
+    facts = graph_store.facts_of(place)
+    if facts is None or facts["state"] != "complete":
+        what = "there is no graph at" if facts is None else "nothing is finished yet of the graph at"
+        raise StoreError(f"{what} {place}; build it first, or resume its build")
+    return facts
+
+
+def _named(source: Any, facts: dict[str, Any]) -> Any:
+    """The points: those given, or those that the graph names; SpecError where they lay in memory."""
+    location = str(facts["source"]["location"])
+    if source is None and location.startswith("<"):
+        raise SpecError(
+            "the points of this graph lay in memory; hand them over: build_index(graph, out, source=points)"
+        )
+    return location if source is None else source
+
+
+def open_index(location: Any, metric: Function = None) -> Index:
+    """The index at a path or URL; only metadata are read. metric: the user's own, if its graph was built by one.
+
+    StoreError if nothing is there, if it is damaged or of another format version, or if the graph it was made of has
+    changed since; SpecError if something else is there.
+    """
+    place = graph_store.place_of(location)
+    facts = store.facts_of(place)
+    made_of = facts["graph"]
+    try:
+        graph = graph_store.facts_of(made_of["location"])
+    except (SpecError, StoreError):
+        graph = None
+    if graph is not None and graph["uuid"] != made_of["uuid"]:
+        raise StoreError(
+            f"the graph at {made_of['location']} changed since {place} was made of it; build the index again"
+        )
+    return Index(place, facts, metric)
+
+
+class Index:
+    """A search graph, opened for queries: opening costs metadata only; files are mapped at the first query."""
+
+    def __init__(self, location: str, facts: dict[str, Any], function: Function = None) -> None:
+        self.location, self.facts, self.function = location, facts, function
+        self.layout = IndexLayout(**facts["layout"])
+        self._here: query.Opened | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to workers: they open the files themselves."""
+        return self.__dict__ | {"_here": None}
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return self.layout.n
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+        return str(self.facts["metric"])
+
+    def plan(self, memory_limit: int | str | None = None) -> SearchPlan:
+        """How a worker of that memory would hold the index: whole, or by partitions; BudgetError where it cannot."""
+        return plan_search(self.layout, metric_behind(self.facts), parse_bytes(memory_limit))
+
+    def query(
+        self,
+        queries: Any,
+        k: int = 10,
+        epsilon: float = 0.1,
+        *,
+        ef: int | None = None,
+        radius: float | None = None,
+        filter: Any = None,
+        return_distances: bool = True,
+        threads: int = 1,
+        memory_limit: int | str | None = None,
+        client: Any = None,
+    ) -> Any:
+        """The k nearest rows to each query: ids int64[m, k] and distances float32[m, k], ascending by (distance, id).
+
+        queries: numbers [m, d], answered here; or a dask array, answered lazily where it is computed, by workers that
+        open the index themselves. epsilon: a row is looked at while it is no more than so much farther than the k-th
+        answer so far (as PyNNDescent has it); ef: instead, how many nearest rows are looked at (as HNSW has it).
+        radius: no answer lies farther; filter: which rows may be answers, bool[n] or row ids; -1 and inf stand where
+        fewer are left. return_distances: False for the ids alone. threads: of this process. memory_limit: what the
+        index may take; of a lazy query by default what workers have. client: a Dask client, by default the current one.
+
+        Raises InputError for queries that cannot be compared, with the first bad row, SpecError for k > n and other
+        arguments that cannot be meant, BudgetError where workers cannot hold the index.
+        """
+        spec = SearchSpec(k, epsilon, ef, radius)
+        spec.check_rows(self.n)
+        if is_dask_array(queries):
+            answers = self._lazily(queries, spec, filter, parse_bytes(memory_limit), client)
+        else:
+            asked = Asked(self, self.plan(memory_limit).whole, spec, filter)
+            answers = asked.answers(self._opened(asked.whole), queries, threads)
+        return answers if return_distances else answers[0]
+
+    def _opened(self, whole: bool) -> query.Opened:
+        if self._here is None or self._here.whole != whole:
+            self._here = query.Opened(self.location, self.facts, whole, self.function)
+        return self._here
+
+    def _lazily(self, queries: Any, spec: SearchSpec, allowed: Any, limit: int | None, client: Any) -> tuple[Any, Any]:
+        if queries.ndim != 2 or queries.shape[1] != self.layout.d:
+            raise SpecError(f"queries have shape {queries.shape}, but the index holds rows of {self.layout.d} columns")
+        known = client or current_client()
+        limit = limit or indexes.worker_limit(known)
+        plan = plan_search(self.layout, metric_behind(self.facts), limit)
+        run = Asked(self, plan.whole, spec, allowed)
+        if known is not None:
+            indexes.install(known, run.name, run.open)
+        return indexes.query_lazily(queries, spec.k, run)
+
+    def verify(self) -> int:
+        """Read the whole index against its checksums; returns its bytes. StoreError names what is damaged."""
+        return store.verify(self.location)
+
+    def info(self) -> dict[str, Any]:
+        """n, d, n_neighbors, metric, degree, edges, partitions, bytes, format_version, location."""
+        names = ("n", "d", "n_neighbors", "metric", "format_version", "edges")
+        size = plan_search(self.layout, metric_behind(self.facts), None).index
+        more = {"degree": self.layout.degree, "partitions": self.layout.partitions}
+        return {name: self.facts[name] for name in names} | more | {"bytes": size, "location": self.location}
+
+    def __repr__(self) -> str:
+        facts = self.info()
+        parts = f" in {facts['partitions']} partitions" if facts["partitions"] > 1 else ""
+        return (
+            f"<distnnd.Index of {self.n:,} rows{parts}, {self.metric}, {facts['edges'] / self.n:.1f} edges a row, "
+            f"{format_bytes(facts['bytes'])} at {self.location}>"
+        )
+
+
+class Asked(NamedTuple):
+    """A question to an index that travels to workers: what to open there, and what is asked."""
+
+    index: Index
+    whole: bool
+    spec: SearchSpec
+    allowed: Any
+
+    @property
+    def name(self) -> str:
+        """The name of the index on a worker."""
+        return f"distnnd-{self.index.facts['uuid']}-{'whole' if self.whole else 'parts'}"
+
+    @property
+    def open(self) -> Callable[[], query.Opened]:
+        """What opens the index in another process."""
+        return partial(query.Opened, self.index.location, self.index.facts, self.whole, self.index.function)
+
+    def answers(self, opened: query.Opened, queries: Any, threads: int = 1) -> Any:
+        """ids and distances of the queries."""
+        points = query.check_queries(queries, self.index.facts, opened.metric)
+        allowed = None if self.allowed is None else query.allowed_positions(opened, self.allowed)
+        return query.answer(opened, points, self.spec, allowed, threads)
+
+    def __call__(self, queries: Any) -> Any:
+        """The same in one array, by the index that this process has opened."""
+        opened = indexes.opened(self.name, self.open)
+        return query.side_by_side_of(*self.answers(opened, queries))

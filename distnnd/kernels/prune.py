@@ -1,0 +1,257 @@
+"""Prune: from the lists of a kNN graph the few edges that a search needs, in both directions.
+
+A neighbour that is nearer to a kept one than to the row itself is dropped, since the search gets there through the kept
+one (Harwood and Drummond 2016, FANNG; PyNNDescent's `diversify`); what is left gets reverse edges, the nearest
+neighbours' first, until rows have as many as they may. Estimates of codes decide, as in the search.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .codes import Rows
+from .jit import kernel
+from .lanes import LANES, prefetch
+from .products import OFFSET, dots
+from .random import below
+from .rows import WORD, Form
+
+# A kept neighbour hides another one that is by so much nearer to it than to the row, as a share of the surrogate: a
+# little more than none, or searches get stuck (the factor alpha of Jayaram Subramanya et al. 2019, DiskANN).
+SLACK = np.float32(0.1)
+# Bytes of a line of memory: codes of a row begin at one.
+LINE = 64
+CERTAIN = 2**30
+
+
+class Coded(NamedTuple):
+    """Rows as a search compares them. codes: int8[m, w], w whole lines of memory; words: the same as int32[m, w / 4].
+
+    The last word of a row is its square, or 0 where only the product counts; zeros lie between.
+    """
+
+    codes: np.ndarray
+    words: np.ndarray
+
+
+def coded_width(columns: int) -> int:
+    """Bytes of a row of so many columns with its square."""
+    return -(-(columns + WORD) // LINE) * LINE
+
+
+def lay_out(rows: Rows, form: Form, coded: np.ndarray) -> None:
+    """Write rows into int8[m, coded_width(form.columns)], which may be a part of a larger array."""
+    _lay_out(rows.values, rows.squares, form.euclidean, min(form.columns, rows.values.shape[1]), coded)
+
+
+def with_words(codes: np.ndarray) -> Coded:
+    """Rows that were laid out, ready to be compared."""
+    return Coded(codes, codes.view(np.int32))
+
+
+@kernel
+def _lay_out(values, squares, euclidean, columns, coded):
+    words = coded.view(np.int32)
+    for row in range(values.shape[0]):
+        for column in range(columns):
+            coded[row, column] = values[row, column]
+        for column in range(columns, coded.shape[1]):
+            coded[row, column] = 0
+        if euclidean:
+            words[row, words.shape[1] - 1] = squares[row]
+
+
+@kernel(inline=True)
+def take_query(values, row, columns, query):
+    """Copy a row of codes to `query`, int8, zero behind it; returns what its products begin with."""
+    total = np.int32(0)
+    for column in range(columns):
+        query[column] = values[row, column]
+        total += np.int32(values[row, column])
+    return np.int32(-OFFSET * total)
+
+
+@kernel(inline=True)
+def estimates_to(coded, others, count, query, start, square, products):
+    """products[i] becomes the estimate of a query and row others[i], for the first `count`; others has room beyond."""
+    for i in range(count, (count + LANES - 1) // LANES * LANES):
+        others[i] = others[0]
+    dots(coded.codes, others, count, query, start, products)
+    last = coded.words.shape[1] - 1
+    for i in range(count):
+        products[i] = square + coded.words[others[i], last] - 2 * products[i]
+
+
+@kernel
+def diversify(coded, ids, probability, seed, first, last, kept):
+    """Write to `kept`, int32[m, f], the first f neighbours of the rows first .. last that no kept one hides, else -1.
+
+    ids: int32[m, k], ascending by distance; below -1 for rows that are not at hand, which stay. probability: how likely
+    a hidden neighbour is dropped.
+    """
+    width, k = coded.codes.shape[1], ids.shape[1]
+    room = (k + LANES) // LANES * LANES + LANES
+    near, own = np.zeros(room, np.int32), np.zeros(room, np.int32)
+    there, products = np.zeros(room, np.int32), np.zeros(room, np.int32)
+    query = np.zeros(width, np.int8)
+    square_at, certain = coded.words.shape[1] - 1, np.int64(probability * CERTAIN)
+    for row in range(first, last):
+        count = 0
+        for slot in range(k):
+            if ids[row, slot] >= 0:
+                near[count] = ids[row, slot]
+                count += 1
+        if count > 0:
+            start = take_query(coded.codes, row, width - WORD, query)
+            estimates_to(coded, near, count, query, start, coded.words[row, square_at], own)
+        at = used = tested = 0
+        for slot in range(k):
+            label = ids[row, slot]
+            if label == -1 or used == kept.shape[1]:
+                break
+            if label >= 0:
+                hidden = False
+                if tested > 0:
+                    start = take_query(coded.codes, label, width - WORD, query)
+                    estimates_to(coded, there, tested, query, start, coded.words[label, square_at], products)
+                    for i in range(tested):
+                        between = np.float32(products[i])
+                        hidden |= between + SLACK * abs(between) < np.float32(own[at])
+                at += 1
+                if hidden and below(seed + row, label, CERTAIN) < certain:
+                    continue
+                there[tested] = label
+                tested += 1
+            kept[row, used] = label
+            used += 1
+        kept[row, used:] = -1
+
+
+@kernel(inline=True)
+def _add(edges, counts, row, label):
+    """Add an edge unless it is there or the row is full."""
+    count = counts[row]
+    if count == edges.shape[1]:
+        return
+    for slot in range(count):
+        if edges[row, slot] == label:
+            return
+    edges[row, count] = label
+    counts[row] = count + 1
+
+
+@kernel
+def both_ways(kept, width):
+    """Edges int32[m, width], -1 at the end: the first half of what each row kept, reverse edges, then the rest.
+
+    Reverse edges come by rank: first those of nearest neighbours, so that rows which nobody else holds are held by
+    theirs, even where a hub is full.
+    """
+    m, most = kept.shape
+    edges, counts = np.full((m, width), -1, np.int32), np.zeros(m, np.int32)
+    half = max(width // 2, 1)
+    for row in range(m):
+        for slot in range(min(half, most)):
+            if kept[row, slot] == -1:
+                break
+            _add(edges, counts, row, kept[row, slot])
+    for slot in range(most):
+        for row in range(m):
+            if kept[row, slot] >= 0:
+                _add(edges, counts, kept[row, slot], np.int32(row))
+    for slot in range(half, most):
+        for row in range(m):
+            if kept[row, slot] != -1:
+                _add(edges, counts, row, kept[row, slot])
+    return edges
+
+
+@kernel(inline=True)
+def _walk(edges, reached, stack, origin):
+    """Mark all rows that edges lead to from `origin`."""
+    reached[origin] = True
+    stack[0], size = origin, 1
+    while size > 0:
+        size -= 1
+        row = stack[size]
+        for slot in range(edges.shape[1]):
+            label = edges[row, slot]
+            if label >= 0 and not reached[label]:
+                reached[label] = True
+                stack[size] = label
+                size += 1
+
+
+@kernel
+def make_reachable(edges, ids, pivots):
+    """Make every row reachable from a pivot: by an edge from one of its neighbours that has room, or as a pivot itself.
+
+    edges: int32[m, w], changed; ids: int32[m, k], lists of the graph; pivots: int32. Returns the pivots that are new.
+    """
+    m = edges.shape[0]
+    reached, stack = np.zeros(m, np.bool_), np.empty(m, np.int32)
+    for pivot in pivots:
+        if not reached[pivot]:
+            _walk(edges, reached, stack, pivot)
+    new = np.empty(m, np.int32)
+    used = 0
+    for row in range(m):
+        if reached[row]:
+            continue
+        held = False
+        for slot in range(ids.shape[1]):
+            label = ids[row, slot]
+            if label < 0 or not reached[label] or edges[label, edges.shape[1] - 1] != -1:
+                continue
+            place = edges.shape[1] - 1
+            while place > 0 and edges[label, place - 1] == -1:
+                place -= 1
+            edges[label, place] = row
+            held = True
+            break
+        if not held:
+            new[used] = row
+            used += 1
+        _walk(edges, reached, stack, np.int32(row))
+    return new[:used]
+
+
+@kernel(inline=True)
+def _root(parents, row):
+    """The row that stands for all that hang together with `row`, so far."""
+    while parents[row] != row:
+        parents[row] = parents[parents[row]]
+        row = parents[row]
+    return row
+
+
+@kernel
+def hang_together(edges, first, parents):
+    """Unite what edges of the rows from `first` on join: int32[m, w], positions; parents: int32[n], at first 0 .. n."""
+    for row in range(edges.shape[0]):
+        for slot in range(edges.shape[1]):
+            other = edges[row, slot]
+            if other < 0:
+                break
+            one, another = _root(parents, np.int64(first + row)), _root(parents, np.int64(other))
+            # The lower one stands for both, whatever the order.
+            parents[max(one, another)] = min(one, another)
+
+
+@kernel
+def islands_of(parents, rows):
+    """For each of some rows the row that stands for its island: int32[p]."""
+    islands = np.empty(rows.size, np.int32)
+    for i in range(rows.size):
+        islands[i] = _root(parents, rows[i])
+    return islands
+
+
+@kernel(inline=True)
+def ask_for_codes(codes, row):
+    """Ask for the codes of a row before they are compared."""
+    width = codes.shape[1]
+    for column in range(0, width, LINE):
+        prefetch(codes, np.int64(row) * width + column)

@@ -1,0 +1,255 @@
+"""Making an index of a graph: pivots, the place of each row among them, and the pruned edges of each partition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..kernels import prune
+from ..kernels.codes import Coder, coded_form, coder_of, encode, farthest_from, peak_of, routing_form
+from ..kernels.neighbours import empty
+from ..kernels.pivots import share_out
+from ..kernels.random import seed_of
+from ..kernels.ranges import even_cuts
+from ..kernels.rows import plain_form
+from ..kernels.signposts import find_pivots, signposts_of
+from ..storage import graph as graph_store
+from ..storage import index as store
+from ..storage import mailbox
+from ..storage.source import Source, reopen_source
+from ..values import memory
+from ..values.plan import Stage, Task
+from ..values.searching import PLACED, SAMPLED, IndexJob, pivot_count, prune_fixed, prune_row
+from .measured import measured, side_by_side
+from .points import Held, Ruler
+from .views import blocks_of, points_at, ruler_of
+
+PIVOTS, HIDDEN = 41, 42  # what random numbers are for: a part of their seed
+# Parts that a thread's share of a partition is cut into.
+PARTS = 4
+
+
+def plan_index(job: IndexJob) -> list[Stage]:
+    """The stages in their order."""
+    layout, metric = job.layout, ruler(job).metric
+    row = memory.coded_bytes(metric, layout.dtype, layout.d) + memory.raw_bytes(metric, layout.dtype, layout.d)
+    sampled = memory.SLACK + 3 * SAMPLED * row
+    placed = memory.SLACK + memory.tile_bytes(layout.d) + memory.strip_rows(layout.d) * 8 * row + 8 * PLACED
+    pruned = prune_fixed(layout.n, layout.d, layout.n_neighbors)
+    pruned += layout.rows * prune_row(metric, layout.dtype, layout.d, layout.n_neighbors, layout.width)
+    places = [Task("place", 0, index) for index in range(-(-layout.n // PLACED))]
+    parts = [Task("prune", 0, index) for index in range(layout.partitions)]
+    stages = [
+        Stage("pivots", run_pivots, [Task("pivots", 0, 0)], sampled),
+        Stage("place", run_place, places, placed),
+        Stage("order", run_order, [Task("order", 0, 0)], memory.SLACK + 32 * layout.n),
+        Stage("prune", run_prune, parts, pruned),
+        Stage("seal", run_seal, [Task("seal", 0, 0)], memory.SLACK + 16 * layout.n),
+    ]
+    return stages  # type: ignore[return-value]
+
+
+def ruler(job: IndexJob) -> Ruler:
+    """How rows of the index are prepared and measured."""
+    return ruler_of(job.facts, job.function)
+
+
+def points_of(job: IndexJob) -> Source:
+    """The points, opened again in this process."""
+    return reopen_source(job.source)
+
+
+@measured
+def run_pivots(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
+    """Draw the pivots, near ones side by side, and learn how rows become codes.
+
+    Writes rows int64[p]; points, prepared; numbers float64 (step, exact, cuts) and centre float32[w] of the coder.
+    """
+    points, layout, how = points_of(job), job.layout, ruler(job)
+    seed = seed_of(job.spec.random_state, PIVOTS)
+    draw = np.random.default_rng(seed)
+    chosen = np.sort(draw.choice(layout.n, min(SAMPLED, layout.n), replace=False))
+    sample = how.hold(points_at(points, chosen)).points
+    coder = coder_of(sample, how.metric)
+    if not how.metric.euclidean:
+        # What were cut off of a long row would make it look shorter, hence farther, than it is.
+        far = max(float(farthest_from(coder.centre, how.hold(points.read(a, b)).points)) for a, b in blocks_of(points))
+        coder = coder._replace(step=far / peak_of(sample.shape[1]) or 1.0)
+    count = pivot_count(layout.n)
+    some = draw.choice(len(chosen), min(count, len(chosen)), replace=False)
+    form = plain_form(how.metric, sample.shape[1])._replace(euclidean=True)
+    near = share_out(sample[some], np.ones(len(some)), max(len(some) // 2, 1), form, seed)
+    some = some[np.argsort(near, kind="stable")]
+    mailbox.write(job.scratch, "pivots", {"rows": chosen[some], "points": sample[some]})
+    numbers = np.array([coder.step, coder.exact, coder.cuts], np.float64)
+    mailbox.write(job.scratch, "coder", {"centre": coder.centre, "numbers": numbers})
+    return {"pivots": len(some)}, sample.nbytes, sample[some].nbytes
+
+
+def read_coder(scratch: str) -> Coder:
+    """How rows become codes."""
+    step, exact, cuts = mailbox.read(scratch, "coder", "numbers")
+    return Coder(mailbox.read(scratch, "coder", "centre"), float(step), bool(exact), bool(cuts))
+
+
+@measured
+def run_place(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
+    """Write the number of the pivot nearest to each row of a range: int32[m]."""
+    points, how, coder = points_of(job), ruler(job), read_coder(job.scratch)
+    pivots = encode(mailbox.read(job.scratch, "pivots", "points"), coder)
+    form = routing_form(pivots, coder)
+    signposts = signposts_of(pivots, form)
+    first, last = task.index * PLACED, min(job.layout.n, (task.index + 1) * PLACED)
+    nearest, read = np.empty(last - first, np.int32), 0
+    for start, stop in mailbox.strips(first, last, memory.strip_rows(job.layout.d)):
+        strip = points.read(start, stop)
+        rows = encode(how.hold(strip).points, coder)
+        lists = empty(stop - start, 1)
+        find_pivots(rows, np.arange(stop - start, dtype=np.int32), signposts, form, lists)
+        nearest[start - first : stop - first] = lists.ids[:, 0]
+        read += strip.nbytes
+    mailbox.write(job.scratch, f"place/{task.index}", {"pivot": nearest})
+    return {}, read, nearest.nbytes
+
+
+@measured
+def run_order(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
+    """Write the order of the index, rows of near pivots side by side, int64[n]; and each row's position, int64[n]."""
+    n = job.layout.n
+    pivot = np.concatenate([mailbox.read(job.scratch, f"place/{i}", "pivot") for i in range(-(-n // PLACED))])
+    order = np.argsort(pivot, kind="stable")
+    position = np.empty(n, np.int64)
+    position[order] = np.arange(n)
+    store.write(job.out, "order", 0, order)
+    mailbox.write(job.scratch, "position", {"at": position})
+    return {}, pivot.nbytes, order.nbytes + position.nbytes
+
+
+@measured
+def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
+    """Write a partition of the index: codes, rows, edges. Counters: edges, and rows that had to become pivots."""
+    layout, how, coder = job.layout, ruler(job), read_coder(job.scratch)
+    first, last = layout.range_of(task.index)
+    position = mailbox.read(job.scratch, "position", "at")
+    held = gather_rows(points_of(job), how, position, first, last)
+    rows = encode(held.points, coder)
+    form = coded_form(how.metric, rows, coder)
+    codes = np.empty((last - first, prune.coded_width(form.columns)), np.int8)
+    prune.lay_out(rows, form, codes)
+    exact = how.judge(held).rows
+    exact = exact[0] if isinstance(exact, tuple) else exact
+    store.write(job.out, "codes", first, codes)
+    store.write(job.out, "rows", first, exact)
+    read, written = exact.nbytes, exact.nbytes + codes.nbytes
+    del rows, held, exact
+    known = gather_lists(job, position, first, last)
+    inside = (known >= first) & (known < last)
+    slots = -2 - np.arange(known.shape[1], dtype=np.int32)
+    ids = np.where(inside, known - first, slots).astype(np.int32)
+    pivots = position[mailbox.read(job.scratch, "pivots", "rows")]
+    mine = (pivots[(pivots >= first) & (pivots < last)] - first).astype(np.int32)
+    edges, new = prune_rows(job, task, codes, ids, mine)
+    edges = globalised(edges, known, first)
+    store.write(job.out, "edges", first, edges)
+    mailbox.write(job.scratch, f"new/{task.index}", {"pivots": new.astype(np.int64) + first})
+    counters = {"edges": int((edges >= 0).sum()), "new_pivots": len(new)}
+    return counters, read + known.nbytes, written + edges.nbytes
+
+
+def prune_rows(
+    job: IndexJob, task: Task, codes: np.ndarray, ids: np.ndarray, pivots: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Edges int32[m, width] of a partition's rows as positions in it, -2 - slot for others; and pivots that are new."""
+    coded, layout = prune.with_words(codes), job.layout
+    m, seed = len(ids), seed_of(job.spec.random_state, HIDDEN, task.index) >> 1
+    kept = np.empty((m, min(ids.shape[1], layout.degree)), np.int32)
+    with side_by_side(job.threads) as each:
+        probability = float(job.spec.diversify_prob)
+        parts = even_cuts(m, PARTS * job.threads)
+        each(lambda a, b: prune.diversify(coded, ids, probability, seed, a, b, kept), parts)
+    edges = np.full((m, layout.width), -1, np.int32)
+    edges[:, : layout.degree] = prune.both_ways(kept, layout.degree)
+    return edges, prune.make_reachable(edges, ids, pivots)
+
+
+def globalised(edges: np.ndarray, known: np.ndarray, first: int) -> np.ndarray:
+    """Edges as positions in the whole index. known: int64[m, k], positions of the neighbours."""
+    elsewhere = np.take_along_axis(known, np.clip(-2 - edges, 0, known.shape[1] - 1).astype(np.int64), axis=1)
+    return np.where(edges >= 0, edges + first, np.where(edges == -1, -1, elsewhere)).astype(np.int32)
+
+
+def gather_rows(points: Source, how: Ruler, position: np.ndarray, first: int, last: int) -> Held:
+    """The rows at the positions first .. last, in their order, from one pass over the points."""
+    prepared: np.ndarray | None = None
+    raw: np.ndarray | None = None
+    for a, b in blocks_of(points):
+        here = position[a:b]
+        mine = np.flatnonzero((here >= first) & (here < last))
+        if len(mine) == 0:
+            continue
+        part = how.hold(points.read(a, b)[mine])
+        at = here[mine] - first
+        if prepared is None:
+            prepared = np.empty((last - first, part.points.shape[1]), part.points.dtype)
+            if part.raw is not None:
+                raw = np.empty((last - first, part.raw.shape[1]), part.raw.dtype)
+        prepared[at] = part.points
+        if raw is not None:
+            raw[at] = part.raw
+    assert prepared is not None, "a partition holds rows"
+    return Held(prepared, raw)
+
+
+def gather_lists(job: IndexJob, position: np.ndarray, first: int, last: int) -> np.ndarray:
+    """The neighbours of the rows at the positions first .. last, as positions: int64[last - first, k]."""
+    known = np.empty((last - first, job.layout.n_neighbors), np.int64)
+    for start, ids, _ in graph_store.result_blocks(job.graph):
+        here = position[start : start + len(ids)]
+        mine = np.flatnonzero((here >= first) & (here < last))
+        known[here[mine] - first] = position[ids[mine]]
+    return known
+
+
+@measured
+def run_seal(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
+    """Write the pivots as ascending positions, with the islands that they lie on, and close the files."""
+    position = mailbox.read(job.scratch, "position", "at")
+    found = [position[mailbox.read(job.scratch, "pivots", "rows")]]
+    found += [mailbox.read(job.scratch, f"new/{part}", "pivots") for part in range(job.layout.partitions)]
+    pivots = np.unique(np.concatenate(found))
+    store.create_array(job.out, "pivots", pivots.shape, np.int64, len(pivots))
+    store.write(job.out, "pivots", 0, pivots)
+    for name in ("codes", "rows", "edges", "order", "pivots"):
+        store.seal(job.out, name)
+    parents = np.arange(job.layout.n, dtype=np.int32)
+    for part in range(job.layout.partitions):
+        first, last = job.layout.range_of(part)
+        prune.hang_together(store.rows_of(job.out, "edges", first, last), first, parents)
+    store.create_array(job.out, "islands", pivots.shape, np.int32, len(pivots))
+    store.write(job.out, "islands", 0, prune.islands_of(parents, pivots))
+    store.seal(job.out, "islands")
+    return {"pivots": len(pivots)}, 0, pivots.nbytes
+
+
+def create_arrays(job: IndexJob) -> None:
+    """The arrays of the index, still empty; their widths follow from one row of the points."""
+    layout, how = job.layout, ruler(job)
+    held = how.hold(points_of(job).read(0, 1))
+    rows: Any = how.judge(held).rows
+    rows = rows[0] if isinstance(rows, tuple) else rows
+    columns = held.points.shape[1] - (not how.metric.euclidean)
+    shapes = {
+        "codes": ((layout.n, prune.coded_width(columns)), np.int8),
+        "rows": ((layout.n, rows.shape[1]), rows.dtype),
+        "edges": ((layout.n, layout.width), np.int32),
+        "order": ((layout.n,), np.int64),
+    }
+    for name, (shape, dtype) in shapes.items():
+        store.create_array(job.out, name, shape, dtype, layout.n if name == "order" else layout.rows)
+
+
+def coder_facts(job: IndexJob) -> dict[str, Any]:
+    """The coder as JSON; float32 and float64 come back from it as they were."""
+    coder = read_coder(job.scratch)
+    return {"centre": coder.centre.tolist(), "step": coder.step, "exact": coder.exact, "cuts": coder.cuts}

@@ -1,0 +1,169 @@
+"""The index store: a Zarr v3 group with a search graph, and the files of it that workers map into their memory.
+
+/          attribute "distnnd_index": all facts, written last and in one piece
+/codes     int8[n, w]: rows as a search compares them; /rows: as exact distances take them; /edges int32[n, r]:
+           positions, -1 at the end; /order int64[n]: the row id at each position
+/pivots    int64[p]: positions where searches begin, ascending; /islands int32[p]: a number for all that hangs
+           together with each
+
+On a local disk an array is one chunk, hence one file of plain values with their crc32c behind them: any range of rows
+can be mapped. It is written in ranges, beside its place, and moved there when all are. Elsewhere a chunk is a
+partition, and what is opened is read.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from zarr.errors import ContainsArrayError, ContainsGroupError
+
+from ..values.errors import SpecError, StoreError
+from . import arrays, chunks
+
+FORMAT_VERSION = "1.0"
+ATTRIBUTE = "distnnd_index"
+AT_ONCE = 2**22
+REMEDY = "restore it from a copy, or build the index again"
+
+
+# --- facts -----------------------------------------------------------------------------------------------
+
+
+def facts_of(location: str) -> dict[str, Any]:
+    """The facts of the index at `location`.
+
+    StoreError if nothing is there, if it is unfinished, damaged or of another format version; SpecError if something
+    else is.
+    """
+    try:
+        group = zarr.open_group(store=location, mode="r")
+    except (FileNotFoundError, ContainsArrayError) as error:
+        if "://" not in location and os.path.exists(location):
+            raise SpecError(f"{location} is no index of distnnd; name another place") from error
+        raise StoreError(f"there is no index at {location}") from error
+    except Exception as error:
+        raise StoreError(f"{location}: the metadata cannot be read ({error}); {REMEDY}") from error
+    facts = group.attrs.get(ATTRIBUTE)
+    if not isinstance(facts, dict) or "format_version" not in facts:
+        raise SpecError(f"{location} is no finished index of distnnd; build it with build_index")
+    if str(facts["format_version"]).split(".")[0] != FORMAT_VERSION.split(".")[0]:
+        raise StoreError(
+            f"{location} has index format version {facts['format_version']}, this distnnd reads {FORMAT_VERSION}; "
+            "build the index again from its graph"
+        )
+    return facts
+
+
+def create(location: str) -> None:
+    """Begin an index; SpecError if something is at `location` already."""
+    if "://" not in location and os.path.lexists(location):
+        raise SpecError(f"{location} exists; choose another place for the index, or delete it first")
+    try:
+        zarr.create_group(store=location)
+    except (ContainsGroupError, ContainsArrayError, FileExistsError) as error:
+        raise SpecError(f"{location} exists; choose another place for the index, or delete it first") from error
+
+
+def commit(location: str, facts: dict[str, Any]) -> None:
+    """Write the facts, which turn what was written into an index."""
+    group = zarr.open_group(store=location, mode="r+")
+    group.update_attributes({ATTRIBUTE: {"format_version": FORMAT_VERSION, **facts}})
+
+
+# --- writing ---------------------------------------------------------------------------------------------
+
+
+def create_array(location: str, name: str, shape: tuple[int, ...], dtype: Any, partition_rows: int) -> None:
+    """A new array of the index, to be written by ranges of whole partitions and then sealed."""
+    local = "://" not in location
+    rows = shape[0] if local else partition_rows
+    array = arrays.create(location, name, shape, dtype, rows, ("row", "dim")[: len(shape)])
+    if local:
+        aside = _aside(array)
+        os.makedirs(os.path.dirname(aside), exist_ok=True)
+        with open(aside, "wb") as file:
+            file.truncate(_bytes_of(array))
+
+
+def write(location: str, name: str, first: int, values: np.ndarray) -> None:
+    """Write rows from `first` on, in whole partitions where the store is elsewhere."""
+    array = arrays.opened(location, name, "r+")
+    if not chunks.direct(array):
+        arrays.write(array, first, values)
+        return
+    values = np.ascontiguousarray(values, array.dtype)
+    row = values.nbytes // max(len(values), 1)
+    with open(_aside(array), "r+b", buffering=0) as file:
+        file.seek(first * row)
+        chunks.write_all(file, [values.reshape(-1).view(np.uint8).data])
+
+
+def seal(location: str, name: str) -> None:
+    """Put the checksum behind a local array, all of whose rows are written, and move it to its place."""
+    array = arrays.opened(location, name)
+    if not chunks.direct(array):
+        return
+    aside = _aside(array)
+    if os.path.exists(_path(array)) and not os.path.exists(aside):
+        return
+    with open(aside, "r+b") as file:
+        crc = 0
+        while piece := file.read(AT_ONCE):
+            crc = google_crc32c.extend(crc, piece)
+        file.write(int(crc).to_bytes(chunks.CHECKSUM, "little"))
+    os.replace(aside, _path(array))
+
+
+def _path(array: Any) -> str:
+    return chunks.path_of(array, array.metadata.encode_chunk_key((0,) * array.ndim))
+
+
+def _aside(array: Any) -> str:
+    # All tasks write to the same file, each its own range, and a task that is done again writes the same.
+    return f"{_path(array)}.unsealed"
+
+
+def _bytes_of(array: Any) -> int:
+    return int(np.prod(array.shape)) * int(array.dtype.itemsize)
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def rows_of(location: str, name: str, first: int = 0, last: int | None = None) -> np.ndarray:
+    """Rows first .. last of an array of the index, mapped where it is a local file, else read.
+
+    What is mapped can be written to without effect on the file. StoreError names what is missing or truncated.
+    """
+    array = arrays.opened(location, name)
+    last = array.shape[0] if last is None else last
+    if not chunks.direct(array) or array.chunks[0] < array.shape[0]:
+        return arrays.read(array, first, last)
+    path, row = _path(array), _bytes_of(array) // max(array.shape[0], 1)
+    try:
+        size = os.stat(path).st_size
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}); {REMEDY}") from error
+    if size != _bytes_of(array) + chunks.CHECKSUM:
+        raise StoreError(f"{path} has {size} bytes, not {_bytes_of(array) + chunks.CHECKSUM}; {REMEDY}")
+    shape = (last - first, *array.shape[1:])
+    if 0 in shape:
+        return np.empty(shape, array.dtype)
+    # Not "r": kernels are compiled for arrays that may be written to.
+    mapped = np.memmap(path, array.dtype, "c", offset=first * row, shape=shape)
+    return np.asarray(mapped).view(np.ndarray)
+
+
+def verify(location: str) -> int:
+    """Read every array against its checksums and return the bytes; StoreError names what is damaged."""
+    total = 0
+    for name in ("codes", "rows", "edges", "order", "pivots", "islands"):
+        array = arrays.opened(location, name)
+        step = array.chunks[0]
+        for first in range(0, array.shape[0], step):
+            total += arrays.read(array, first, min(array.shape[0], first + step)).nbytes
+    return total

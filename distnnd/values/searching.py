@@ -1,0 +1,238 @@
+"""An index and its queries as plain values: what is asked for, how rows are cut, and the bytes that tasks may take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import memory
+from .errors import BudgetError, SpecError
+from .metric import Metric, metric_behind
+from .spec import format_bytes, whole_number
+
+# Rows that a search notes down to look at them later; only a wide epsilon has more.
+POOL = 2048
+# The bound follows this answer at least: the first few alone would end a search before it has come near.
+FOLLOWED = 10
+# Queries that are answered together: their codes, entries and candidates are held for so many.
+AT_ONCE = 1024
+# Pivots: so many times the root of n, where searches begin; a query begins at the nearest few.
+PIVOTS, LEAST_PIVOTS, ENTRIES = 2.0, 32, 4
+# Where a graph is in pieces, a query begins on each piece that has one of so many nearest pivots.
+PIECES = 32
+# Rows that are compared at a time where all of them are.
+EXHAUSTED = 65536
+# Rows from which the coder of an index learns, and rows that are placed by one task.
+SAMPLED, PLACED = 16384, 65536
+# Partitions that a query is sent to, at most, among those of so many of its nearest pivots.
+VISITED, SIGHT = 4, 64
+# Edges of a row are whole lines of memory.
+EDGES = 16
+# Where so few rows are allowed as answers, all of them are compared instead.
+FEW_ALLOWED = 0.02, 4096
+# What a worker that answers holds beside the index: its interpreter, compiled kernels, a batch.
+OWN = 300 * 2**20
+
+
+def _share(name: str, value: Any, least: float, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise SpecError(f"{name} is a number from {least} to {most}, not {value!r}")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class IndexSpec:
+    """How a graph is pruned; names and meanings are PyNNDescent's.
+
+    pruning_degree_multiplier: a row has at most so many times n_neighbors edges; diversify_prob: how likely an edge is
+    dropped that a search can do without, 0 for none. random_state: seed. SpecError for what cannot be meant.
+    """
+
+    pruning_degree_multiplier: float = 2.0
+    diversify_prob: float = 1.0
+    random_state: int = 0
+
+    def __post_init__(self) -> None:
+        _share("pruning_degree_multiplier", self.pruning_degree_multiplier, 0.1, 100)
+        _share("diversify_prob", self.diversify_prob, 0, 1)
+        object.__setattr__(self, "random_state", whole_number("random_state", self.random_state, 0))
+
+    def degree(self, n_neighbors: int) -> int:
+        """Edges of a row at most."""
+        return max(round(self.pruning_degree_multiplier * n_neighbors), 2)
+
+
+@dataclass(frozen=True)
+class SearchSpec:
+    """What is asked of an index.
+
+    k: answers for each query. epsilon: a row is looked at while it is no more than so much farther than the k-th answer
+    so far (at least the tenth), as a share of the length between rows as the index compares them: euclidean distances,
+    chords between unit rows under cosine. ef: instead, the nearest `ef` rows are all looked at, as in HNSW. radius:
+    answers lie no farther. SpecError for what cannot be meant.
+    """
+
+    k: int = 10
+    epsilon: float = 0.1
+    ef: int | None = None
+    radius: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "k", whole_number("k", self.k, 1))
+        _share("epsilon", self.epsilon, 0, 10)
+        if self.ef is not None:
+            object.__setattr__(self, "ef", whole_number("ef", self.ef, 1))
+        if self.radius is not None and (isinstance(self.radius, bool) or not math.isfinite(self.radius)):
+            raise SpecError(f"radius is a distance, not {self.radius!r}")
+
+    def check_rows(self, n: int) -> None:
+        """SpecError unless `n` rows hold k answers."""
+        if self.k > n:
+            raise SpecError(f"k={self.k}, but the index holds {n} rows; ask for at most {n}")
+
+    def followed(self, n: int) -> int:
+        """The answer that the bound follows."""
+        return min(max(self.k, FOLLOWED), n)
+
+    def pool(self) -> int:
+        """Rows that may wait to be looked at."""
+        return max(self.ef, self.k, FOLLOWED) if self.ef is not None else max(POOL, 4 * self.k)
+
+    def factor(self, euclidean: bool) -> float:
+        """By how much of the k-th surrogate the bound lies above it: squares grow by twice as much."""
+        if self.ef is not None:
+            return 1e6
+        return (1 + self.epsilon) ** 2 - 1 if euclidean else self.epsilon
+
+    def candidates(self, metric: Metric, n: int) -> int:
+        """Rows whose exact distances are computed: estimates order them almost, but not quite."""
+        return min(n, metric.selected(2 * self.k + 10))
+
+
+@dataclass(frozen=True)
+class IndexLayout:
+    """How an index is cut. rows: of a partition, which is a range of the index's own order.
+
+    degree: edges that a row has at most; width: room for them, whole lines of memory.
+    """
+
+    n: int
+    d: int
+    dtype: str
+    n_neighbors: int
+    degree: int
+    width: int
+    partitions: int
+    rows: int
+
+    def range_of(self, partition: int) -> tuple[int, int]:
+        """First position and end of a partition."""
+        return partition * self.rows, min(self.n, (partition + 1) * self.rows)
+
+
+@dataclass(frozen=True)
+class IndexJob:
+    """All that a task must know to make an index; small, so that it travels with every task."""
+
+    uuid: str
+    spec: IndexSpec
+    layout: IndexLayout
+    facts: dict[str, Any]
+    graph: str
+    source: dict[str, Any]
+    out: str
+    scratch: str
+    threads: int = 1
+    function: Callable[..., float] | None = None
+    bounded: bool = False
+
+    @property
+    def compares(self) -> tuple[Metric, str]:
+        """As Job has it."""
+        return metric_behind(self.facts), self.layout.dtype
+
+
+def pivot_count(n: int) -> int:
+    """Pivots of an index of n rows."""
+    return min(n, max(LEAST_PIVOTS, int(PIVOTS * n**0.5)))
+
+
+def index_row(metric: Metric, dtype: str, d: int, width: int) -> int:
+    """Bytes of one row in the index: codes with the square, exact numbers, edges, its id."""
+    codes = metric.laid_out_columns(d) + 1 + 4 + 63
+    exact = memory.raw_bytes(metric, dtype, d) or memory.prepared_bytes(metric, dtype, d)
+    return codes + exact + 4 * width + 8
+
+
+def prune_row(metric: Metric, dtype: str, d: int, n_neighbors: int, width: int) -> int:
+    """Bytes per row of a partition that is pruned: what is written, coded rows, lists, what was kept of them."""
+    coded = memory.coded_bytes(metric, dtype, d) + memory.raw_bytes(metric, dtype, d)
+    return coded + index_row(metric, dtype, d, width) + 20 * n_neighbors + 4 * width + 40
+
+
+def prune_fixed(n: int, d: int, n_neighbors: int) -> int:
+    """Bytes of such a task beside them: where each row of the graph stands, a strip of points and of lists."""
+    return memory.SLACK + 8 * n + memory.strip_rows(d) * 24 * d + 3 * 131072 * 16 * n_neighbors
+
+
+def lay_out_index(
+    spec: IndexSpec, metric: Metric, n: int, d: int, dtype: str, k: int, task_memory: int, partitions: int | None = None
+) -> IndexLayout:
+    """The fewest partitions that tasks of so many bytes can prune, or as many as are asked for.
+
+    BudgetError with what is needed, what there is and what would fit.
+    """
+    degree = spec.degree(k)
+    width = -(-degree // EDGES) * EDGES
+    row, fixed = prune_row(metric, dtype, d, k, width), prune_fixed(n, d, k)
+    room = (task_memory - fixed) // row
+    if partitions is not None:
+        partitions = whole_number("partitions", partitions, 1)
+        rows = -(-n // min(partitions, n))
+    else:
+        rows = n if room >= n else -(-n // max(-(-n // max(room, 1)), 1))
+    if rows > room or rows < min(n, 4 * k):
+        least = fixed + row * min(n, max(4 * k, 1024))
+        raise BudgetError(
+            f"pruning partitions of {rows:,} rows takes {format_bytes(fixed + row * rows)}, but a task has "
+            f"{format_bytes(task_memory)}; give workers more memory (at least {format_bytes(least)} a task), "
+            "or cut into more partitions"
+        )
+    return IndexLayout(n, d, dtype, k, degree, width, -(-n // rows), rows)
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """How a worker of so many bytes holds an index: whole, or one partition after the other."""
+
+    whole: bool
+    partitions: int
+    index: int
+    partition: int
+    limit: int | None
+
+    def __str__(self) -> str:
+        limit = "without a limit" if self.limit is None else f"of {format_bytes(self.limit)}"
+        if self.whole:
+            return f"each worker {limit} opens the whole index, {format_bytes(self.index)}"
+        return (
+            f"each worker {limit} opens the index, {format_bytes(self.index)}, partition by partition: "
+            f"{self.partitions} of {format_bytes(self.partition)}; a query goes to the {VISITED} nearest at most"
+        )
+
+
+def plan_search(layout: IndexLayout, metric: Metric, limit: int | None) -> SearchPlan:
+    """How workers with that limit search; BudgetError where not even a partition fits."""
+    row = index_row(metric, layout.dtype, layout.d, layout.width)
+    index, partition = row * layout.n, row * layout.rows
+    plan = SearchPlan(limit is None or index + OWN <= limit, layout.partitions, index, partition, limit)
+    if not plan.whole and limit is not None and (partition + OWN > limit or layout.partitions == 1):
+        need = OWN + partition
+        advice = "build the index anew with more partitions" if layout.partitions > 1 else "build it with partitions="
+        raise BudgetError(
+            f"a partition of this index takes {format_bytes(need)} of a worker, which has {format_bytes(limit)}; "
+            f"give workers more memory, or {advice}{'' if layout.partitions > 1 else f'{-(-2 * index // limit)}'}"
+        )
+    return plan
