@@ -33,7 +33,7 @@ def sparse_numbers(d: int, filled: float) -> SparseRows:
 
 def pairs(name: str, make_rows: Callable[[], Any], d: int, loops: int) -> Callable[[Any], int]:
     """All pairs of some rows and all, `loops` times; returns what counts them."""
-    rows, form = make_rows(), form_of(metric_of(name), d)
+    rows, form = make_rows(), form_of(metric_of(name, PARAMS.get(name)), d)
     out = np.empty((QUERIES, OTHERS), np.float32)
 
     def run(_: Any) -> int:
@@ -44,11 +44,16 @@ def pairs(name: str, make_rows: Callable[[], Any], d: int, loops: int) -> Callab
     return run
 
 
+PARAMS = {"minkowski": {"p": 3}}
 # (name of the metric, what the rows are, columns).
 KINDS = {
     "manhattan d=784": ("manhattan", partial(numbers, 784, 1), 784),
     "canberra d=784": ("canberra", partial(numbers, 784, 1), 784),
     "jensen_shannon d=784": ("jensen_shannon", partial(numbers, 784, 1), 784),
+    "minkowski p=3 d=784": ("minkowski", partial(numbers, 784, 1), 784),
+    "symmetric_kl d=784": ("symmetric_kl", partial(numbers, 784, 1), 784),
+    "wasserstein_1d d=784": ("wasserstein_1d", partial(numbers, 784, 1), 784),
+    "circular_kantorovich d=784": ("circular_kantorovich", partial(numbers, 784, 1), 784),
     "jaccard of bits d=784": ("jaccard", lambda: pack(numbers(784, 0.2)), 784),
     "cosine of 100 in 10,000": ("cosine", partial(sparse_numbers, 10_000, 0.01), 10_000),
 }

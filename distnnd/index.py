@@ -254,7 +254,7 @@ class Index:
         run = Asked(self, plan.whole, spec, allowed)
         if known is not None:
             indexes.install(known, run.name, run.open)
-        return indexes.query_lazily(queries, spec.k, run)
+        return indexes.query_lazily(queries, spec.k, run, query.no_answers())
 
     def verify(self) -> int:
         """Read the whole index against its checksums; returns its bytes. StoreError names what is damaged."""

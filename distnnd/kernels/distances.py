@@ -12,7 +12,7 @@ import numpy as np
 from . import angle_metrics, gap_metrics, share_metrics  # noqa: F401  each puts its formulae in their places
 from .bit_distances import BitRows, over_words
 from .chosen import chosen
-from .columns import add, ending, look, looks, no_facts, no_totals
+from .columns import add, ending, known, look, looks, no_facts, no_totals
 from .jit import kernel
 from .sparse_distances import SparseRows, sparse_distance
 from .whole_rows import WHOLE, whole
@@ -44,10 +44,11 @@ def dense_distance(form, points, i, others, j):
     if looks(form):
         for column in range(form.columns):
             facts = look(form, facts, points[i, column], others[j, column], column)
+    told = known(form, facts)
     totals = no_totals(form)
     for column in range(form.columns):
-        totals = add(form, facts, totals, points[i, column], others[j, column], column, 1)
-    return ending(form, facts, totals)
+        totals = add(form, told, totals, points[i, column], others[j, column], column, 1)
+    return ending(form, told, totals)
 
 
 @dense_distance.of(*WHOLE)

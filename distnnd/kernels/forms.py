@@ -54,6 +54,13 @@ class Minkowski(NamedTuple):
     power: float
 
 
+class WholeMinkowski(NamedTuple):
+    """The same for a whole power that a few products give."""
+
+    columns: int
+    power: int
+
+
 class WeightedMinkowski(NamedTuple):
     """(sum w |x - y|^power)^(1 / power), power perhaps inf; weights: float64[d]."""
 
@@ -264,6 +271,8 @@ class UsersOwnSparse(NamedTuple):
     function: Any
 
 
+# The largest power that products give (kernels/logarithms.py: whole_power_of).
+MOST_BY_PRODUCTS = 15
 SETS = (Jaccard, Dice, Matching, Kulsinski, RogersTanimoto, RussellRao, SokalSneath, Yule, BitHamming)
 
 _WITHOUT_PARAMETERS = {
@@ -343,7 +352,10 @@ def _powers(columns: int, power: float, weights: Any) -> Any:
         weights = np.asarray(weights, np.float64)
         return WeightedEuclidean(columns, weights) if power == 2 else WeightedMinkowski(columns, power, weights)
     plain = {1: Manhattan, 2: Euclidean, math.inf: Chebyshev}
-    return plain[power](columns) if power in plain else Minkowski(columns, power)
+    if power in plain:
+        return plain[power](columns)
+    whole = power in range(1, MOST_BY_PRODUCTS + 1)
+    return WholeMinkowski(columns, int(power)) if whole else Minkowski(columns, power)
 
 
 def _array(metric: Metric, name: str) -> np.ndarray:

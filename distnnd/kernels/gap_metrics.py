@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .columns import add, ending, look, looks, no_totals
+from .columns import add, ending, known, look, looks, no_facts, no_totals
 from .forms import (
     BrayCurtis,
     Canberra,
@@ -19,8 +19,10 @@ from .forms import (
     SquaredEuclidean,
     WeightedEuclidean,
     WeightedMinkowski,
+    WholeMinkowski,
 )
 from .jit import kernel
+from .logarithms import power_of_share, whole_power_of
 
 # As far as can be told in float32: what a ratio means whose denominator is 0, or rows that have nothing in common.
 FARTHEST = float(np.finfo(np.float32).max)
@@ -124,44 +126,64 @@ def _root_of_all(form, facts, totals):
     return math.sqrt(squares * (form.columns / present)) if present > 0 else FARTHEST
 
 
-@looks.of(Minkowski, WeightedMinkowski)
+@looks.of(Minkowski, WholeMinkowski, WeightedMinkowski)
 def _does_look(form):
     return True
 
 
-@look.of(Minkowski)
+@no_facts.of(Minkowski, WholeMinkowski, WeightedMinkowski)
+def _no_largest_gap(form):
+    return np.int32(0)
+
+
+@look.of(Minkowski, WholeMinkowski)
 def _look_at_gap(form, facts, a, b, column):
-    return max(facts, abs(np.float64(a) - np.float64(b)))
+    # As Chebyshev's, by the bits.
+    return max(facts, np.float32(gap_between(a, b)).view(np.int32))
 
 
 @look.of(WeightedMinkowski)
 def _look_at_weighted_gap(form, facts, a, b, column):
-    return max(facts, abs(np.float64(a) - np.float64(b))) if form.weights[column] > 0 else facts
+    gap = np.float32(gap_between(a, b)).view(np.int32)
+    return max(facts, gap if form.weights[column] > 0 else np.int32(0))
+
+
+@known.of(Minkowski, WholeMinkowski, WeightedMinkowski)
+def _largest_and_quotient(form, facts):
+    largest = np.float64(np.int32(facts).view(np.float32))
+    return largest, 1.0 / largest if largest > 0 else 0.0
 
 
 @kernel(inline=True)
-def power_of_gap(largest, a, b, power):
-    """(|a - b| / largest)^power: powers of shares of the largest gap neither overflow nor all vanish."""
-    return (abs(np.float64(a) - np.float64(b)) / largest) ** power if largest > 0 else 0.0
+def share_of_gap(facts, a, b):
+    """|a - b| by the largest: powers of such shares neither overflow nor all vanish."""
+    return abs(np.float64(a) - np.float64(b)) * facts[1]
 
 
 @add.of(Minkowski)
 def _add_power(form, facts, totals, a, b, column, times):
-    return totals + power_of_gap(facts, a, b, form.power)
+    return totals + power_of_share(share_of_gap(facts, a, b), form.power)
+
+
+@add.of(WholeMinkowski)
+def _add_whole_power(form, facts, totals, a, b, column, times):
+    return totals + whole_power_of(share_of_gap(facts, a, b), form.power)
 
 
 @add.of(WeightedMinkowski)
 def _add_weighted_power(form, facts, totals, a, b, column, times):
-    if form.weights[column] > 0 and form.power < math.inf:
-        return totals + form.weights[column] * power_of_gap(facts, a, b, form.power)
-    return totals
+    # Of an infinite power nothing is added: the largest gap is all there is to say. Gaps of weight 0 may be larger.
+    weight = form.weights[column]
+    share = min(share_of_gap(facts, a, b), 2.0)
+    power = power_of_share(share, form.power if form.power < math.inf else 1.0)
+    return totals + (weight * power if weight > 0 else 0.0)
 
 
-@ending.of(Minkowski)
+@ending.of(Minkowski, WholeMinkowski)
 def _root_of_power(form, facts, totals):
-    return facts * totals ** (1 / form.power)
+    return facts[0] * totals ** (1 / form.power)
 
 
 @ending.of(WeightedMinkowski)
 def _root_of_weighted_power(form, facts, totals):
-    return facts * totals ** (1 / form.power) if form.power < math.inf else facts
+    return facts[0] * totals ** (1 / form.power) if form.power < math.inf else facts[0]

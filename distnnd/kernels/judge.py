@@ -149,7 +149,7 @@ def judge_of(
         return Judge(raw, forms.own_form(function, d, metric.form == "sparse"))
     if metric.form == "bits":
         return Judge(BitRows(raw), forms.form_of(metric, 8 * d))
-    if "whiten" in metric.steps and metric.form != "sparse":
+    if metric.form == "inner" and "whiten" in metric.steps:
         return Judge(raw, forms.Euclidean(d))
     return Judge(raw, forms.form_of(metric, d))
 

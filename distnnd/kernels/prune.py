@@ -169,84 +169,103 @@ def both_ways(kept, width):
 
 
 @kernel(inline=True)
-def _walk(edges, reached, stack, origin):
-    """Mark all rows that edges lead to from `origin`."""
-    reached[origin] = True
-    stack[0], size = origin, 1
+def _walk(edges, piece, stack, origin, number):
+    """Give all rows that edges lead to from `origin`, and that have none yet, the number of a piece; how many."""
+    piece[origin] = number
+    stack[0], size, count = origin, 1, 1
     while size > 0:
         size -= 1
         row = stack[size]
         for slot in range(edges.shape[1]):
             label = edges[row, slot]
-            if label >= 0 and not reached[label]:
-                reached[label] = True
+            if label >= 0 and piece[label] < 0:
+                piece[label] = number
                 stack[size] = label
                 size += 1
-
-
-@kernel
-def make_reachable(edges, ids, pivots):
-    """Make every row reachable from a pivot: by an edge from one of its neighbours that has room, or as a pivot itself.
-
-    edges: int32[m, w], changed; ids: int32[m, k], lists of the graph; pivots: int32. Returns the pivots that are new.
-    """
-    m = edges.shape[0]
-    reached, stack = np.zeros(m, np.bool_), np.empty(m, np.int32)
-    for pivot in pivots:
-        if not reached[pivot]:
-            _walk(edges, reached, stack, pivot)
-    new = np.empty(m, np.int32)
-    used = 0
-    for row in range(m):
-        if reached[row]:
-            continue
-        held = False
-        for slot in range(ids.shape[1]):
-            label = ids[row, slot]
-            if label < 0 or not reached[label] or edges[label, edges.shape[1] - 1] != -1:
-                continue
-            place = edges.shape[1] - 1
-            while place > 0 and edges[label, place - 1] == -1:
-                place -= 1
-            edges[label, place] = row
-            held = True
-            break
-        if not held:
-            new[used] = row
-            used += 1
-        _walk(edges, reached, stack, np.int32(row))
-    return new[:used]
+                count += 1
+    return count
 
 
 @kernel(inline=True)
-def _root(parents, row):
-    """The row that stands for all that hang together with `row`, so far."""
-    while parents[row] != row:
-        parents[row] = parents[parents[row]]
-        row = parents[row]
-    return row
+def _hold(edges, ids, piece, row):
+    """Add an edge to `row` from the nearest of its neighbours that is in a piece and has room; whether there is one."""
+    last = edges.shape[1] - 1
+    for slot in range(ids.shape[1]):
+        label = ids[row, slot]
+        if label >= 0 and piece[label] >= 0 and edges[label, last] == -1:
+            place = last
+            while place > 0 and edges[label, place - 1] == -1:
+                place -= 1
+            edges[label, place] = row
+            return True
+    return False
 
 
 @kernel
-def hang_together(edges, first, parents):
-    """Unite what edges of the rows from `first` on join: int32[m, w], positions; parents: int32[n], at first 0 .. n."""
-    for row in range(edges.shape[0]):
-        for slot in range(edges.shape[1]):
-            other = edges[row, slot]
-            if other < 0:
-                break
-            one, another = _root(parents, np.int64(first + row)), _root(parents, np.int64(other))
-            # The lower one stands for both, whatever the order.
-            parents[max(one, another)] = min(one, another)
+def _begin_in_each_cell(piece, cells, pivots):
+    """The pivots and, where a cell holds rows of a piece but no pivot of it, the first of these rows: int32[p]."""
+    m = piece.size
+    begins, used = np.empty(pivots.size + m, np.int32), pivots.size
+    begins[:used] = pivots
+    begun, there = np.zeros(m, np.bool_), np.empty(m, np.int32)
+    begun[pivots] = True
+    first = 0
+    while first < m:
+        last, known = first, 0
+        while last < m and cells[last] == cells[first]:
+            if begun[last]:
+                there[known] = piece[last]
+                known += 1
+            last += 1
+        for row in range(first, last):
+            new = True
+            for i in range(known):
+                new &= there[i] != piece[row]
+            if new:
+                there[known] = piece[row]
+                known += 1
+                begins[used] = row
+                used += 1
+        first = last
+    return begins[:used].copy()
 
 
 @kernel
-def islands_of(parents, rows):
-    """For each of some rows the row that stands for its island: int32[p]."""
-    islands = np.empty(rows.size, np.int32)
-    for i in range(rows.size):
-        islands[i] = _root(parents, rows[i])
-    return islands
+def make_reachable(edges, ids, pivots, cells):
+    """Make every row reachable: by an edge from one of its neighbours, or from a pivot of its own piece.
+
+    edges: int32[m, w], changed; ids: int32[m, k], lists of the graph; pivots: int32; cells: int32[m], ascending, which
+    pivot of all is nearest to each row. What most rows are reached from is the main piece, and it takes in all rows
+    whose neighbours are in it and have room. A piece has a pivot in each cell where it has rows, so that a query finds
+    one near by. Returns the pivots, with those that are new, and for each the row after which its piece is named:
+    int32[p] both.
+    """
+    m = edges.shape[0]
+    piece, stack = np.full(m, -1, np.int32), np.empty(m, np.int32)
+    main, most = np.int32(0), 0
+    for pivot in pivots:
+        if piece[pivot] < 0:
+            count = _walk(edges, piece, stack, pivot, pivot)
+            if count > most:
+                main, most = np.int32(pivot), count
+    piece[:] = -1
+    _walk(edges, piece, stack, main, main)
+    taken = 1
+    while taken > 0:
+        taken = 0
+        for row in range(m):
+            if piece[row] < 0 and _hold(edges, ids, piece, row):
+                # What is reached from this row alone may be far from the main piece, and needs pivots of its own.
+                piece[row] = main
+                taken += 1
+    for pivot in pivots:
+        if piece[pivot] < 0:
+            _walk(edges, piece, stack, pivot, pivot)
+    for row in range(m):
+        if piece[row] < 0:
+            _walk(edges, piece, stack, np.int32(row), np.int32(row))
+    begins = _begin_in_each_cell(piece, cells, pivots)
+    return begins, piece[begins]
 
 
 @kernel(inline=True)

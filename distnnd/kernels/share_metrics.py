@@ -7,14 +7,18 @@ import math
 import numpy as np
 
 from .chosen import chosen
-from .columns import add, counts_zeros, ending, look, looks, no_facts, no_totals
+from .columns import add, counts_zeros, ending, known, look, looks, no_facts, no_totals
 from .forms import Hellinger, JensenShannon, JensenShannonRoot, SymmetricKl, Wasserstein1d, WassersteinPower1d
 from .jit import kernel
+from .logarithms import log_of, narrow_log_of
 
 # Added to each share by symmetric_kl, so that none is zero.
 SMOOTHING = 2.0**-23
-# Of the series of Jensen and Shannon's divergence.
-TERMS = 14
+# Of the series of Jensen and Shannon's divergence, which float32 asks for.
+TERMS = 10
+ONE, HALF = np.float32(1), np.float32(0.5)
+# In the place of 0, below a bar or under a logarithm: without effect on what is told.
+LEAST, LEAST_LOG = 1e-300, np.float32(1e-30)
 
 _DISTRIBUTIONS = (Hellinger, JensenShannon, JensenShannonRoot, SymmetricKl, Wasserstein1d, WassersteinPower1d)
 
@@ -29,6 +33,11 @@ def _does_count_zeros(form):
     return True
 
 
+@no_totals.of(JensenShannon, JensenShannonRoot)
+def _no_narrow_total(form):
+    return np.float32(0)
+
+
 @no_facts.of(*_DISTRIBUTIONS)
 def _no_sums(form):
     return 0.0, 0.0
@@ -39,10 +48,15 @@ def _look_at_sums(form, facts, a, b, column):
     return facts[0] + np.float64(a), facts[1] + np.float64(b)
 
 
+@known.of(*_DISTRIBUTIONS)
+def _quotients(form, facts):
+    return 1.0 / facts[0] if facts[0] > 0 else 0.0, 1.0 / facts[1] if facts[1] > 0 else 0.0
+
+
 @kernel(inline=True)
-def share(number, total):
-    """What part of its row a number is; 0 in a zero row."""
-    return np.float64(number) / total if total > 0 else 0.0
+def share(number, quotient):
+    """What part of its row a number is; quotient: of 1 and the sum of the row, 0 for a zero row."""
+    return np.float64(number) * quotient
 
 
 @add.of(Hellinger)
@@ -62,22 +76,22 @@ def _root_of_half(form, facts, totals):
 def _add_divergence(form, facts, totals, a, b, column, times):
     p, q = share(a, facts[0]), share(b, facts[1])
     both = p + q
-    if p == 0 or q == 0:
-        return totals + both * (math.log(2) / 2)
-    skew = (p - q) / both
-    if abs(skew) > 0.5:
-        return totals + (p * math.log(2 * p / both) + q * math.log(2 * q / both)) / 2
-    # The sum is small where p is near q, but its terms are not; the series of the gap is, and takes no logarithm.
-    return totals + both / 4 * series_of(skew * skew)
+    # Which only has to be above 0 where both are 0.
+    skew = np.float32(abs(p - q) / max(both, LEAST))
+    return totals + np.float32(both) / np.float32(4) * spread_of(skew)
 
 
 @kernel(inline=True)
-def series_of(square):
-    """(1 + s) ln(1 + s) + (1 - s) ln(1 - s) = sum s^2k / (k (2k - 1)), to 1e-11 where s^2 <= 1/4."""
-    total = 0.0
+def spread_of(skew):
+    """(1 + s) ln(1 + s) + (1 - s) ln(1 - s), float32, for s of 0 to 1; as exact where s is tiny."""
+    square = skew * skew
+    # The sum is small where s is, but its terms are not: the series sum s^2k / (k (2k - 1)) is, and takes no logarithm.
+    series = np.float32(0)
     for term in range(TERMS, 0, -1):
-        total = (total + 1 / (term * (2 * term - 1))) * square
-    return total
+        series = (series + np.float32(1 / (term * (2 * term - 1)))) * square
+    more, less = ONE + skew, ONE - skew
+    logarithms = more * narrow_log_of(more) + less * narrow_log_of(max(less, LEAST_LOG))
+    return series if skew < HALF else logarithms
 
 
 @kernel(inline=True)
@@ -99,15 +113,15 @@ def _root_of_nats(form, facts, totals):
 
 
 @kernel(inline=True)
-def smooth_share(number, total, columns):
+def smooth_share(number, quotient, columns):
     """The share after a little was added to all columns; those of a zero row are all equal."""
-    return (share(number, total) + SMOOTHING) / ((1.0 if total > 0 else 0.0) + columns * SMOOTHING)
+    return (share(number, quotient) + SMOOTHING) * (1.0 / ((1.0 if quotient > 0 else 0.0) + columns * SMOOTHING))
 
 
 @add.of(SymmetricKl)
 def _add_both_directions(form, facts, totals, a, b, column, times):
     p, q = smooth_share(a, facts[0], form.columns), smooth_share(b, facts[1], form.columns)
-    return totals + times * (p - q) * math.log1p((p - q) / q)
+    return totals + times * (p - q) * log_of(p / q)
 
 
 @chosen()

@@ -9,7 +9,7 @@ import numpy as np
 from ..values.points import Csr
 from .angle_metrics import cosine_between
 from .chosen import chosen
-from .columns import add, counts_zeros, ending, look, looks, no_facts, no_totals
+from .columns import add, counts_zeros, ending, known, look, looks, no_facts, no_totals
 from .forms import Spearman, UsersOwnSparse
 from .jit import kernel
 from .whole_rows import WHOLE, whole
@@ -65,13 +65,13 @@ def facts_of(form, points, i, others, j):
     if met < form.columns:
         # Once is enough to know that there is a zero in both.
         facts = look(form, facts, 0, 0, 0)
-    return facts
+    return known(form, facts)
 
 
 @chosen()
 def sparse_distance(form, points, i, others, j):
     """Distance of two sparse rows, column by column; float64 or float32 as its sums are."""
-    facts = facts_of(form, points, i, others, j) if looks(form) else no_facts(form)
+    facts = facts_of(form, points, i, others, j) if looks(form) else known(form, no_facts(form))
     totals = no_totals(form)
     at, end, to, stop = points.starts[i], points.starts[i + 1], others.starts[j], others.starts[j + 1]
     following = 0

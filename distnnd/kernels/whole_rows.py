@@ -10,6 +10,7 @@ from .angle_metrics import cosine_between
 from .chosen import chosen
 from .forms import CircularWasserstein, Haversine, Kantorovich, Mahalanobis, Sinkhorn, Spearman, UsersOwn
 from .jit import kernel
+from .logarithms import power_of_share
 from .transport import entropic_cost, least_cost
 
 WHOLE = (Haversine, Spearman, Mahalanobis, CircularWasserstein, Kantorovich, Sinkhorn, UsersOwn)
@@ -99,22 +100,54 @@ def _circular_wasserstein(form, x, y):
     if mass == 0 or other == 0:
         return 0.0 if mass == other else max(form.columns // 2, 1) ** (1 / form.power)
     ahead = np.empty(form.columns)
+    quotient, other_quotient = 1.0 / mass, 1.0 / other
     running = 0.0
     for column in range(form.columns):
-        running += np.float64(x[column]) / mass - np.float64(y[column]) / other
+        running += np.float64(x[column]) * quotient - np.float64(y[column]) * other_quotient
         ahead[column] = running
     shift = best_shift(ahead, form.power)
     total = 0.0
+    if form.power == 1:
+        for number in ahead:
+            total += abs(number - shift)
+        return total
     for number in ahead:
-        total += abs(number - shift) ** form.power
+        # Running sums of shares are at most 1 apart.
+        total += power_of_share(abs(number - shift), form.power)
     return total ** (1 / form.power)
 
 
 @kernel
+def select(numbers, place):
+    """The number that would stand at `place` if they were in order; puts them into another order (Hoare 1961)."""
+    first, last = 0, len(numbers) - 1
+    while first < last:
+        middle, low, high = numbers[(first + last) // 2], first, last
+        while low <= high:
+            while numbers[low] < middle:
+                low += 1
+            while numbers[high] > middle:
+                high -= 1
+            if low <= high:
+                numbers[low], numbers[high] = numbers[high], numbers[low]
+                low, high = low + 1, high - 1
+        if place <= high:
+            last = high
+        elif place >= low:
+            first = low
+        else:
+            break
+    return numbers[place]
+
+
+@kernel
 def best_shift(numbers, power):
-    """The s for which sum |number - s|^power is least, power >= 1: the median, the mean, or halfway between bounds."""
+    """The s for which sum |number - s|^power is least, power >= 1: the median, the mean, or halfway between bounds.
+
+    For the median the numbers are put into another order.
+    """
     if power == 1:
-        return np.sort(numbers)[len(numbers) // 2]
+        return select(numbers, len(numbers) // 2)
     if power == 2:
         return numbers.mean()
     low, high = numbers.min(), numbers.max()
@@ -122,7 +155,8 @@ def best_shift(numbers, power):
         middle = (low + high) / 2
         slope = 0.0
         for number in numbers:
-            slope += math.copysign(abs(middle - number) ** (power - 1), middle - number)
+            part = power_of_share(abs(middle - number), power - 1)
+            slope += part if middle > number else -part
         if slope > 0:
             high = middle
         else:

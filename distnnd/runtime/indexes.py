@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import distributed
-import numpy as np
 
 from ..values.errors import BudgetError
 from .cluster import current_client
@@ -69,18 +68,18 @@ def uninstall(client: Any, name: str) -> None:
     client.unregister_worker_plugin(name)
 
 
-def query_lazily(queries: Any, k: int, run: Callable[[np.ndarray], np.ndarray]) -> tuple[Any, Any]:
-    """ids and distances as lazy dask arrays, a chunk of whole queries at a time; run: queries to a record array.
+def query_lazily(queries: Any, k: int, run: Callable[[Any], Any], nothing: Any) -> tuple[Any, Any]:
+    """ids and distances as lazy dask arrays, a chunk of whole queries at a time.
 
-    A chunk is one task: where its worker dies it is run again on another one, and answers the same.
+    run: from queries to an array of records (ids, distances); nothing: such an array without rows. A chunk is one task:
+    where its worker dies it is run again on another one, and answers the same.
     """
     queries = queries.rechunk({1: -1})
-    # Dask would find out the kind of the answers by a call in this process, which may not have opened the index.
-    records = np.empty((0, 0), [("ids", "<i8"), ("distances", "<f4")])
-    both = queries.map_blocks(run, meta=records, chunks=(queries.chunks[0], (k,)))
-    ids, distances = (both.map_blocks(_field, name, meta=records[name]) for name in ("ids", "distances"))
+    # Dask would find out the kind of the answers by a call in this process, which need not open the index.
+    both = queries.map_blocks(run, meta=nothing, chunks=(queries.chunks[0], (k,)))
+    ids, distances = (both.map_blocks(_field, name, meta=nothing[name].copy()) for name in ("ids", "distances"))
     return ids, distances
 
 
-def _field(both: np.ndarray, name: str) -> np.ndarray:
-    return np.ascontiguousarray(both[name])
+def _field(both: Any, name: str) -> Any:
+    return both[name].copy()

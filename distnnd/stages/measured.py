@@ -45,7 +45,7 @@ def measured(run: Run) -> Callable[[Job, Task], Report]:
         found = arrays.get_json(job.scratch, record_name(task))
         if found is not None:
             return Report(**found)
-        if job.bounded and not job.layout.sparse:
+        if job.bounded:
             apart.ensure(apart.kinds_of(*job.compares))
         start = time.perf_counter()
         with one_blas_thread():

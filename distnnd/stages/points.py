@@ -87,20 +87,17 @@ def width_of(job: Job) -> int:
 def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, Any]]:
     """Rows first .. last of the source in pieces (row id of the first, points [m, d]) that follow its own chunks.
 
-    Points are Csr where they are sparse. Where rows become wider as they are laid out, pieces are shorter by as much.
+    Where rows become wider as they are laid out, pieces are shorter by as much. Points are Csr where they are sparse.
     """
     source = reopen_source(job.source, sparse=job.layout.sparse)
     rows = source.chunk_rows * max(1, strip_rows(job.layout.d) // source.chunk_rows)
-    start, piece = first, laid_out_rows(job.kind, job.layout.d, rows)
+    piece = strip_rows(SKETCH) if job.layout.sparse else laid_out_rows(job.kind, job.layout.d, rows)
+    start = first
     while start < last:
         stop = min(last, start - start % rows + rows)
         strip = source.read(start, stop)
-        if isinstance(strip, Csr):
-            for a, b in mailbox.strips(0, strip.rows, strip_rows(SKETCH)):
-                yield start + a, strip.between(a, b)
-        else:
-            for at in range(0, len(strip), piece):
-                yield start + at, strip[at : at + piece]
+        for a, b in mailbox.strips(0, stop - start, piece):
+            yield start + a, strip.between(a, b) if isinstance(strip, Csr) else strip[a:b]
         start = stop
 
 

@@ -115,14 +115,17 @@ def run_place(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
 
 @measured
 def run_order(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
-    """Write the order of the index, rows of near pivots side by side, int64[n]; and each row's position, int64[n]."""
+    """Write the order of the index, rows of near pivots side by side, int64[n].
+
+    And each row's position, int64[n], with the number of the pivot nearest to what stands at each: int32[n].
+    """
     n = job.layout.n
     pivot = np.concatenate([mailbox.read(job.scratch, f"place/{i}", "pivot") for i in range(-(-n // PLACED))])
     order = np.argsort(pivot, kind="stable")
     position = np.empty(n, np.int64)
     position[order] = np.arange(n)
     store.write(job.out, "order", 0, order)
-    mailbox.write(job.scratch, "position", {"at": position})
+    mailbox.write(job.scratch, "position", {"at": position, "cell": pivot[order]})
     return {}, pivot.nbytes, order.nbytes + position.nbytes
 
 
@@ -149,18 +152,19 @@ def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     ids = np.where(inside, known - first, slots).astype(np.int32)
     pivots = position[mailbox.read(job.scratch, "pivots", "rows")]
     mine = (pivots[(pivots >= first) & (pivots < last)] - first).astype(np.int32)
-    edges, new = prune_rows(job, task, codes, ids, mine)
+    edges = prune_rows(job, task, codes, ids)
+    cells = mailbox.read(job.scratch, "position", "cell", first, last)
+    begins, pieces = prune.make_reachable(edges, ids, mine, cells)
     edges = globalised(edges, known, first)
     store.write(job.out, "edges", first, edges)
-    mailbox.write(job.scratch, f"new/{task.index}", {"pivots": new.astype(np.int64) + first})
-    counters = {"edges": int((edges >= 0).sum()), "new_pivots": len(new)}
+    columns = {"at": begins.astype(np.int64) + first, "pieces": pieces.astype(np.int64) + first}
+    mailbox.write(job.scratch, f"pivots/{task.index}", columns)
+    counters = {"edges": int((edges >= 0).sum()), "new_pivots": len(begins) - len(mine)}
     return counters, read + known.nbytes, written + edges.nbytes
 
 
-def prune_rows(
-    job: IndexJob, task: Task, codes: np.ndarray, ids: np.ndarray, pivots: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Edges int32[m, width] of a partition's rows as positions in it, -2 - slot for others; and pivots that are new."""
+def prune_rows(job: IndexJob, task: Task, codes: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Edges int32[m, width] of a partition's rows as positions in it, -2 - slot for those that are not at hand."""
     coded, layout = prune.with_words(codes), job.layout
     m, seed = len(ids), seed_of(job.spec.random_state, HIDDEN, task.index) >> 1
     kept = np.empty((m, min(ids.shape[1], layout.degree)), np.int32)
@@ -170,7 +174,7 @@ def prune_rows(
         each(lambda a, b: prune.diversify(coded, ids, probability, seed, a, b, kept), parts)
     edges = np.full((m, layout.width), -1, np.int32)
     edges[:, : layout.degree] = prune.both_ways(kept, layout.degree)
-    return edges, prune.make_reachable(edges, ids, pivots)
+    return edges
 
 
 def globalised(edges: np.ndarray, known: np.ndarray, first: int) -> np.ndarray:
@@ -213,22 +217,17 @@ def gather_lists(job: IndexJob, position: np.ndarray, first: int, last: int) -> 
 
 @measured
 def run_seal(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
-    """Write the pivots as ascending positions, with the islands that they lie on, and close the files."""
-    position = mailbox.read(job.scratch, "position", "at")
-    found = [position[mailbox.read(job.scratch, "pivots", "rows")]]
-    found += [mailbox.read(job.scratch, f"new/{part}", "pivots") for part in range(job.layout.partitions)]
-    pivots = np.unique(np.concatenate(found))
-    store.create_array(job.out, "pivots", pivots.shape, np.int64, len(pivots))
-    store.write(job.out, "pivots", 0, pivots)
-    for name in ("codes", "rows", "edges", "order", "pivots"):
-        store.seal(job.out, name)
-    parents = np.arange(job.layout.n, dtype=np.int32)
+    """Write the pivots as ascending positions, with the pieces that they lie on, and close the files."""
+    both = []
     for part in range(job.layout.partitions):
-        first, last = job.layout.range_of(part)
-        prune.hang_together(store.rows_of(job.out, "edges", first, last), first, parents)
-    store.create_array(job.out, "islands", pivots.shape, np.int32, len(pivots))
-    store.write(job.out, "islands", 0, prune.islands_of(parents, pivots))
-    store.seal(job.out, "islands")
+        both.append([mailbox.read(job.scratch, f"pivots/{part}", name) for name in ("at", "pieces")])
+    pivots, pieces = (np.concatenate(part) for part in zip(*both, strict=True))
+    ascending = np.argsort(pivots)
+    for name, values in (("pivots", pivots), ("pieces", pieces)):
+        store.create_array(job.out, name, values.shape, np.int64, len(values))
+        store.write(job.out, name, 0, values[ascending])
+    for name in store.NAMES:
+        store.seal(job.out, name)
     return {"pivots": len(pivots)}, 0, pivots.nbytes
 
 

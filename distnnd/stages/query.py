@@ -39,13 +39,13 @@ class Part(NamedTuple):
 
 
 class Pivots(NamedTuple):
-    """Where searches begin. at: positions, int64[p]; islands: int32[p], what hangs together.
+    """Where searches begin. at: positions, int64[p]; pieces: int64[p], what is reached together.
 
     signposts: the way to them; form: how queries are compared with them, by estimates.
     """
 
     at: np.ndarray
-    islands: np.ndarray
+    pieces: np.ndarray
     signposts: Signposts
     form: Form
 
@@ -92,8 +92,8 @@ class Opened:
                 codes.append(part[at[(at >= first) & (at < first + step)] - first])
             rows = as_rows(np.concatenate(codes), self.coder, self.metric)
             form = trusted(coded_form(self.metric, rows, self.coder))
-            islands = store.rows_of(self.location, "islands")
-            self._pivots = Pivots(at, islands, signposts_of(rows, form), form)
+            pieces = store.rows_of(self.location, "pieces")
+            self._pivots = Pivots(at, pieces, signposts_of(rows, form), form)
         return self._pivots
 
 
@@ -204,7 +204,7 @@ def answer_some(
 
     for part, mine, entries in visits(opened, rows):
         look(part, mine, entries, allowed is not None and is_few(allowed[part.first : part.last]))
-    # Where a search ends with too few answers, on a small island say, all rows are compared: seldom, and never in vain.
+    # Where a search ends with too few answers, on a small piece say, all rows are compared: seldom, and never in vain.
     there = opened.layout.n if allowed is None else int(allowed.sum())
     short = np.flatnonzero(result.ids[:, min(spec.k, there) - 1] < 0) if there else np.empty(0, np.int64)
     for first, last in parts_of(opened) if len(short) else ():
@@ -239,19 +239,23 @@ def chosen_asked(asked: Any, mine: np.ndarray) -> Any:
 def visits(opened: Opened, rows: Rows) -> Iterator[tuple[Part, np.ndarray, np.ndarray]]:
     """The parts to search, the queries that go to each, and where each of them begins: int32[m, e], -1 for none."""
     pivots = opened.pivots()
-    pieces = bool((pivots.islands != pivots.islands[0]).any())
-    wanted = SIGHT if not opened.whole else PIECES if pieces else ENTRIES
+    in_pieces = bool((pivots.pieces != pivots.pieces[0]).any())
+    wanted = SIGHT if not opened.whole else PIECES if in_pieces else ENTRIES
     lists = empty(len(rows.points), min(wanted, len(pivots.at)))
     everyone = np.arange(len(rows.points), dtype=np.int32)
     find_pivots(rows, everyone, pivots.signposts, pivots.form, lists)
     there = np.maximum(lists.ids, 0)
     near = np.where(lists.ids >= 0, pivots.at[there], -1)
     if opened.whole:
-        # The nearest few, and the nearest of each other island.
-        known = pivots.islands[there]
-        for column in range(ENTRIES, near.shape[1]):
-            near[(known[:, :column] == known[:, column : column + 1]).any(axis=1), column] = -1
-        yield opened.part(0, opened.layout.n), everyone, near.astype(np.int32)
+        part, near = opened.part(0, opened.layout.n), near.astype(np.int32)
+        # Each piece by itself: its pivots may lie beyond the bound that answers of another one set.
+        piece = pivots.pieces[there]
+        visited = first_distinct(piece)
+        for turn in range(visited.shape[1]):
+            mine = np.flatnonzero(visited[:, turn] >= 0)
+            if len(mine):
+                own = piece[mine] == visited[mine, turn][:, None]
+                yield part, mine, np.where(own & (np.cumsum(own, axis=1) <= ENTRIES), near[mine], np.int32(-1))
         return
     place = np.where(near >= 0, near // opened.layout.rows, -1)
     visited = first_distinct(place)
@@ -321,8 +325,16 @@ def settle(opened: Opened, part: Part, found: np.ndarray, asked: Any) -> Lists:
     return lists
 
 
+RECORD = np.dtype([("ids", "<i8"), ("distances", "<f4")])
+
+
 def side_by_side_of(ids: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """ids and distances [m, k] in one array of records, as one chunk of a lazy array."""
-    both = np.empty(ids.shape, [("ids", "<i8"), ("distances", "<f4")])
+    both = np.empty(ids.shape, RECORD)
     both["ids"], both["distances"] = ids, distances
     return both
+
+
+def no_answers() -> np.ndarray:
+    """Such an array without rows."""
+    return np.empty((0, 0), RECORD)

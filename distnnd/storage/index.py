@@ -3,8 +3,8 @@
 /          attribute "distnnd_index": all facts, written last and in one piece
 /codes     int8[n, w]: rows as a search compares them; /rows: as exact distances take them; /edges int32[n, r]:
            positions, -1 at the end; /order int64[n]: the row id at each position
-/pivots    int64[p]: positions where searches begin, ascending; /islands int32[p]: a number for all that hangs
-           together with each
+/pivots    int64[p]: positions where searches begin, ascending; /pieces int64[p]: a number for all that is
+           reached from the same pivots
 
 On a local disk an array is one chunk, hence one file of plain values with their crc32c behind them: any range of rows
 can be mapped. It is written in ranges, beside its place, and moved there when all are. Elsewhere a chunk is a
@@ -27,6 +27,7 @@ from . import arrays, chunks
 FORMAT_VERSION = "1.0"
 ATTRIBUTE = "distnnd_index"
 AT_ONCE = 2**22
+NAMES = ("codes", "rows", "edges", "order", "pivots", "pieces")
 REMEDY = "restore it from a copy, or build the index again"
 
 
@@ -161,7 +162,7 @@ def rows_of(location: str, name: str, first: int = 0, last: int | None = None) -
 def verify(location: str) -> int:
     """Read every array against its checksums and return the bytes; StoreError names what is damaged."""
     total = 0
-    for name in ("codes", "rows", "edges", "order", "pivots", "islands"):
+    for name in NAMES:
         array = arrays.opened(location, name)
         step = array.chunks[0]
         for first in range(0, array.shape[0], step):

@@ -19,7 +19,7 @@ FOLLOWED = 10
 # Queries that are answered together: their codes, entries and candidates are held for so many.
 AT_ONCE = 1024
 # Pivots: so many times the root of n, where searches begin; a query begins at the nearest few.
-PIVOTS, LEAST_PIVOTS, ENTRIES = 2.0, 32, 4
+PIVOTS, LEAST_PIVOTS, ENTRIES = 4.0, 64, 4
 # Where a graph is in pieces, a query begins on each piece that has one of so many nearest pivots.
 PIECES = 32
 # Rows that are compared at a time where all of them are.

@@ -113,10 +113,28 @@ def test_every_row_is_reachable() -> None:
     edges[:, :2] = ids[:, :2]
     pivots = np.array([3], np.int32)
     assert len(reachable(edges, pivots)) < 250
-    new = prune.make_reachable(edges, ids, pivots)
-    # The rows far away have no neighbour among the others: one of them has to become a pivot.
-    assert (new >= 200).any()
-    assert len(reachable(edges, np.concatenate([pivots, new]))) == 250
+    begins, pieces = prune.make_reachable(edges, ids, pivots, np.zeros(250, np.int32))
+    # The rows far away have no neighbour among the others: one of them has to become a pivot, of another piece.
+    assert begins[0] == pieces[0] == 3
+    assert (begins[1:] >= 200).any()
+    assert set(pieces[begins >= 200]).isdisjoint([3])
+    assert len(reachable(edges, begins)) == 250
+    assert len(reachable(edges, begins[pieces == 3])) > 150
+
+
+def test_a_piece_takes_in_what_its_rows_are_neighbours_of() -> None:
+    # A chain in which each row knows the one before: nothing leads from the first to the others.
+    ids = np.maximum(np.arange(40)[:, None] - [[1, 2]], 0).astype(np.int32)
+    edges = np.full((40, 4), -1, np.int32)
+    edges[1:, :1] = ids[1:, :1]
+    begins, pieces = prune.make_reachable(edges, ids, np.array([39, 0], np.int32), np.arange(40, dtype=np.int32) // 10)
+    # Each cell has one.
+    assert begins.tolist() == [39, 0, 10, 20]
+    assert pieces.tolist() == [39] * 4
+    edges[:, :] = -1
+    begins, pieces = prune.make_reachable(edges, ids, np.array([0], np.int32), np.zeros(40, np.int32))
+    assert (begins.tolist(), pieces.tolist()) == ([0], [0])
+    assert len(reachable(edges, begins)) == 40
 
 
 def reach(k: int, epsilon: float, columns: int, pool: int = 512, euclidean: bool = True) -> kernels.Reach:
@@ -158,8 +176,8 @@ def test_a_search_finds_what_a_naive_one_finds(epsilon: float) -> None:
 def test_a_wide_search_is_exhaustive_and_bits_are_cleared() -> None:
     rows, base, estimates = coded(clustered(500, 20))
     edges = prune.both_ways(lists_of(estimates, 10), 20)
-    new = prune.make_reachable(edges, lists_of(estimates, 10), np.array([0], np.int32))
-    found, entries = np.empty((500, 10), np.int32), np.tile(np.append(np.int32(0), new), (500, 1))
+    begins, _ = prune.make_reachable(edges, lists_of(estimates, 10), np.array([0], np.int32), np.zeros(500, np.int32))
+    found, entries = np.empty((500, 10), np.int32), np.tile(begins, (500, 1))
     searched = kernels.Searched(base, edges, 0, NOBODY)
     looked, _ = kernels.search(searched, rows.values, rows.squares, entries, reach(500, 9, 20, 600), 0, 500, found)
     assert looked == 500 * 500
