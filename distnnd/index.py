@@ -77,6 +77,8 @@ def build_index(
         # Beside the arrays a worker holds its interpreter; in this process nobody set a limit for it.
         room = int(memory * USABLE) - RESERVED if limits else memory
         kind, n, d = metric_behind(facts), points.n, points.d
+        if kind.form == "sparse":
+            raise SpecError(f"the graph at {place} is of sparse points, of which no index can be made yet")
         if n > MOST_ROWS:
             raise SpecError(f"an index holds {MOST_ROWS:,} rows at most, not {n:,}; cut the points into several graphs")
         threads = executor.threads if partitions in (None, 1) else 1

@@ -195,6 +195,14 @@ def test_the_command_line_takes_sparse_files(tmp_path: Path) -> None:
     assert "tocsr" in said.err
 
 
+def test_an_index_of_sparse_points_is_refused(tmp_path: Path) -> None:
+    matrix = words(100, 20)
+    graph = distnnd.build(matrix, tmp_path / "g", n_neighbors=4, metric="cosine", client=SerialExecutor())
+    with pytest.raises(SpecError, match="sparse points"):
+        distnnd.build_index(graph, tmp_path / "i", matrix)
+    assert not (tmp_path / "i").exists()
+
+
 def test_processes_find_the_same(processes: Any) -> None:
     matrix = words(3000, 200)
     serial = distnnd.build(matrix, n_neighbors=5, metric="cosine", client=SerialExecutor())

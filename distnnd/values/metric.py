@@ -120,7 +120,7 @@ def metric_of(name: str, params: Mapping[str, Any] | None = None, d: int | None 
 
 
 def metric_behind(facts: Mapping[str, Any]) -> Metric:
-    """The metric of a graph, from its facts."""
+    """The metric of a graph, from its facts, as its points take it."""
     metric = OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
     return of_sparse(metric) if facts.get("layout", {}).get("entries") is not None else metric
 
