@@ -20,7 +20,7 @@ demo: $(VENV)/demo.stamp ## build the graph of 10,000 pictures, print its recall
 	$(BIN)/distnnd demo
 
 test: lint ## lint, types, and every test that takes less than a minute
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist worksteal
 
 test-long: $(VENV)/dev.stamp ## the tests that take more than a minute
 	$(BIN)/python -m pytest -m long

@@ -28,7 +28,7 @@ def transform(points: np.ndarray, metric: Metric) -> np.ndarray:
 
     Scaling to unit length is not one of them: what becomes of zero rows is for `prepare` to say.
     """
-    rows = points if "unpack" in metric.steps else points.astype(np.float64)
+    rows = points if "fold" in metric.steps else points.astype(np.float64)
     for step in metric.steps:
         rows = _STEPS[step](rows, metric)
     return rows
@@ -160,9 +160,13 @@ def _presence(rows: np.ndarray, metric: Metric) -> np.ndarray:
     return (rows != 0).astype(np.float64)
 
 
-def _unpack(rows: np.ndarray, metric: Metric) -> np.ndarray:
-    """A column for each bit."""
-    return np.unpackbits(rows, axis=1).astype(np.float64)
+def _fold(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """A column for each bit, or, of many, the sum of a few with random signs: as far apart, give or take."""
+    bits, folds = np.unpackbits(rows, axis=1).view(np.int8), metric.folds(rows.shape[1])
+    if folds == 1:
+        return bits.astype(np.float64)
+    signs = np.random.default_rng(rows.shape[1]).choice(np.array([-1, 1], np.int8), bits.shape[1])
+    return (bits * signs).reshape(len(rows), folds, -1).sum(axis=1, dtype=np.int8).astype(np.float64)
 
 
 _STEPS = {
@@ -178,7 +182,7 @@ _STEPS = {
     "sums": _sums,
     "smooth": _smooth,
     "presence": _presence,
-    "unpack": _unpack,
+    "fold": _fold,
 }
 
 

@@ -24,8 +24,8 @@ _BLURS = ("scale", "whiten")
 # How many more neighbours are selected than kept: where prepared rows are rounded, and how many times as many where the
 # layout is another metric than what it selects for.
 _SPARE, _WIDER = 4, 2.25
-# Columns of a place on the sphere, and bits of a byte.
-_SPHERE, _BITS = 3, 8
+# Columns of a place on the sphere; bits of a byte, and up to how many columns they are laid out each for itself.
+_SPHERE, _BITS, _MOST_BITS = 3, 8, 256
 # Columns that sparse rows are laid out in at most, see kernels/sketches.py.
 SKETCH = 256
 
@@ -70,7 +70,14 @@ class Metric(NamedTuple):
             return _SPHERE
         if self.form == "sparse":
             return min(d, SKETCH)
-        return _BITS * d if "unpack" in self.steps else d
+        return _BITS * d // self.folds(d) if "fold" in self.steps else d
+
+    def folds(self, d: int) -> int:
+        """How many bits of rows of d bytes share a column: 1 where they are few, 8 at most."""
+        folds = 1
+        while folds < _BITS and _BITS * d // folds > _MOST_BITS:
+            folds *= 2
+        return folds
 
 
 def _plain(entry: Entry) -> Metric:

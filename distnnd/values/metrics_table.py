@@ -298,8 +298,8 @@ _LAYOUTS: dict[str, tuple[tuple[str, ...], bool, bool]] = {
     "rogerstanimoto": (("presence",), False, True),
     "kulsinski": (("presence",), False, False),
     "russellrao": (("presence",), False, False),
-    "bit_hamming": (("unpack",), False, True),
-    "bit_jaccard": (("unpack",), True, True),
+    "bit_hamming": (("fold",), False, True),
+    "bit_jaccard": (("fold",), True, True),
 }
 
 
