@@ -190,8 +190,6 @@ class Build:
         place = f"{self.facts['scratch']}/{self.facts['uuid']}"
         # Elsewhere the user's own process compiles just what it needs, in half the time.
         bounded = layout.partitions > 1 or spec.memory_limit is not None or not executor.in_process
-        # Kernels of sparse rows have no kind of their own yet, and are compiled where they are needed.
-        bounded &= not layout.sparse
         self.job = Job(self.facts["uuid"], spec, layout, self.source.spec, out, place, threads, bounded=bounded)
 
     def run(self, stage: Stage) -> list[Report]:

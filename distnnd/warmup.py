@@ -33,11 +33,13 @@ from .runtime.cluster import on_each_worker
 from .runtime.events import silent
 from .runtime.serial import SerialExecutor
 from .sources import Points
-from .storage.source import Source, open_source
+from .storage.source import Source, SparseSource, open_source
+from .storage.sparse import open_parts
 from .storage.spool import Spool
 from .values.errors import DistnndError, SpecError
-from .values.metric import METRICS, described, metric_of
+from .values.metric import METRICS, described, metric_of, of_sparse
 from .values.plan import Layout
+from .values.sparse_plan import check_sparse
 from .values.spec import DTYPES, BuildSpec
 
 # So many rows that one partition of them is more than one leaf.
@@ -92,7 +94,8 @@ def warmup(
     """Compile what builds by these metrics on points of these dtypes need, unless it is on disk.
 
     By default for euclidean, sqeuclidean, cosine and inner_product, with which metrics of the inner form share all that
-    they call, and for all dtypes; others have a few kernels of their own, so name those that you use.
+    they call, and for all dtypes of dense points, beside which there is "sparse"; others have a few kernels of their
+    own, so name those that you use.
     client: a Dask client, cluster or address, whose workers are warmed too, one of each host before the others; None
     for the current client, if there is one. progress: called with a text now and then.
 
@@ -121,9 +124,20 @@ class Kind(NamedTuple):
         return BuildSpec(n_neighbors=5, metric=self.metric, metric_params=json.loads(self.params))
 
     @property
+    def sparse(self) -> bool:
+        """Whether the points are sparse."""
+        return self.dtype == apart.LISTED
+
+    @property
     def kernels(self) -> str:
         """The name of its kernels: those of the judge, where there is one."""
-        return apart.kinds_of(self.spec().kind, self.dtype)[-1]
+        return self.all_kernels[-1]
+
+    @property
+    def all_kernels(self) -> list[str]:
+        """The names of all that it calls."""
+        metric = self.spec().kind
+        return apart.kinds_of(of_sparse(metric) if self.sparse else metric, self.dtype)
 
     @classmethod
     def named(cls, kernels: str) -> Kind:
@@ -142,12 +156,15 @@ def kinds_of(metrics: Iterable[str], dtypes: Iterable[str]) -> list[Kind]:
     """
     kinds: dict[str, Kind] = {}
     for dtype in dtypes:
-        if dtype not in DTYPES:
-            raise SpecError(f"there are no points of dtype {dtype!r}; choose among {', '.join(DTYPES)}")
+        if dtype not in (*DTYPES, apart.LISTED):
+            known = ", ".join([*DTYPES, apart.LISTED])
+            raise SpecError(f"there are no points of dtype {dtype!r}; choose among {known}")
         for name in metrics:
             kind = Kind(name, dtype, json.dumps(EXAMPLES.get(described(name).name)))
+            if kind.sparse:
+                check_sparse(kind.spec().kind)
             if described(name).domain != "bits" or dtype == "uint8":
-                layout, *_ = apart.kinds_of(kind.spec().kind, dtype)
+                layout, *_ = kind.all_kernels
                 kinds.setdefault(layout, Kind.named(layout) if layout != kind.kernels else kind)
                 kinds.setdefault(kind.kernels, kind)
     return list(kinds.values())
@@ -211,8 +228,10 @@ def place_of_kernels() -> Path:
 def layouts(kind: Kind) -> list[Layout]:
     """Three ways to cut a few rows, which together go through every stage."""
     d = 2 if described(kind.metric).domain == "positions" else COLUMNS
-    whole: dict[str, Any] = {"n": ROWS, "d": d, "dtype": kind.dtype, "cap": ROWS}
-    if kind.spec().kind.judged:
+    whole: dict[str, Any] = {"n": ROWS, "d": d, "dtype": "float32" if kind.sparse else kind.dtype, "cap": ROWS}
+    if kind.sparse:
+        whole |= {"entries": FEW * d, "block_entries": FEW * d}
+    if kind.sparse or kind.spec().kind.judged:
         # Leaves and passes are those of another kind.
         whole |= {"n": FEW, "cap": FEW}
     return [
@@ -228,7 +247,7 @@ def build_tiny(kind: Kind, layout: Layout) -> None:
     end = 2 if layout.d == 2 else 128
     points = np.random.default_rng(0).integers(0, end, size=(layout.n, layout.d)).astype(layout.dtype)
     with Spool(None, None) as spool:
-        source = open_source(points)
+        source: Source | SparseSource = listed_source(points) if kind.sparse else open_source(points)
         try:
             where = Points(source, source.location, source.fingerprint())
             tiny = Build(kind.spec(), where, spool.out, spool.scratch, SerialExecutor(), silent, layout, least_rounds=2)
@@ -236,7 +255,7 @@ def build_tiny(kind: Kind, layout: Layout) -> None:
             graph = open_graph(spool.out)
             graph.verify(source, rows=20)
             graph.measure_recall(source, probes=20)
-            if layout.partitions == 1 and not layout.exact:
+            if layout.partitions == 1 and not layout.exact and isinstance(source, Source):
                 ask_tiny(graph, source, f"{spool.out}-index")
         finally:
             source.release()
@@ -248,6 +267,13 @@ def ask_tiny(graph: Graph, source: Source, place: str) -> None:
     queries = source.read(0, 8)
     for allowed in (None, [0, 1], range(graph.n - 1)):
         index.query(queries, 5, filter=None if allowed is None else np.array(allowed))
+
+
+def listed_source(points: np.ndarray) -> SparseSource:
+    """Dense rows as sparse ones that list every column."""
+    n, d = points.shape
+    parts = {"data": points.ravel(), "indices": np.tile(np.arange(d), n), "indptr": np.arange(0, n * d + 1, d)}
+    return open_parts(points.shape, parts, "<a few rows>")
 
 
 def walk_tiny(dtype: type) -> None:

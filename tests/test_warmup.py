@@ -72,6 +72,26 @@ def test_after_a_warm_up_the_next_process_compiles_nothing(tmp_path: Path) -> No
     assert found["inlined"] > 0
 
 
+SPARSE_BUILDS = """
+import json, numpy as np, distnnd
+from scipy import sparse
+from distnnd.kernels.jit import tally
+from distnnd.runtime.serial import SerialExecutor
+from distnnd.values import sparse_plan
+rows = sparse.random(5000, 300, 0.03, "csr", np.float32, 0)
+distnnd.build(rows[:300], metric="cosine", client=SerialExecutor())
+sparse_plan.AFFORDABLE = 0
+distnnd.build(rows, metric="cosine", client=SerialExecutor())
+print(json.dumps(tally()._asdict()))
+"""
+
+
+def test_after_a_warm_up_builds_of_sparse_rows_compile_nothing() -> None:
+    said(warm(None, ["cosine"], ["sparse"]))
+    built = said(start(None, "-W", "ignore", "-c", SPARSE_BUILDS))
+    assert (built["compiled"], built["found"] > 0) == (0, True)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_two_warm_the_same_cold_cache_and_then_nothing_is_compiled(tmp_path: Path) -> None:

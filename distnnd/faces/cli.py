@@ -337,8 +337,8 @@ def convert(**arguments: Any) -> Answer:
 @click.option(
     "--dtype",
     multiple=True,
-    type=click.Choice(DTYPES),
-    help="Of the points that will come; may be given several times.  [default: all]",
+    type=click.Choice((*DTYPES, "sparse")),
+    help="Of the points that will come; may be given several times.  [default: all but sparse]",
 )
 @click.option("--scheduler", "client", metavar="ADDRESS", help="Warm each worker of this Dask cluster too.")
 @quiet

@@ -29,6 +29,8 @@ from .rows import stays_narrow
 
 # A few columns: rows of more than thousands are no longer bytes, and have the kernels of floats.
 _COLUMNS = 8
+# What stands for a dtype where rows are sparse.
+LISTED = "sparse"
 
 
 class _Here:
@@ -45,7 +47,10 @@ def kinds_of(metric: Metric, dtype: str) -> list[str]:
     ones. And those of its judge, told in full, with parameters for rows of eight columns: JSON [name, dtype,
     parameters]. A function of the user's own is never on disk.
     """
-    judge = json.dumps([metric.name, "float32" if dtype == "float16" else dtype, small_params(metric)])
+    sparse = metric.form == "sparse"
+    judged = LISTED if sparse else "float32" if dtype == "float16" else dtype
+    judge = json.dumps([metric.name, judged, small_params(metric)])
+    dtype = "float32" if sparse else dtype
     return [_layout_of(metric, dtype)] + [judge] * (metric.judged and metric.name != CUSTOM)
 
 

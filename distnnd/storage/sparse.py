@@ -182,10 +182,11 @@ def open_matrix(matrix: Any) -> MatrixSource:
     where = "<scipy sparse matrix>"
     formats.points_shape(matrix.shape, where)
     csr = matrix.tocsr()
-    return _in_memory(csr.shape, {name: np.asarray(getattr(csr, name)) for name in PARTS}, where)
+    return open_parts(csr.shape, {name: np.asarray(getattr(csr, name)) for name in PARTS}, where)
 
 
-def _in_memory(shape: tuple[int, ...], parts: dict[str, NDArray[Any]], where: str) -> MatrixSource:
+def open_parts(shape: tuple[int, ...], parts: dict[str, NDArray[Any]], where: str) -> MatrixSource:
+    """The source of the three arrays of a matrix of that shape, which are not copied; raises as open_matrix."""
     n, d = check_layout(shape, {name: (part.shape, part.dtype) for name, part in parts.items()}, where)
     entries = len(parts["data"])
     rows = rows_of(entries, n, formats.BLOCK_BYTES // ENTRY_BYTES)
@@ -206,7 +207,7 @@ def open_npz(path: str) -> MatrixSource:
     kind = kind.decode() if isinstance(kind, bytes) else str(kind)
     if kind != "csr" or len(parts) != len(PARTS):
         raise SpecError(f"{path} holds a matrix in the format {kind}; write it as CSR, save_npz(path, X.tocsr())")
-    return _in_memory(shape, parts, path)
+    return open_parts(shape, parts, path)
 
 
 # --- in Zarr ---------------------------------------------------------------------------------------------
