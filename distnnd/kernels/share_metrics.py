@@ -34,8 +34,9 @@ def _does_count_zeros(form):
 
 
 @no_totals.of(JensenShannon, JensenShannonRoot)
-def _no_narrow_total(form):
-    return np.float32(0)
+def _no_spread(form):
+    # Of columns that both rows have; the mass of those that one of them has, which alone is at most ln 2 away.
+    return np.float32(0), 0.0
 
 
 @no_facts.of(*_DISTRIBUTIONS)
@@ -78,7 +79,9 @@ def _add_divergence(form, facts, totals, a, b, column, times):
     both = p + q
     # Which only has to be above 0 where both are 0.
     skew = np.float32(abs(p - q) / max(both, LEAST))
-    return totals + np.float32(both) / np.float32(4) * spread_of(skew)
+    spread = np.float32(both) / np.float32(4) * spread_of(skew)
+    apart = skew == ONE
+    return totals[0] + (np.float32(0) if apart else spread), totals[1] + (both if apart else 0.0)
 
 
 @kernel(inline=True)
@@ -96,10 +99,10 @@ def spread_of(skew):
 
 @kernel(inline=True)
 def divergence(facts, totals):
-    """Jensen and Shannon's, in nats, of the totals; ln 2 is the largest there is."""
+    """Jensen and Shannon's, in nats, of the totals; ln 2, the largest there is, of rows that share no column."""
     if facts[0] == 0 or facts[1] == 0:
         return 0.0 if facts[0] == facts[1] else math.log(2)
-    return max(totals, 0.0)
+    return max(np.float64(totals[0]) + totals[1] / 2 * math.log(2), 0.0)
 
 
 @ending.of(JensenShannon)

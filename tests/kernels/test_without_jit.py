@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOMS = ["random", "lanes", "sieve", "neighbours", "products", "rows", "codes", "estimates", "leaves", "groups"]
 ROOMS += ["trees", "companions", "descent", "merge", "pivots"]
-ROOMS += ["gaps", "kdtree", "signposts", "search", "distances", "shared_columns", "inverted"]
+ROOMS += ["gaps", "kdtree", "signposts", "search", "distances", "inverted"]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
