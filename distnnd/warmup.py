@@ -46,7 +46,7 @@ from .values.spec import DTYPES, BuildSpec
 ROWS, COLUMNS = 4400, 8
 PROBES, SAMPLE = 64, 400
 # Enough where only a judge is asked, who may be slow.
-FEW = 500
+FEW = 160
 _COST = np.abs(np.subtract.outer(np.arange(COLUMNS), np.arange(COLUMNS))).tolist()
 # Parameters of metrics that do not go without.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -237,7 +237,7 @@ def layouts(kind: Kind) -> list[Layout]:
     return [
         Layout(**whole, block_rows=2048, exact=True),
         Layout(**whole, block_rows=2048, probes=PROBES),
-        Layout(**whole, block_rows=1024, partitions=2, probes=PROBES, sample=SAMPLE),
+        Layout(**whole, block_rows=1024, partitions=2, probes=PROBES, sample=min(SAMPLE, whole["n"] // 2)),
     ]
 
 
