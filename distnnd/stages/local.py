@@ -19,7 +19,7 @@ from ..values.recall import EXACT, estimate_recall, good_enough
 from . import kdtree, leaves
 from .measured import measured, side_by_side
 from .partition import Partition, Work, in_order, with_codes
-from .points import Held, assemble, read_rows
+from .points import Held, Ruler, assemble, read_rows
 from .probe import probes_between, recall_counters, solve_probes
 from .publish import publish_rows
 from .route import listed_at, mail_of
@@ -99,7 +99,8 @@ def read_mail(job: Job, task: Task) -> Partition:
                     yield at, mail["points"]
                 at += len(mail)
 
-    return Partition(*assemble(job, size, strips()), rows, None if job.kind.euclidean else roles, known, distances)
+    held = assemble(Ruler.of(job), size, strips())
+    return Partition(*held, rows, None if job.kind.euclidean else roles, known, distances)
 
 
 def first_entry(job: Job, number: int, block: int, first: int) -> int:
