@@ -41,8 +41,8 @@ def distnnd_in(rows: int | None, points: Path, place: Path) -> np.ndarray:
 
     planner = sources.plan_sparse
 
-    def cut(spec: Any, extent: Any, **machine: Any) -> Any:
-        plan = planner(spec, extent, **machine)
+    def cut(spec: Any, extent: Any, workers: Any) -> Any:
+        plan = planner(spec, extent, workers)
         blocks = -(-extent.n // rows)
         layout = replace(plan.layout, block_rows=rows, partitions=blocks, block_entries=extent.sparsity.most(rows))
         return replace(plan, layout=layout)

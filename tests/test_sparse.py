@@ -69,8 +69,8 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Plans cut sparse points into blocks of so many rows, a power of two, as a lack of memory would."""
 
     def use(rows: int) -> None:
-        def cut(spec: Any, extent: Any, **machine: Any) -> Any:
-            plan = plan_sparse(spec, extent, **machine)
+        def cut(spec: Any, extent: Any, workers: Any) -> Any:
+            plan = plan_sparse(spec, extent, workers)
             layout = replace(
                 plan.layout,
                 block_rows=rows,
@@ -232,8 +232,8 @@ def test_sketches_reach_the_recall_in_one_partition(name: str) -> None:
 @pytest.mark.usefixtures("by_sketches")
 @pytest.mark.parametrize("name", ["cosine", "jaccard", "chebyshev"])
 def test_sketches_reach_the_recall_in_partitions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(spec: Any, extent: Any, **machine: Any) -> Any:
-        plan = plan_sparse(spec, extent, **machine)
+    def cut(spec: Any, extent: Any, workers: Any) -> Any:
+        plan = plan_sparse(spec, extent, workers)
         copies = 2.5 if spec.kind.euclidean else 5.5
         parts = {"partitions": 4, "block_rows": 512, "fanout": 2.5, "copies": copies, "cap": 900, "sample": 800}
         return replace(plan, layout=replace(plan.layout, block_entries=extent.sparsity.most(512), **parts))
@@ -249,6 +249,7 @@ def test_sketches_reach_the_recall_in_partitions(name: str, monkeypatch: pytest.
 @pytest.mark.usefixtures("by_sketches")
 @pytest.mark.parametrize("memory", [f"{mib}MiB" for mib in (1000, 2000, 8000)])
 def test_plans_by_sketches_keep_within_the_memory(memory: str) -> None:
+    from distnnd.values.budget import Workers
     from distnnd.values.plan import Extent, Sparsity
     from distnnd.values.spec import BuildSpec, parse_bytes
 
@@ -256,7 +257,7 @@ def test_plans_by_sketches_keep_within_the_memory(memory: str) -> None:
     extent = Extent(3_000_000, 10**6, "float32", 4096, Sparsity(10 * 3_000_000, 1e13, densest))
     limit = parse_bytes(memory)
     assert limit is not None
-    plan = plan_sparse(BuildSpec(metric="cosine"), extent, worker_memory=limit)
+    plan = plan_sparse(BuildSpec(metric="cosine"), extent, Workers(limit))
     assert plan.layout.partitions > 1
     assert plan.peak <= 0.7 * limit
     assert plan.layout.cap >= 1024
