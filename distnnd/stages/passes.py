@@ -8,6 +8,7 @@ import numpy as np
 
 from ..kernels import descent
 from ..kernels.codes import Rows, admitting
+from ..kernels.companions import Companions, draw, mark, no_companions, settle
 from ..kernels.judge import Judge
 from ..kernels.neighbours import FRESH, Lists
 from ..kernels.random import seed_of
@@ -33,7 +34,7 @@ class Walk(NamedTuple):
     rows: Rows
     form: Form
     lists: Lists
-    companions: descent.Companions
+    companions: Companions
     cards: np.ndarray
     final: Judge | None
 
@@ -59,7 +60,7 @@ def descend(
     if work.job.layout.partitions > 1:
         little *= ELSEWHERE
     compared, passes = 0, 0
-    companions = descent.no_companions(m, companion_cap(lists.ids.shape[1]))
+    companions = no_companions(m, companion_cap(lists.ids.shape[1]))
     cards = descent.new_cards(np.empty((m, 0), np.int32) if slots is None else slots)
     if by_distance:
         form = admitting(form)
@@ -71,7 +72,7 @@ def descend(
             break
         compared += descend_once(work, walk, number == 0, seed_of(work.seed, number))
         passes += 1
-        if descent.settle(lists, 0, m) <= little:
+        if settle(lists, 0, m) <= little:
             break
     return {"passes": passes, "descended": compared}
 
@@ -84,8 +85,8 @@ def descend_once(work: Work, walk: Walk, after_leaves: bool, seed: int) -> int:
     m = len(walk.lists.ids)
     # Drawing reads all lists once for each range: one range a thread.
     cuts = even_cuts(m, work.job.threads)
-    work.each(lambda a, b: descent.draw(walk.lists, walk.companions, a, b, seed), cuts)
-    work.each(lambda a, b: descent.mark(walk.lists, a, b), cuts)
+    work.each(lambda a, b: draw(walk.lists, walk.companions, a, b, seed), cuts)
+    work.each(lambda a, b: mark(walk.lists, a, b), cuts)
     return sum(
         compare_companions(work, walk, after_leaves, start, stop) for start, stop in mailbox.strips(0, m, DESCENT_ROWS)
     )
