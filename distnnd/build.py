@@ -28,11 +28,10 @@ from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .underway import Build
 from .values.errors import SpecError
-from .values.metric import CUSTOM
 from .values.partitioning import first_width, make_units, next_width, pieces_of
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
-from .values.spec import BuildSpec, parse_bytes
+from .values.spec import BuildSpec
 
 # A round that adds less than this to a measured recall is the last: more of them would not reach the target.
 LEAST_GAIN = 0.002
@@ -58,9 +57,7 @@ def plan(
 
     BudgetError, SpecError and InputError are raised as by build().
     """
-    limit = parse_bytes(memory_limit)
-    name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
-    spec = BuildSpec(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, target_recall, max_rounds, memory_limit, random_state)
     if is_dask_array(source):
         extent = extent_of_lazy(lazy_points(source, spec))
         check_points(spec, extent.d, extent.dtype)
@@ -70,7 +67,7 @@ def plan(
         check_points(spec, extent.d, extent.dtype, isinstance(opened, SparseSource))
         if opened is not source:
             opened.release()
-    with machine_for(client, limit, n_workers) as machine:
+    with machine_for(client, spec.memory_limit, n_workers) as machine:
         return plan_for(spec, machine, extent)
 
 
@@ -110,9 +107,7 @@ def build(
     Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
     would fit), StoreError (damaged input or graph), StageError.
     """
-    limit = parse_bytes(memory_limit)
-    name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
-    spec = BuildSpec(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, target_recall, max_rounds, memory_limit, random_state)
     listen = progress if callable(progress) else silent
     with ExitStack() as stack:
         spool = stack.enter_context(Spool(out, scratch))
@@ -124,7 +119,7 @@ def build(
             check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
             store.check_apart(place, opened.location)
         check_output(place, resume)
-        executor = stack.enter_context(executor_for(client, limit, n_workers))
+        executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
         if opened is None:
             source = lazy_points(source, spec)
             extent = extent_of_lazy(source)
