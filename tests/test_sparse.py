@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from scipy import sparse
@@ -150,8 +151,6 @@ def test_bad_rows_are_named() -> None:
 
 
 def test_a_metric_of_the_users_own_sees_what_rows_list() -> None:
-    numba = pytest.importorskip("numba")
-
     @numba.njit
     def gap(ind1, data1, ind2, data2):
         return abs(data1.sum() - data2.sum())
@@ -162,6 +161,27 @@ def test_a_metric_of_the_users_own_sees_what_rows_list() -> None:
     gaps = abs(sums[:, None] - sums) + np.where(np.eye(80), np.inf, 0)
     np.testing.assert_allclose(distances, np.sort(gaps, axis=1)[:, :4])
     assert (ids >= 0).all()
+
+
+@numba.njit
+def undefined_for_two(ind1, data1, ind2, data2):
+    """Of the rows that begin with 777 and 778 there is no distance."""
+    two = data1.size > 0 and data2.size > 0 and data1[0] + data2[0] == 777 + 778
+    return np.nan if two else abs(data1.sum() - data2.sum())
+
+
+@pytest.mark.parametrize("way", ["whole", "blocks", "sketches"])
+def test_a_pair_without_a_distance_is_said_wherever_it_meets(way: str, request: pytest.FixtureRequest) -> None:
+    if way == "blocks":
+        request.getfixturevalue("in_blocks")(64)
+    if way == "sketches":
+        request.getfixturevalue("by_sketches")
+    matrix = words(200, 20).tolil()
+    for row, value in ((10, 777), (180, 778)):
+        matrix[row] = 0
+        matrix[row, 0] = value
+    with pytest.raises(InputError, match=r"the metric returned nan for the rows columns \[0\] with \[77[78].\]"):
+        distnnd.build(matrix.tocsr(), n_neighbors=4, metric=undefined_for_two, client=SerialExecutor())
 
 
 @pytest.mark.parametrize("name", ["cosine", "true_angular"])
