@@ -21,9 +21,11 @@ from ..values.plan import Job, Task
 from .judged import improved, selected
 from .partition import Known, Partition, Work, incoming
 from .passes import descend
-from .probe import probes_between
+from .probe import probes_between, solve_here
 
-NARROWED = 5  # part of a seed, after those of other stages
+NARROWED, PROBED = 5, 6  # parts of seeds, after those of other stages
+# Rows of a partition that are solved by what it holds, to say when looking there is enough.
+OWN_PROBES = 64
 # Rows that a leaf aims at: as many as make its products cost as much as what is selected from them, between these.
 LEAF_LEAST, LEAF_MOST, LEAF_CODES = 400, 500, 102_400
 # A leaf may have so many times the rows it aims at: where the rows lie dense, their neighbours are in one leaf, and cut
@@ -42,8 +44,10 @@ def solve(
 ) -> tuple[Lists, np.ndarray, dict[str, float]]:
     """The lists after all pairs of leaves and passes of NN-descent, in leaf order, with that order and counters."""
     job, points = work.job, partition.points
+    probes = own_probes(work, partition, present, rows, coder) if task.arguments["slices"] else None
     rows, coder = narrowed(work, rows, coder)
-    looking, standing = grow(work, rows, coder, partition.roles, present)
+    fanout = leaf_fanout(work.number, job.layout.partitions == 1 or probes is not None)
+    looking, standing = grow(work, rows, coder, partition.roles, present, fanout)
     order = into_leaf_order(partition, rows, looking, standing)
     partition.rows[:] = partition.rows[order]
     present = present[order]
@@ -53,7 +57,7 @@ def solve(
         form = trusted(form)
     came = incoming(partition, present, width, state)
     lists = selected(job, points, form, came) if job.kind.judged else came
-    known = Known.of(job, task, order, partition.judge(job))
+    known = Known.of(job, task, order, partition.judge(job), probes)
     compared = compare_leaves(work, rows, form, looking, standing, lists, known)
     ranges = even_cuts(len(order), work.parts)
     work.each(lambda a, b: merge.fill(points, form, lists, present, work.seed, a, b), ranges)
@@ -68,6 +72,23 @@ def solve(
     return lists, order, counters
 
 
+def own_probes(
+    work: Work, partition: Partition, present: np.ndarray, rows: Rows, coder: Coder
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """A few rows of a partition among others, int64[p], and how far their k-th neighbours in it are, float32[p].
+
+    They say when looking there is enough. None where another round has looked before, as the next one is for what was
+    hard to find; where rows look elsewhere than they stand; and where distances are dear.
+    """
+    if work.number > 1 or work.job.kind.form != "inner" or partition.roles is not None:
+        return None
+    here = np.flatnonzero(present)
+    drawn = np.random.default_rng(seed_of(work.seed, PROBED)).choice(here, min(OWN_PROBES, len(here)), replace=False)
+    chosen = np.sort(drawn)
+    judge = partition.judge(work.job)
+    return chosen, solve_here(work.job, judge, (rows, coder), chosen, work.each, work.parts)
+
+
 def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:
     """Narrower codes of wide rows where they tell neighbours apart well; else the codes as they are."""
     if work.job.layout.exact or not work.job.kind.euclidean:
@@ -77,12 +98,15 @@ def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:
 
 
 def grow(
-    work: Work, rows: Rows, coder: Coder, roles: np.ndarray | None, present: np.ndarray
+    work: Work, rows: Rows, coder: Coder, roles: np.ndarray | None, present: np.ndarray, fanout: int
 ) -> tuple[trees.Leaves, trees.Leaves]:
-    """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same."""
+    """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same.
+
+    fanout: leaves a row stands in at most.
+    """
     leaf = min(max(LEAF_CODES // rows.values.shape[1], LEAF_LEAST), LEAF_MOST)
     leaf = max(leaf, 8 * work.job.spec.n_neighbors)
-    shape = trees.Shape(leaf, LARGEST * leaf, PIVOTS, leaf_fanout(work.job.layout.partitions, work.number))
+    shape = trees.Shape(leaf, LARGEST * leaf, PIVOTS, fanout)
     if work.job.layout.exact:
         leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)
         return leaves, leaves

@@ -45,10 +45,10 @@ class Partition(NamedTuple):
 
 
 class Known(NamedTuple):
-    """Probe rows of a partition that holds everything, and what is asked of their lists.
+    """Probe rows of a partition, and what is asked of their lists.
 
-    positions: int64[p]; thresholds: their k-th true distances; judge: who settles lists; k, target: of how many
-    neighbours a list must hold which share.
+    positions: int64[p]; thresholds: their k-th true distances among the rows here; judge: who settles lists; k,
+    target: of how many neighbours a list must hold which share.
     """
 
     positions: np.ndarray
@@ -58,13 +58,23 @@ class Known(NamedTuple):
     target: float
 
     @classmethod
-    def of(cls, job: Job, task: Task, order: np.ndarray, judge: Judge) -> Known:
-        """None but where all rows are here: elsewhere neighbours may be missing for another reason."""
-        rows, thresholds = np.empty(0, np.int64), np.empty(0, np.float32)
+    def of(
+        cls,
+        job: Job,
+        task: Task,
+        order: np.ndarray,
+        judge: Judge,
+        own: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Known:
+        """The build's probe rows where all rows are here; else the partition's own, if it has any.
+
+        Elsewhere the build's may miss neighbours for another reason. order: of the rows; own: rows as they came, with
+        thresholds.
+        """
+        rows, thresholds = own or (np.empty(0, np.int64), np.empty(0, np.float32))
         if task.arguments["slices"] is None:
             rows, thresholds = probes_between(job, 0, job.layout.n)
-            rows = in_order(order)[rows]
-        return cls(rows, thresholds, judge, job.spec.n_neighbors, job.spec.target_recall)
+        return cls(in_order(order)[rows], thresholds, judge, job.spec.n_neighbors, job.spec.target_recall)
 
     def enough(self, lists: Lists) -> bool:
         """Whether the target is reached by half a standard error: looking again and again must not pass by luck."""

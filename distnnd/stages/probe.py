@@ -111,14 +111,21 @@ def solve_probes(job: Job, held: Held, coded: tuple[Rows, Coder] | None, each: E
 
     coded: the rows with their codes, and the coder; None where the distance itself decides.
     """
-    chosen, k = chosen_rows(job, PROBES), job.spec.n_neighbors
-    judge, codes = Ruler.of(job).judge(held), None
+    chosen = chosen_rows(job, PROBES)
+    write_truth(job, chosen, solve_here(job, Ruler.of(job).judge(held), coded, chosen, each, parts))
+
+
+def solve_here(
+    job: Job, judge: Judge, coded: tuple[Rows, Coder] | None, chosen: np.ndarray, each: Each, parts: int
+) -> np.ndarray:
+    """The k-th true distances of some of the rows at hand, among these: float32[p]. coded: as in solve_probes."""
+    codes, k = None, job.spec.n_neighbors
     if coded is not None:
         rows, coder = coded
         codes = Codes.of(Rows(*(np.ascontiguousarray(part[chosen]) for part in rows)), rows, coder, job.kind)
     lists = nearest(judge.of(chosen), judge, codes, k, each, parts)
     without_itself(lists, chosen)
-    write_truth(job, chosen, lists.distances[:, k - 1].copy())
+    return lists.distances[:, k - 1].copy()
 
 
 @measured

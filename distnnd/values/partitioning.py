@@ -60,12 +60,12 @@ def next_width(width: int, k: int, n: int, partitions: int, shortfall: float) ->
     return min(int(width * step), max(widest(k, n, partitions), width))
 
 
-def leaf_fanout(partitions: int, number: int) -> int:
+def leaf_fanout(number: int, probed: bool) -> int:
     """Leaves of a partition that a row stands in, in round `number`.
 
-    Fewer where it stands in several partitions, and in later rounds, whose lists are mostly right.
+    Fewer in a first round where no probe rows say when they are enough; later ones are for what was hard to find.
     """
-    return LEAF_FANOUT if partitions == 1 and number == 1 else LEAF_FANOUT - 1
+    return LEAF_FANOUT if probed or number > 1 else LEAF_FANOUT - 1
 
 
 def companion_cap(width: int) -> int:

@@ -193,9 +193,11 @@ def test_places_of_a_row_are_counted_among_the_bytes_of_a_route() -> None:
     assert PLACES == MOST_PARTITIONS + LOOKED_IN
 
 
-@pytest.mark.parametrize(("partitions", "number", "leaves"), [(1, 1, 4), (1, 2, 3), (8, 1, 3), (8, 2, 3)])
-def test_rows_stand_in_fewer_leaves_where_they_are_seen_again(partitions: int, number: int, leaves: int) -> None:
-    assert leaf_fanout(partitions, number) == leaves <= LEAF_FANOUT
+@pytest.mark.parametrize(("number", "probed", "leaves"), [(1, True, 4), (1, False, 3), (2, True, 4), (2, False, 4)])
+def test_rows_stand_in_fewer_leaves_where_nobody_says_when_they_are_enough(
+    number: int, probed: bool, leaves: int
+) -> None:
+    assert leaf_fanout(number, probed) == leaves <= LEAF_FANOUT
 
 
 def test_a_plan_says_itself_as_json_and_as_a_table() -> None:
