@@ -180,7 +180,7 @@ class _Machine(NamedTuple):
         metric, n = of_sparse(spec.kind), extent.n
         rows = min(LARGEST_BLOCK, 1 << (n - 1).bit_length())
         whole = _layout(extent, rows)
-        probes = probe_count(n, whole.columns_held(metric))
+        probes = probe_count(n, metric.products(whole.columns_held(metric)))
         spread = self.workers * self.threads if self.workers >= 4 and n >= SPREAD_ROWS else 2
         if spread == 2:
             yield replace(whole, cap=n, probes=probes)
