@@ -67,7 +67,8 @@ def exact_cost(spec: BuildSpec, extent: Extent) -> float:
     assert extent.sparsity is not None
     if spec.function is None and by_columns(spec.kind):
         return extent.sparsity.products * ENTRIES_OF.get(spec.kind.name, ENTRY) / extent.n
-    return PAIR * extent.n
+    # A pair of columns of a transport costs about what a column of others does.
+    return PAIR * extent.n * spec.kind.products(extent.d) / extent.d
 
 
 def block_bytes(layout: Layout, k: int, threads: int) -> int:
