@@ -196,11 +196,16 @@ class Kantorovich(NamedTuple):
 
 
 class Sinkhorn(NamedTuple):
-    """The cost of an entropic transport; cost: float64[d, d]."""
+    """The cost of an entropic transport; cost: float64[d, d]; gibbs: exp(-cost / regularization), which is prepared.
+
+    steep: whether that may underflow, so that logarithms are called for.
+    """
 
     columns: int
     cost: np.ndarray
     regularization: float
+    gibbs: np.ndarray
+    steep: bool
 
 
 class Jaccard(NamedTuple):
@@ -273,6 +278,8 @@ class UsersOwnSparse(NamedTuple):
 
 # The largest power that products give (kernels/logarithms.py: whole_power_of).
 MOST_BY_PRODUCTS = 15
+# The largest power of 1 / e that scaling by products goes with: factors come to the square of it, times shares.
+STEEP = 200.0
 SETS = (Jaccard, Dice, Matching, Kulsinski, RogersTanimoto, RussellRao, SokalSneath, Yule, BitHamming)
 
 _WITHOUT_PARAMETERS = {
@@ -327,7 +334,7 @@ def form_of(metric: Metric, columns: int) -> Any:
     if metric.name == "kantorovich":
         return Kantorovich(columns, _array(metric, "cost"), int(metric.param("max_iter")))
     assert metric.name == "sinkhorn"
-    return Sinkhorn(columns, _array(metric, "cost"), float(metric.param("regularization")))
+    return _entropic(columns, _array(metric, "cost"), float(metric.param("regularization")))
 
 
 def own_form(function: Any, columns: int, sparse: bool = False) -> UsersOwn | UsersOwnSparse:
@@ -344,6 +351,12 @@ def own_form(function: Any, columns: int, sparse: bool = False) -> UsersOwn | Us
             f"it, by one line above it:\n    @numba.njit\n    def {name}(...)"
         )
     return UsersOwnSparse(columns, function) if sparse else UsersOwn(columns, function)
+
+
+def _entropic(columns: int, cost: np.ndarray, regularization: float) -> Sinkhorn:
+    """With exp(-cost / regularization) at hand."""
+    exponents = cost / regularization
+    return Sinkhorn(columns, cost, regularization, np.exp(-exponents), bool(exponents.max() > STEEP))
 
 
 def _powers(columns: int, power: float, weights: Any) -> Any:

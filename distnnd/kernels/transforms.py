@@ -202,9 +202,9 @@ def _whitening(metric: Metric) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _spreading(metric: Metric) -> np.ndarray:
-    """float64[d, d] S with S S' = exp(-cost / its mean), as near as such a root can be."""
+    """float64[d, d] S with S S' = exp(-cost / (4 mean cost)), as near as such a root can be."""
     cost = np.asarray(metric.param("cost"), np.float64)
-    values, vectors = np.linalg.eigh(np.exp(-cost / (cost.mean() or 1.0)))
+    values, vectors = np.linalg.eigh(np.exp(-cost / (4 * cost.mean() or 1.0)))
     return vectors * np.sqrt(np.maximum(values, 0))
 
 

@@ -1,4 +1,4 @@
-"""What it costs to move one distribution to another: exactly, or with a preference for spreading (entropy)."""
+"""What it costs to move one distribution to another, exactly; kernels/entropic.py: with a preference for spreading."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from .jit import kernel
 
 # Mass that is left over because shares were rounded.
 DUST = 1e-13
-# A transport is good enough when its masses are right to this.
-CLOSE = 1e-10
-SWEEPS = 10_000
+# Scaling is looked at after so many sweeps, and again when they have grown by a quarter; how far it may be relaxed.
+LOOK, MOST_RELAXED = 8, 1.99
+# Numbers that are scaled at once.
+LANES = 8
 
 
 @kernel
@@ -95,47 +96,3 @@ def push(supply, demand, flow, parents, end):
         else:
             flow[parents[node], node - m] += most
         node = parents[node]
-
-
-@kernel
-def entropic_cost(supply, demand, cost, regularization):
-    """sum T cost of the transport T that is the least of sum T cost + regularization * sum T ln T.
-
-    supply: float64[m], demand: float64[p], all above 0, of equal sum; cost: float64[m, p]. Sinkhorn's iterations in
-    logarithms (Peyre and Cuturi 2019, section 4.4), until the masses of T are right to CLOSE, SWEEPS times at most.
-    """
-    m, p = cost.shape
-    rows, columns = np.zeros(m), np.zeros(p)
-    terms = np.empty(max(m, p))
-    for _ in range(SWEEPS):
-        off = 0.0
-        for row in range(m):
-            for column in range(p):
-                terms[column] = columns[column] - cost[row, column] / regularization
-            now = math.log(supply[row]) - log_of_sum(terms, p)
-            # The mass that went out before this row was set right.
-            off += supply[row] * abs(math.expm1(min(rows[row] - now, 700.0)))
-            rows[row] = now
-        if off < CLOSE:
-            break
-        for column in range(p):
-            for row in range(m):
-                terms[row] = rows[row] - cost[row, column] / regularization
-            columns[column] = math.log(demand[column]) - log_of_sum(terms, m)
-    total = 0.0
-    for row in range(m):
-        for column in range(p):
-            total += math.exp(rows[row] + columns[column] - cost[row, column] / regularization) * cost[row, column]
-    return total
-
-
-@kernel
-def log_of_sum(terms, count):
-    """ln of the sum of exp(term) of the first `count`, without overflow."""
-    most = -math.inf
-    for place in range(count):
-        most = max(most, terms[place])
-    total = 0.0
-    for place in range(count):
-        total += math.exp(terms[place] - most)
-    return most + math.log(total)

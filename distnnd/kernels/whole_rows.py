@@ -8,12 +8,15 @@ import numpy as np
 
 from .angle_metrics import cosine_between
 from .chosen import chosen
+from .entropic import entropic_cost, entropic_cost_in_logs
 from .forms import CircularWasserstein, Haversine, Kantorovich, Mahalanobis, Sinkhorn, Spearman, UsersOwn
 from .jit import kernel
 from .logarithms import power_of_share
-from .transport import entropic_cost, least_cost
+from .transport import least_cost
 
 WHOLE = (Haversine, Spearman, Mahalanobis, CircularWasserstein, Kantorovich, Sinkhorn, UsersOwn)
+# A smaller share of a row counts as nothing: what it moves is far below what float64 can say.
+TRACE = 1e-60
 
 
 @chosen(allocates=True)
@@ -165,9 +168,10 @@ def best_shift(numbers, power):
 
 
 @kernel
-def masses(x, total):
-    """The shares of a row that are not zero, and their columns: (float64[m], int64[m])."""
-    columns = np.flatnonzero(x)
+def masses(x):
+    """The shares of a row that are not nothing beside its sum, and their columns: (float64[m], int64[m])."""
+    total = total_of(x)
+    columns = np.flatnonzero(x > total * TRACE)
     shares = np.empty(len(columns))
     for place in range(len(columns)):
         shares[place] = np.float64(x[columns[place]]) / total
@@ -175,21 +179,13 @@ def masses(x, total):
 
 
 @kernel
-def part_of(cost, rows, columns):
-    """The costs between some columns and some others: float64[m, p]."""
+def part_of(matrix, rows, columns):
+    """What a matrix says between some columns and some others: float64[m, p]."""
     out = np.empty((len(rows), len(columns)))
     for row in range(len(rows)):
         for column in range(len(columns)):
-            out[row, column] = cost[rows[row], columns[column]]
+            out[row, column] = matrix[rows[row], columns[column]]
     return out
-
-
-@kernel
-def to_be_moved(x, y, cost):
-    """The masses of two rows and the costs between their columns: (float64[m], float64[p], float64[m, p])."""
-    supply, rows = masses(x, total_of(x))
-    demand, columns = masses(y, total_of(y))
-    return supply, demand, part_of(cost, rows, columns)
 
 
 @kernel
@@ -200,15 +196,18 @@ def nothing_to_move(supply, demand, cost):
 
 @whole.of(Kantorovich)
 def _kantorovich(form, x, y):
-    supply, demand, cost = to_be_moved(x, y, form.cost)
-    if cost.size == 0:
+    (supply, rows), (demand, columns) = masses(x), masses(y)
+    if len(supply) == 0 or len(demand) == 0:
         return nothing_to_move(supply, demand, form.cost)
-    return least_cost(supply, demand, cost, form.paths)
+    return least_cost(supply, demand, part_of(form.cost, rows, columns), form.paths)
 
 
 @whole.of(Sinkhorn)
 def _sinkhorn(form, x, y):
-    supply, demand, cost = to_be_moved(x, y, form.cost)
-    if cost.size == 0:
+    (supply, rows), (demand, columns) = masses(x), masses(y)
+    if len(supply) == 0 or len(demand) == 0:
         return nothing_to_move(supply, demand, form.cost)
-    return entropic_cost(supply, demand, cost, form.regularization)
+    cost = part_of(form.cost, rows, columns)
+    if form.steep:
+        return entropic_cost_in_logs(supply, demand, cost, form.regularization)
+    return entropic_cost(supply, demand, cost, part_of(form.gibbs, rows, columns))

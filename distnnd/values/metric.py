@@ -72,6 +72,10 @@ class Metric(NamedTuple):
             return min(d, SKETCH)
         return _BITS * d // self.folds(d) if "fold" in self.steps else d
 
+    def products(self, d: int) -> int:
+        """About how many products a pair of rows of d columns costs: transports look at pairs of columns."""
+        return d * d if "smooth" in self.steps else d
+
     def folds(self, d: int) -> int:
         """How many bits of rows of d bytes share a column: 1 where they are few, 8 at most."""
         folds = 1

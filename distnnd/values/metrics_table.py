@@ -231,7 +231,7 @@ def _distribution_entries() -> tuple[Entry, ...]:
             "sum T cost, where T moves p to q and is the least of sum T cost + regularization * sum T ln T",
             _FARTHEST + ": the largest cost", "no: a row is not at 0 from itself",
             params=(_COST, Param("regularization", "number", "positive", "weight of the entropy", default=1)),
-            note="In logarithms, so zeros and small regularization do no harm.",
+            note="In logarithms where products would underflow, so a small regularization does no harm.",
         ),
     )  # fmt: skip
     return tuple(entry._replace(domain="non-negative") for entry in entries)

@@ -73,9 +73,9 @@ def companion_cap(width: int) -> int:
     return min(max(width // 2, 8), 30)
 
 
-def probe_count(n: int, d: int) -> int:
-    """Rows solved exactly: as many as keep their products under about a tenth of a round."""
-    return min(n, max(256, min(512, 50_000 // d)))
+def probe_count(n: int, products: int) -> int:
+    """Rows solved exactly: as many as keep the products that their pairs cost under about a tenth of a round."""
+    return min(n, max(256, min(512, 50_000 // products)))
 
 
 def pivot_count(partitions: int) -> int:
@@ -116,7 +116,7 @@ class _Planner:
             dtype=self.dtype,
             block_rows=_power_below(2 * self.n - 1, self._block_limit(self.threads)),
             cap=self.n,
-            probes=0 if self.n <= EXACT_ROWS else probe_count(self.n, self.d),
+            probes=0 if self.n <= EXACT_ROWS else probe_count(self.n, self.spec.kind.products(self.d)),
             exact=self.n <= EXACT_ROWS,
             chunk_rows=self.chunk_rows,
         )
@@ -140,7 +140,7 @@ class _Planner:
             fanout=FANOUT,
             copies=self.copies,
             cap=cap,
-            probes=probe_count(self.n, self.d),
+            probes=probe_count(self.n, self.spec.kind.products(self.d)),
             sample=min(self.n, SAMPLES_PER_PIVOT * pivot_count(partitions)),
             chunk_rows=self.chunk_rows,
         )

@@ -65,7 +65,8 @@ def exact_cost(spec: BuildSpec, extent: Extent) -> float:
     assert extent.sparsity is not None
     if spec.function is None and by_columns(spec.kind):
         return extent.sparsity.products * ENTRIES_OF.get(spec.kind.name, ENTRY) / extent.n
-    return PAIR * extent.n
+    # A pair of columns of a transport costs about what a column of others does.
+    return PAIR * extent.n * spec.kind.products(extent.d) / extent.d
 
 
 def block_bytes(layout: Layout, k: int, threads: int) -> int:
@@ -171,7 +172,7 @@ def _in_partitions(spec: BuildSpec, extent: Extent, workers: Workers) -> Iterato
     metric, n = of_sparse(spec.kind), extent.n
     rows = min(LARGEST_BLOCK, 1 << (n - 1).bit_length())
     whole = _layout(extent, rows)
-    probes = probe_count(n, whole.columns_held(metric))
+    probes = probe_count(n, metric.products(whole.columns_held(metric)))
     spread = workers.tasks if workers.count >= 4 and n >= SPREAD_ROWS else 2
     if spread == 2:
         yield replace(whole, cap=n, probes=probes)
