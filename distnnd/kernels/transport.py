@@ -10,10 +10,6 @@ from .jit import kernel
 
 # Mass that is left over because shares were rounded.
 DUST = 1e-13
-# Scaling is looked at after so many sweeps, and again when they have grown by a quarter; how far it may be relaxed.
-LOOK, MOST_RELAXED = 8, 1.99
-# Numbers that are scaled at once.
-LANES = 8
 
 
 @kernel

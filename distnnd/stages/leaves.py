@@ -82,11 +82,12 @@ def own_probes(
     """
     if work.number > 1 or work.job.kind.form != "inner" or partition.roles is not None:
         return None
-    here = np.flatnonzero(present)
+    here = np.flatnonzero(present).astype(np.int32)
     drawn = np.random.default_rng(seed_of(work.seed, PROBED)).choice(here, min(OWN_PROBES, len(here)), replace=False)
     chosen = np.sort(drawn)
     judge = partition.judge(work.job)
-    return chosen, solve_here(work.job, judge, (rows, coder), chosen, work.each, work.parts)
+    # Second copies of rows stand in no leaf, so they are nobody's neighbours.
+    return chosen, solve_here(work.job, judge, (rows, coder), chosen, work.each, work.parts, here)
 
 
 def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:

@@ -56,16 +56,20 @@ def without_itself(lists: Lists, rows: np.ndarray) -> None:
 
 
 class Codes(NamedTuple):
-    """What selects for a judge: probe rows and rows of a block with their codes, and how these are compared."""
+    """What selects for a judge: probe rows and rows of a block with their codes, and how these are compared.
+
+    base: those of the rows that may be found, in one group.
+    """
 
     probes: Rows
     rows: Rows
     form: Form
+    base: Groups
 
     @classmethod
     def of(cls, probes: Rows, rows: Rows, coder: Coder, metric: Metric) -> Codes:
         """With no chance to miss a row."""
-        return cls(probes, rows, coded_form(metric, rows, coder, strict=True))
+        return cls(probes, rows, coded_form(metric, rows, coder, strict=True), all_in_one(len(rows.points)))
 
 
 def nearest_in_block(probes: Held, block: Held, ruler: Ruler, k: int, ids: np.ndarray, first: int) -> Lists:
@@ -95,7 +99,7 @@ def nearest(asked: Any, judge: Judge, codes: Codes | None, k: int, each: Each = 
         lists = empty(count, min(k + 1, m))
         each(lambda a, b: judge.offer_all(lists, a, b, asked), cuts)
         return lists
-    lists, base = empty(count, min(k + SPARE + 1, m)), all_in_one(m)
+    lists, base = empty(count, min(k + SPARE + 1, m)), codes.base
 
     def compare(first: int, last: int) -> None:
         queries = Groups(np.arange(first, last, dtype=np.int32), np.array([0, last - first]))
@@ -116,13 +120,24 @@ def solve_probes(job: Job, held: Held, coded: tuple[Rows, Coder] | None, each: E
 
 
 def solve_here(
-    job: Job, judge: Judge, coded: tuple[Rows, Coder] | None, chosen: np.ndarray, each: Each, parts: int
+    job: Job,
+    judge: Judge,
+    coded: tuple[Rows, Coder] | None,
+    chosen: np.ndarray,
+    each: Each,
+    parts: int,
+    found: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The k-th true distances of some of the rows at hand, among these: float32[p]. coded: as in solve_probes."""
+    """The k-th true distances of some of the rows at hand, among these: float32[p].
+
+    coded: as in solve_probes; found: of coded rows those that may be found, int32, if not all.
+    """
     codes, k = None, job.spec.n_neighbors
     if coded is not None:
         rows, coder = coded
         codes = Codes.of(Rows(*(np.ascontiguousarray(part[chosen]) for part in rows)), rows, coder, job.kind)
+        if found is not None:
+            codes = codes._replace(base=Groups(found, np.array([0, len(found)])))
     lists = nearest(judge.of(chosen), judge, codes, k, each, parts)
     without_itself(lists, chosen)
     return lists.distances[:, k - 1].copy()

@@ -61,13 +61,18 @@ def test_nobody_is_asked_where_that_is_dear_or_says_little() -> None:
     assert leaves.own_probes(work._replace(number=2), partition, present, *coded) is None
 
 
-def test_second_copies_of_a_row_are_not_asked() -> None:
-    work, partition = partition_of(clustered(200, 8), "euclidean")
-    present = np.zeros(200, bool)
-    present[50:90] = True
+def test_second_copies_of_a_row_are_neither_asked_nor_found() -> None:
+    """As in a unit of several small partitions, to which a row may have been sent twice."""
+    once = clustered(200, 8)
+    work, partition = partition_of(np.concatenate([once, once]), "euclidean")
+    present = np.arange(400) < 200
     own = leaves.own_probes(work, partition, present, *with_codes(work.job, partition.points))
     assert own is not None
-    np.testing.assert_array_equal(own[0], np.arange(50, 90))
+    rows, thresholds = own
+    assert rows.max() < 200
+    # The row itself comes first.
+    nearer = np.sort(cdist(once[rows].astype(float), once.astype(float), "sqeuclidean"), axis=1)
+    np.testing.assert_allclose(thresholds, nearer[:, 7], rtol=2e-4)
 
 
 def test_partitions_look_no_longer_than_the_target_asks(
