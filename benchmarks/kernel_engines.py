@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distnnd.kernels import codes, descent, kdtree, leaves, neighbours, products
+from distnnd.kernels import companions as drawing
 
 from .kernel_data import (
     LEAF,
@@ -120,7 +121,7 @@ class Pass(NamedTuple):
     """A pass that has drawn its companions."""
 
     lists: neighbours.Lists
-    companions: descent.Companions
+    companions: drawing.Companions
     cards: np.ndarray
 
 
@@ -128,10 +129,10 @@ class Pass(NamedTuple):
 def drawn(n: int, d: int) -> Pass:
     """Companions drawn, entries marked, cards written."""
     lists = copied(full_lists(n, d))
-    companions, cards = descent.no_companions(n, 20), descent.new_cards(np.empty((n, 0), np.int32))
+    companions, cards = drawing.no_companions(n, 20), descent.new_cards(np.empty((n, 0), np.int32))
     descent.fill_cards(*coded(n, d)[:2], lists, cards)
-    descent.draw(lists, companions, 0, n, SEED)
-    descent.mark(lists, 0, n)
+    drawing.draw(lists, companions, 0, n, SEED)
+    drawing.mark(lists, 0, n)
     return Pass(lists, companions, cards)
 
 
@@ -146,10 +147,10 @@ def joined_pass(n: int, d: int) -> tuple[descent.Finds, int]:
 def draw(size: Size) -> Case:
     """Companions of all rows, from lists whose entries are all fresh."""
     lists, n = full_lists(size.rows, 100), size.rows
-    companions = descent.no_companions(n, 20)
+    companions = drawing.no_companions(n, 20)
 
     def run(_: None) -> int:
-        descent.draw(lists, companions, 0, n, SEED)
+        drawing.draw(lists, companions, 0, n, SEED)
         return lists.ids.size
 
     return Case("entry", run)
@@ -179,7 +180,7 @@ def settle(size: Size) -> Case:
     lists = drawn(size.rows, 100).lists
 
     def run(own: neighbours.Lists) -> int:
-        descent.settle(own, 0, size.rows)
+        drawing.settle(own, 0, size.rows)
         return own.ids.size
 
     return Case("entry", run, lambda: copied(lists))

@@ -7,11 +7,9 @@ took to import everything and to build a small sample, which compiles or loads w
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -19,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from distnnd.storage.held import forget_peak, peak_memory
 
 from . import data
 from .peers import BUILDERS, Builder, Found
@@ -48,7 +48,7 @@ def measured(build: Builder, task: data.Task, settings: dict[str, Any], place: P
     before, start = cpu_of_all(), time.perf_counter()
     found = build(task, settings, place)
     cpu, wall = cpu_of_all() - before, time.perf_counter() - start
-    return {"cpu": cpu, "wall": wall, "peak": peak_of_process()} | checked(task, found)
+    return {"cpu": cpu, "wall": wall, "peak": peak_memory()} | checked(task, found)
 
 
 def sample_of(task: data.Task, folder: Path) -> data.Task:
@@ -70,24 +70,6 @@ def checked(task: data.Task, found: Found) -> dict[str, Any]:
 def cpu_of_all() -> float:
     """CPU seconds of this process and of the children that have ended."""
     return sum(os.times()[:4])
-
-
-def forget_peak() -> None:
-    """Let the peak memory of this process begin anew, where the system can."""
-    gc.collect()
-    place = Path("/proc/self/clear_refs")
-    if place.exists():
-        place.write_text("5")
-
-
-def peak_of_process() -> int:
-    """The largest resident memory of this process, in bytes, since it was last forgotten."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # The figure of getrusage begins with that of the process which started this one.
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from distnnd.storage.held import peak_memory
+
 from . import data
 from .measure import alternate, median, ratio
-from .one import peak_of_process
 from .table import Table, mib
 from .workers import _cpu, _measured, _place
 
@@ -80,7 +81,7 @@ def child(workers: int) -> None:
         cpu, wall = _cpu(client) - before, time.perf_counter() - start
         found = zarr.open_array(f"{folder}/ids.zarr")[:]
         digest = hashlib.blake2b(found.tobytes(), digest_size=6).hexdigest()
-        peak = max(client.run(peak_of_process).values())
+        peak = max(client.run(peak_memory).values())
         facts = {"digest": digest, "n": len(found)}
         figures = {"cpu": cpu, "wall": wall, "peak": peak, "startup": startup}
         print(json.dumps(figures | {"recall": 0.0} | facts))

@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from distnnd.storage.held import forget_peak, peak_memory
+
 from .data import REAL, K
 from .measure import Built, built, median, ratio, run
-from .one import cpu_of_all, forget_peak, peak_of_process
+from .one import cpu_of_all
 from .placement import count_all
 from .table import Table, mib
 
@@ -39,8 +41,8 @@ def distnnd_in(rows: int | None, points: Path, place: Path) -> np.ndarray:
 
     planner = sources.plan_sparse
 
-    def cut(spec: Any, extent: Any, **machine: Any) -> Any:
-        plan = planner(spec, extent, **machine)
+    def cut(spec: Any, extent: Any, workers: Any) -> Any:
+        plan = planner(spec, extent, workers)
         blocks = -(-extent.n // rows)
         layout = replace(plan.layout, block_rows=rows, partitions=blocks, block_entries=extent.sparsity.most(rows))
         return replace(plan, layout=layout)
@@ -80,7 +82,7 @@ def one(builder: str) -> None:
         before, start = cpu_of_all(), time.perf_counter()
         ids = BUILDERS[builder](POINTS, Path(folder, "graph"))
         cpu, wall = cpu_of_all() - before, time.perf_counter() - start
-        figures = {"cpu": cpu, "wall": wall, "peak": peak_of_process(), "startup": startup}
+        figures = {"cpu": cpu, "wall": wall, "peak": peak_memory(), "startup": startup}
     print(json.dumps(figures | {"recall": recall(ids)}))
 
 

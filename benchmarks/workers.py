@@ -17,9 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distnnd.storage.held import peak_memory
+
 from . import data
 from .measure import Built, alternate, built, median, ratio, run
-from .one import checked, peak_of_process, sample_of
+from .one import checked, sample_of
 from .peers import distnnd
 from .placement import pin_process, processors
 from .quarter import limit_for
@@ -45,7 +47,7 @@ def child(name: str, workers: int, limit: int) -> None:
         before, start = _cpu(client), time.perf_counter()
         found = distnnd(task, settings | {"client": client}, Path(folder, "whole"))
         cpu, wall = _cpu(client) - before, time.perf_counter() - start
-        peak = sum(client.run(peak_of_process).values())
+        peak = sum(client.run(peak_memory).values())
         figures = {"cpu": cpu, "wall": wall, "peak": peak, "startup": startup}
         print(json.dumps(figures | checked(task, found)))
 

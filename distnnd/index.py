@@ -19,9 +19,9 @@ from .storage import index as store
 from .storage import mailbox
 from .storage.source import is_dask_array
 from .storage.spool import Spool
+from .values.budget import RESERVED, USABLE
 from .values.errors import SpecError, StoreError
 from .values.metric import metric_behind
-from .values.partitioning import RESERVED, USABLE
 from .values.searching import (
     IndexJob,
     IndexLayout,

@@ -10,6 +10,7 @@ from .runtime.serial import Executor, Machine
 from .storage.bits import pack, packed_columns
 from .storage.source import Source, SparseSource
 from .storage.spool import Spool
+from .values.budget import Workers
 from .values.partitioning import make_plan
 from .values.plan import Extent, Plan
 from .values.sparse_plan import plan_sparse
@@ -56,12 +57,5 @@ def extent_of(source: Source | SparseSource) -> Extent:
 def plan_for(spec: BuildSpec, executor: Machine, extent: Extent) -> Plan:
     """The plan for points of that extent on those workers."""
     limits = [limit for limit in (spec.memory_limit, executor.memory) if limit]
-    memory = min(limits, default=machine_memory())
-    shared: dict[str, Any] = {
-        "worker_memory": memory,
-        "workers": executor.workers,
-        "threads": executor.threads,
-    }
-    if extent.sparsity is not None:
-        return plan_sparse(spec, extent, **shared)
-    return make_plan(spec, extent.n, extent.d, extent.dtype, chunk_rows=extent.chunk_rows, **shared)
+    workers = Workers(min(limits, default=machine_memory()), executor.workers, executor.threads)
+    return (make_plan if extent.sparsity is None else plan_sparse)(spec, extent, workers)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .build import Build, carry_out
+from .build import carry_out
 from .graph import Graph, open_graph
 from .index import build_index
 from .kernels import apart
@@ -36,6 +36,7 @@ from .sources import Points
 from .storage.source import Source, SparseSource, open_source
 from .storage.sparse import open_parts
 from .storage.spool import Spool
+from .underway import Build
 from .values.errors import DistnndError, SpecError
 from .values.metric import METRICS, described, metric_of, of_sparse
 from .values.plan import Layout

@@ -62,8 +62,8 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """cut(partitions, block_rows): plans of this test cut even small data, as a lack of memory would."""
 
     def cut_into(partitions: int, block_rows: int, cap: int | None = None) -> None:
-        def small_plan(spec: Any, n: int, d: int, dtype: str, **machine: Any) -> Any:
-            plan = make_plan(spec, n, d, dtype, **machine)
+        def small_plan(spec: Any, extent: Any, workers: Any) -> Any:
+            plan, n = make_plan(spec, extent, workers), extent.n
             copies = FANOUT if spec.kind.euclidean else FANOUT + LOOKED_IN
             layout = replace(
                 plan.layout,

@@ -39,8 +39,9 @@ HOUSE = {
     "index":   Room(4,     "values storage stages runtime",             ""),
     "sources": Room(4,     "values storage runtime",                    ""),
     "graph":   Room(5,     "values storage stages runtime index",       ""),
-    "build":   Room(6,     "values storage stages runtime graph sources", ""),
-    "warmup":  Room(7,     "values kernels storage runtime graph build index sources", "numpy"),
+    "underway": Room(5,    "values storage runtime sources",            ""),
+    "build":   Room(6,     "values storage stages runtime graph sources underway", ""),
+    "warmup":  Room(7,     "values kernels storage runtime graph build index sources underway", "numpy"),
     "faces":   Room(8,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }

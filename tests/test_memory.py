@@ -113,8 +113,8 @@ def test_tasks_of_sparse_rows_stay_under_their_projection(tmp_path, monkeypatch,
         monkeypatch.setattr(sparse_plan, "AFFORDABLE", 0.0)
         monkeypatch.setattr(sparse_plan, "EXACT_ROWS", 0)
 
-    def cut(spec, extent, **machine):
-        plan = planner(spec, extent, **machine)
+    def cut(spec, extent, workers):
+        plan = planner(spec, extent, workers)
         parts = {}
         if blocks > 1:
             parts = {"partitions": blocks, "block_rows": 8192}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from scipy import sparse
@@ -69,8 +70,8 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Plans cut sparse points into blocks of so many rows, a power of two, as a lack of memory would."""
 
     def use(rows: int) -> None:
-        def cut(spec: Any, extent: Any, **machine: Any) -> Any:
-            plan = plan_sparse(spec, extent, **machine)
+        def cut(spec: Any, extent: Any, workers: Any) -> Any:
+            plan = plan_sparse(spec, extent, workers)
             layout = replace(
                 plan.layout,
                 block_rows=rows,
@@ -150,8 +151,6 @@ def test_bad_rows_are_named() -> None:
 
 
 def test_a_metric_of_the_users_own_sees_what_rows_list() -> None:
-    numba = pytest.importorskip("numba")
-
     @numba.njit
     def gap(ind1, data1, ind2, data2):
         return abs(data1.sum() - data2.sum())
@@ -162,6 +161,27 @@ def test_a_metric_of_the_users_own_sees_what_rows_list() -> None:
     gaps = abs(sums[:, None] - sums) + np.where(np.eye(80), np.inf, 0)
     np.testing.assert_allclose(distances, np.sort(gaps, axis=1)[:, :4])
     assert (ids >= 0).all()
+
+
+@numba.njit
+def undefined_for_two(ind1, data1, ind2, data2):
+    """Of the rows that begin with 777 and 778 there is no distance."""
+    two = data1.size > 0 and data2.size > 0 and data1[0] + data2[0] == 777 + 778
+    return np.nan if two else abs(data1.sum() - data2.sum())
+
+
+@pytest.mark.parametrize("way", ["whole", "blocks", "sketches"])
+def test_a_pair_without_a_distance_is_said_wherever_it_meets(way: str, request: pytest.FixtureRequest) -> None:
+    if way == "blocks":
+        request.getfixturevalue("in_blocks")(64)
+    if way == "sketches":
+        request.getfixturevalue("by_sketches")
+    matrix = words(200, 20).tolil()
+    for row, value in ((10, 777), (180, 778)):
+        matrix[row] = 0
+        matrix[row, 0] = value
+    with pytest.raises(InputError, match=r"the metric returned nan for the rows columns \[0\] with \[77[78].\]"):
+        distnnd.build(matrix.tocsr(), n_neighbors=4, metric=undefined_for_two, client=SerialExecutor())
 
 
 @pytest.mark.parametrize("name", ["cosine", "true_angular"])
@@ -232,8 +252,8 @@ def test_sketches_reach_the_recall_in_one_partition(name: str) -> None:
 @pytest.mark.usefixtures("by_sketches")
 @pytest.mark.parametrize("name", ["cosine", "jaccard", "chebyshev"])
 def test_sketches_reach_the_recall_in_partitions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(spec: Any, extent: Any, **machine: Any) -> Any:
-        plan = plan_sparse(spec, extent, **machine)
+    def cut(spec: Any, extent: Any, workers: Any) -> Any:
+        plan = plan_sparse(spec, extent, workers)
         copies = 2.5 if spec.kind.euclidean else 5.5
         parts = {"partitions": 4, "block_rows": 512, "fanout": 2.5, "copies": copies, "cap": 900, "sample": 800}
         return replace(plan, layout=replace(plan.layout, block_entries=extent.sparsity.most(512), **parts))
@@ -249,6 +269,7 @@ def test_sketches_reach_the_recall_in_partitions(name: str, monkeypatch: pytest.
 @pytest.mark.usefixtures("by_sketches")
 @pytest.mark.parametrize("memory", [f"{mib}MiB" for mib in (1000, 2000, 8000)])
 def test_plans_by_sketches_keep_within_the_memory(memory: str) -> None:
+    from distnnd.values.budget import Workers
     from distnnd.values.plan import Extent, Sparsity
     from distnnd.values.spec import BuildSpec, parse_bytes
 
@@ -256,7 +277,7 @@ def test_plans_by_sketches_keep_within_the_memory(memory: str) -> None:
     extent = Extent(3_000_000, 10**6, "float32", 4096, Sparsity(10 * 3_000_000, 1e13, densest))
     limit = parse_bytes(memory)
     assert limit is not None
-    plan = plan_sparse(BuildSpec(metric="cosine"), extent, worker_memory=limit)
+    plan = plan_sparse(BuildSpec(metric="cosine"), extent, Workers(limit))
     assert plan.layout.partitions > 1
     assert plan.peak <= 0.7 * limit
     assert plan.layout.cap >= 1024

@@ -25,10 +25,10 @@ from distnnd.values.partitioning import make_plan
 D, FEW, MANY = 30, 300, 4500
 
 
-def in_pieces(spec: Any, n: int, d: int, dtype: str, **machine: Any) -> Any:
+def in_pieces(spec: Any, extent: Any, workers: Any) -> Any:
     """A plan that cuts small data too, as a lack of memory would."""
-    plan = make_plan(spec, n, d, dtype, **machine)
-    cut = {"partitions": 3, "block_rows": 1024, "cap": n, "sample": 600, "fanout": 2}
+    plan = make_plan(spec, extent, workers)
+    cut = {"partitions": 3, "block_rows": 1024, "cap": extent.n, "sample": 600, "fanout": 2}
     return replace(plan, layout=replace(plan.layout, copies=2 if spec.kind.euclidean else 4, **cut))
 
 

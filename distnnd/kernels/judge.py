@@ -24,6 +24,9 @@ from .rows import Form, plain_form, rescore, rows_as_they_came
 from .sparse_distances import SparseRows, taken
 from .transforms import transform
 
+# A function of the user's own may return anything.
+OWN = (forms.UsersOwn, forms.UsersOwnSparse)
+
 
 @kernel
 def judge(points, others, form, lists, first, last):
@@ -89,12 +92,12 @@ class Judge(NamedTuple):
         rows = self.rows if rows is None else rows
         settle = rescore if isinstance(self.form, Form) else judge
         settle(rows, self.rows, self.form, lists, first, last)
-        if isinstance(self.form, forms.UsersOwn):
+        if isinstance(self.form, OWN):
             ids, distances, _ = (part[first:last] for part in lists)
             bad = (ids >= 0) & ~np.isfinite(distances)
             if bad.any():
                 row, slot = np.argwhere(bad)[0]
-                raise undefined(distances[row, slot], rows[first + row], self.rows[ids[row, slot]])
+                raise self.undefined(distances[row, slot], rows, first + row, ids[row, slot])
 
     def offer_all(self, lists: Lists, first: int, last: int, rows: Any = None) -> None:
         """Offer the lists first .. last all of the judge's rows; rows: of the lists, by default the judge's own.
@@ -105,24 +108,32 @@ class Judge(NamedTuple):
         count = count_rows(self.rows)
         row, label, length = nearest(asked, self.rows, count, self.form, lists, itself, first, last)
         if row >= 0:
-            raise undefined(length, asked[row], self.rows[label])
+            raise self.undefined(length, asked, row, label)
 
     def price(self, finds: Finds, first: int, last: int) -> None:
         """Replace the distances of the finds first .. last. InputError as in `measure`."""
         price(finds, self.rows, self.form, first, last)
-        if isinstance(self.form, forms.UsersOwn):
+        if isinstance(self.form, OWN):
             bad = np.flatnonzero(~np.isfinite(finds.distances[first:last]))
             if bad.size:
                 one, other = (part[first + bad[0]] for part in (finds.targets, finds.labels))
-                raise undefined(finds.distances[first + bad[0]], self.rows[one], self.rows[other])
+                raise self.undefined(finds.distances[first + bad[0]], self.rows, one, other)
+
+    def undefined(self, length: Any, rows: Any, row: int, other: int) -> InputError:
+        """The error for two rows whose distance is no finite number; other: one of the judge's own."""
+        return InputError(
+            f"the metric returned {length} for the rows {shown(rows, row)} and {shown(self.rows, other)}; "
+            "let it return a finite number for any two rows"
+        )
 
 
-def undefined(length: Any, one: np.ndarray, other: np.ndarray) -> InputError:
-    """The error for two rows whose distance is no finite number."""
-    both = " and ".join(np.array2string(row, threshold=8) for row in (one, other))
-    return InputError(
-        f"the metric returned {length} for the rows {both}; let it return a finite number for any two rows"
-    )
+def shown(rows: Any, row: int) -> str:
+    """A row for messages: its numbers, or the columns that it lists, with theirs."""
+    if isinstance(rows, SparseRows):
+        entries = slice(rows.starts[row], rows.starts[row + 1])
+        columns, values = (np.array2string(part[entries], threshold=8) for part in (rows.columns, rows.values))
+        return f"columns {columns} with {values}"
+    return np.array2string((rows[0] if isinstance(rows, tuple) else rows)[row], threshold=8)
 
 
 def count_rows(rows: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..values.errors import DistnndError, SpecError, StageError
 from ..values.plan import Job, Report, Stage, Task
 from ..values.spec import format_bytes
 from . import worker_process
+from .allocator import PLUGIN, KeepsMemory
 from .events import Listener, StageStart, TaskEnd
 from .serial import Executor, Machine, SerialExecutor, failed
 
@@ -41,6 +42,7 @@ class DaskExecutor:
         limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
         self.memory: int | None = min(limits) if limits else None
         self.in_process = self.workers == 1 and client.scheduler is not None and _is_inproc(client)
+        self._keeps_memory = False
 
     def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:
         """Run all tasks of the stage; reports in the order of its tasks.
@@ -49,6 +51,7 @@ class DaskExecutor:
         """
         if not stage.tasks:
             return []
+        self._keep_memory()
         listen(StageStart(stage.name, stage.tasks[0].round, len(stage.tasks)))
         reports: dict[int, Report] = {}
         waiting = iter(enumerate(stage.tasks))
@@ -65,6 +68,19 @@ class DaskExecutor:
             if running:
                 self.client.cancel(list(done.futures))
         return [reports[place] for place in range(len(stage.tasks))]
+
+    def _keep_memory(self) -> None:
+        # In the user's own process his allocator stays as it is.
+        if not self._keeps_memory and not _is_inproc(self.client):
+            self.client.register_plugin(KeepsMemory(), name=PLUGIN)
+            self._keeps_memory = True
+
+    def close(self) -> None:
+        """Leave the workers as they were."""
+        if self._keeps_memory:
+            self._keeps_memory = False
+            with suppress(Exception):
+                self.client.unregister_worker_plugin(PLUGIN)
 
     def _top_up(self, stage: Stage, job: Job, waiting: Iterator[tuple[int, Task]], running: Any, done: Any) -> None:
         threads = sum(self.client.nthreads().values()) if self.workers > 1 else self.threads
@@ -181,12 +197,13 @@ def executor_for(
         with _temporary(n_workers, memory_limit) as executor:
             yield executor
     elif isinstance(client, distributed.Client):
-        yield DaskExecutor(client)
+        with closing(DaskExecutor(client)) as executor:
+            yield executor
     elif hasattr(client, "run") and hasattr(client, "in_process"):
         yield client
     elif isinstance(client, str) or hasattr(client, "scheduler_address"):
-        with distributed.Client(client, set_as_default=False) as own:
-            yield DaskExecutor(own)
+        with distributed.Client(client, set_as_default=False) as own, closing(DaskExecutor(own)) as executor:
+            yield executor
     else:
         raise SpecError(f"client must be a dask Client, a cluster, an address or None, not {type(client).__name__}")
 

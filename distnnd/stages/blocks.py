@@ -7,19 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.forms import UsersOwnSparse, form_of, own_form
+from ..kernels.forms import form_of, own_form
 from ..kernels.inverted import known_columns, looking_side, nearest_sparse, standing_side
-from ..kernels.judge import nearest
+from ..kernels.judge import Judge
 from ..kernels.merge import fold
-from ..kernels.neighbours import Lists, empty, sort_rows
+from ..kernels.neighbours import Lists, empty
 from ..kernels.ranges import Each, even_cuts
 from ..kernels.sketches import sketch
 from ..kernels.sparse_distances import listed
 from ..kernels.transforms import check_sparse_rows
 from ..storage import listings
 from ..storage.source import SparseSource, reopen_source
-from ..values.errors import InputError
-from ..values.metric import CUSTOM
 from ..values.plan import Job, Stage, Task
 from ..values.points import Csr
 from ..values.sparse_plan import MOST_COLUMNS, block_bytes, by_columns, scan_bytes
@@ -86,8 +84,6 @@ def run_blocks(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             else:
                 found += nearest_of_all(points, first, others, start, form, lists, each, parts)
             read += others.nbytes
-    if isinstance(form, UsersOwnSparse):
-        check_complete(lists, first)
     written = publish_rows(job, first, lists.ids, lists.distances)
     counted = "added" if served else "compared"
     return {counted: found, "short": 0, "published": 1}, read, written
@@ -119,29 +115,12 @@ def nearest_of_all(
 ) -> int:
     """Offer the lists of `points` each of the others by the distance itself; returns the pairs compared.
 
-    first, start: ids of the first rows of both. What metrics need that look at more than the columns which rows share.
+    first, start: ids of the first rows of both, which are the same or another block. What metrics need that look at
+    more than the columns which rows share.
     """
-    found = empty(points.rows, min(lists.ids.shape[1] + 1, others.rows))
-    rows, standing = listed(points), listed(others)
-
-    def look(a: int, b: int) -> None:
-        nearest(rows, standing, others.rows, form, found, False, a, b)
-
-    each(look, even_cuts(points.rows, parts))
+    found = empty(points.rows, min(lists.ids.shape[1], others.rows))
+    judge, rows = Judge(listed(others), form), None if start == first else listed(points)
+    each(lambda a, b: judge.offer_all(found, a, b, rows), even_cuts(points.rows, parts))
     ids = np.where(found.ids >= 0, found.ids + np.int64(start), -1)
-    itself = ids == np.arange(first, first + points.rows)[:, None]
-    ids[itself], found.distances[itself] = -1, np.inf
-    sort_rows(Lists(ids, found.distances, found.state), 0, points.rows)
     fold(lists, np.arange(points.rows), ids, found.distances)
     return points.rows * others.rows
-
-
-def check_complete(lists: Lists, first: int) -> None:
-    """InputError unless the user's own metric found a finite distance for each place of the lists."""
-    bad = (lists.ids < 0) | ~np.isfinite(lists.distances)
-    if bad.any():
-        row = first + int(np.flatnonzero(bad.any(axis=1))[0])
-        raise InputError(
-            f"the metric {CUSTOM!r} gave row {row} too few finite distances; let it return a finite number for any two "
-            "rows"
-        )

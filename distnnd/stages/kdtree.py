@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.codes import Rows, coded_form, trusted
 from ..kernels.judge import Judge
 from ..kernels.kdtree import Tree, plant, rows_from_blocks, walk
 from ..kernels.lanes import LANES
 from ..kernels.merge import fold, permute
-from ..kernels.neighbours import Lists, empty
+from ..kernels.neighbours import OLD, Lists, empty
 from ..kernels.ranges import even_cuts
-from ..kernels.rows import plain_form
+from ..kernels.rows import Form, plain_form
 from ..storage import mailbox
 from ..values.memory import TREE_AT_ONCE
 from ..values.partitioning import TREE_ROWS
-from ..values.plan import TREE_COLUMNS
-from .passes import Work
+from ..values.plan import TREE_COLUMNS, Task
+from .judged import improved
+from .partition import Known, Partition, Work, incoming, with_codes
 
 # Blocks round otherwise than the canonical kernel: keep some more than k, and let the canonical distances decide.
 SPARE = 2
@@ -76,6 +78,31 @@ def pairs_of(counts: tuple[int, int, int], columns: int) -> float:
     """The cost of a walk in pairs of the leaf engine; counts: nodes tested, blocks compared, entries."""
     tested, compared, entered = counts
     return tested * (NODE + NODE_COLUMN * columns) + compared * (BLOCK + BLOCK_COLUMN * columns) + entered * ENTER
+
+
+def solve(
+    work: Work, task: Task, partition: Partition, present: np.ndarray, tree: Tree
+) -> tuple[Lists, np.ndarray, dict[str, float]]:
+    """The lists with the nearest rows of the partition, in the order of the tree, with that order and counters."""
+    raw = [] if partition.raw is None or partition.raw is partition.points else [partition.raw]
+    order = into_tree_order(tree, present, partition.points, [*raw, partition.known, partition.distances])
+    partition.rows[:] = partition.rows[order]
+    job, width = work.job, min(task.arguments["width"], work.job.layout.n - 1)
+    came = incoming(partition, present[order], width, OLD)
+    if not job.kind.judged:
+        search(work, tree, partition.points, came)
+        return came, order, {}
+    lists = empty(len(order), min(job.kind.selected(width), job.layout.n - 1))
+    search(work, tree, partition.points, lists)
+    known = Known.of(job, task, order, partition.judge(job))
+    work.each(lambda a, b: known.judge.settle(lists, a, b), even_cuts(len(order), work.parts))
+
+    def coded() -> tuple[Rows, Form]:
+        rows, coder = with_codes(job, partition.points)
+        return rows, trusted(coded_form(job.kind, rows, coder))
+
+    lists, counters = improved(work, lists, came, known, coded)
+    return lists, order, counters
 
 
 def into_tree_order(tree: Tree, present: np.ndarray, points: np.ndarray, others: list[np.ndarray]) -> np.ndarray:

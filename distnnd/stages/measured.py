@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import threadpoolctl
@@ -19,19 +16,10 @@ import threadpoolctl
 from ..kernels import apart
 from ..kernels.ranges import Each, serial
 from ..storage import arrays
+from ..storage.held import peak_memory
 from ..values.plan import Job, Report, Task
 
 Run = Callable[[Job, Task], tuple[dict[str, float], int, int]]
-
-
-def peak_memory() -> int:
-    """Bytes that this process has held at most."""
-    with suppress(OSError):
-        # Not ru_maxrss, which begins with what the process held that started this one.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def record_name(task: Task) -> str:

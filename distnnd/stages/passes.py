@@ -2,61 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels import descent, merge
+from ..kernels import descent
 from ..kernels.codes import Rows, admitting
+from ..kernels.companions import Companions, draw, mark, no_companions, settle
 from ..kernels.judge import Judge
 from ..kernels.neighbours import FRESH, Lists
 from ..kernels.random import seed_of
-from ..kernels.ranges import Each, even_cuts
+from ..kernels.ranges import even_cuts
 from ..kernels.rows import Form
 from ..storage import mailbox
 from ..values.memory import DESCENT_FINDS, DESCENT_RANGE, DESCENT_ROWS
 from ..values.partitioning import companion_cap
-from ..values.plan import Job, Task
-from .probe import probes_between
+from .partition import Known, Work
 
 PASSES = 12
 # So many times as much counts as little where rows stand in other partitions too.
 ELSEWHERE = 3
-
-
-class Work(NamedTuple):
-    """Who works on a partition: the job, the number of the round, the task's seed, how ranges are run and how cut."""
-
-    job: Job
-    number: int
-    seed: int
-    each: Each
-    parts: int
-
-
-class Known(NamedTuple):
-    """Probe rows of a partition that holds everything. positions: int64[p]; thresholds: their k-th true distances."""
-
-    positions: np.ndarray
-    thresholds: np.ndarray
-
-    @classmethod
-    def of(cls, job: Job, task: Task, order: np.ndarray) -> Known:
-        """None but where all rows are here: elsewhere neighbours may be missing for another reason."""
-        if task.arguments["slices"] is not None:
-            return cls(np.empty(0, np.int64), np.empty(0, np.float32))
-        rows, thresholds = probes_between(job, 0, job.layout.n)
-        return cls(in_order(order)[rows], thresholds)
-
-    def enough(self, final: Judge, lists: Lists, k: int, target: float) -> bool:
-        """Whether the target is reached by half a standard error: looking again and again must not pass by luck."""
-        if not self.positions.size:
-            return False
-        sample = Lists(*(part[self.positions] for part in lists))
-        final.settle(sample, 0, len(self.positions), final.of(self.positions))
-        hits = merge.count_hits(sample, np.arange(len(self.positions)), self.thresholds, k)
-        return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= target)
 
 
 class Walk(NamedTuple):
@@ -69,7 +34,7 @@ class Walk(NamedTuple):
     rows: Rows
     form: Form
     lists: Lists
-    companions: descent.Companions
+    companions: Companions
     cards: np.ndarray
     final: Judge | None
 
@@ -80,34 +45,34 @@ def descend(
     form: Form,
     lists: Lists,
     slots: np.ndarray | None,
-    enough: Callable[[], bool],
-    final: Judge | None = None,
+    known: Known,
+    by_distance: bool = False,
 ) -> dict[str, float]:
     """Passes of NN-descent until the probe rows show that it is enough, or a pass changes little.
 
     How little follows from the recall that is asked for; where rows stand in several partitions, another may find what
     is missing here. slots: int32[m, places], the leaves of which all pairs have been compared; None where rows look
-    elsewhere than they stand. final: judges every pair of companions, which the form then only lets meet; all that its
-    lists hold is fresh.
+    elsewhere than they stand. by_distance: every pair of companions is judged, while the form only lets them meet; all
+    that the lists hold is fresh.
     """
     m, spec = len(lists.ids), work.job.spec
     little = min(max((1 - spec.target_recall) / 5, 0.001), 0.02) * spec.n_neighbors * m
     if work.job.layout.partitions > 1:
         little *= ELSEWHERE
     compared, passes = 0, 0
-    companions = descent.no_companions(m, companion_cap(lists.ids.shape[1]))
+    companions = no_companions(m, companion_cap(lists.ids.shape[1]))
     cards = descent.new_cards(np.empty((m, 0), np.int32) if slots is None else slots)
-    if final is not None:
+    if by_distance:
         form = admitting(form)
         lists.state[:] = FRESH
-    walk = Walk(rows, form, lists, companions, cards, final)
+    walk = Walk(rows, form, lists, companions, cards, known.judge if by_distance else None)
     descent.fill_cards(rows, form, lists, cards)
     for number in range(PASSES):
-        if enough():
+        if known.enough(lists):
             break
         compared += descend_once(work, walk, number == 0, seed_of(work.seed, number))
         passes += 1
-        if descent.settle(lists, 0, m) <= little:
+        if settle(lists, 0, m) <= little:
             break
     return {"passes": passes, "descended": compared}
 
@@ -120,8 +85,8 @@ def descend_once(work: Work, walk: Walk, after_leaves: bool, seed: int) -> int:
     m = len(walk.lists.ids)
     # Drawing reads all lists once for each range: one range a thread.
     cuts = even_cuts(m, work.job.threads)
-    work.each(lambda a, b: descent.draw(walk.lists, walk.companions, a, b, seed), cuts)
-    work.each(lambda a, b: descent.mark(walk.lists, a, b), cuts)
+    work.each(lambda a, b: draw(walk.lists, walk.companions, a, b, seed), cuts)
+    work.each(lambda a, b: mark(walk.lists, a, b), cuts)
     return sum(
         compare_companions(work, walk, after_leaves, start, stop) for start, stop in mailbox.strips(0, m, DESCENT_ROWS)
     )
@@ -148,10 +113,3 @@ def compare_companions(work: Work, walk: Walk, after_leaves: bool, first: int, l
             work.each(lambda a, b, finds=finds: final.price(finds, a, b), cuts)
         work.each(lambda a, b, finds=finds: descent.apply(finds, form, lists, cards, a, b), targets_of)
     return compared
-
-
-def in_order(order: np.ndarray) -> np.ndarray:
-    """Where each row that came stands now: the inverse of a permutation."""
-    positions = np.empty(len(order), np.int64)
-    positions[order] = np.arange(len(order))
-    return positions

@@ -104,17 +104,22 @@ def read_strips(job: Job, first: int, last: int) -> Iterator[tuple[int, Any]]:
 def read_rows(job: Job, first: int, last: int, only_judged: bool = False) -> Held:
     """Rows first .. last of the source; beside them only a strip is held. only_judged: as Ruler.hold has it."""
     pieces = ((start - first, piece) for start, piece in read_strips(job, first, last))
-    return assemble(job, last - first, pieces, only_judged)
+    return assemble(Ruler.of(job), last - first, pieces, only_judged)
 
 
-def assemble(job: Job, count: int, pieces: Iterable[tuple[int, Any]], only_judged: bool = False) -> Held:
-    """`count` rows from (position, rows as they were read) pieces, which come in the order of positions."""
-    held, ruler, listings = None, Ruler.of(job), []
+def assemble(
+    ruler: Ruler, count: int, pieces: Iterable[tuple[int | np.ndarray, Any]], only_judged: bool = False
+) -> Held:
+    """`count` rows from (position, rows as they were read) pieces: of the first of them, or of each, int64[m].
+
+    Sparse rows come in the order of positions.
+    """
+    held, listings = None, []
     for at, piece in pieces:
         part = ruler.hold(piece, only_judged)
         if held is None:
             held = _room_for(count, part)
-        here = slice(at, at + len(part.points))
+        here = at if isinstance(at, np.ndarray) else slice(at, at + len(part.points))
         held.points[here] = part.points
         if isinstance(piece, Csr):
             listings.append(piece)

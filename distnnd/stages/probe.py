@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..kernels.codes import Coder, Rows, coded_form, coder_of, encode
-from ..kernels.groups import Groups
+from ..kernels.groups import Groups, all_in_one
 from ..kernels.judge import Judge, count_rows
 from ..kernels.leaves import join
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.ranges import Each, even_cuts, serial
+from ..kernels.rows import Form
 from ..storage import mailbox
 from ..values.memory import probe_bytes
 from ..values.metric import Metric
@@ -40,17 +41,12 @@ def plan_truth(job: Job) -> Stage:
 def run_probe(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write the nearest rows of block `task.index` to each probe row: ids int64[p, k + 8], surrogates float32."""
     first, last = job.layout.block(task.index)
-    probes, rows = read_chosen(job, "probes", only_judged=True), read_rows(job, first, last, only_judged=True)
-    ruler = Ruler.of(job)
-    asked, judge = ruler.judge(probes).rows, ruler.judge(rows)
-    lists, compared = nearest_in_block(probes.points, asked, rows.points, judge, job.kind, job.spec.n_neighbors)
-    without_itself(lists, chosen_rows(job, PROBES) - first)
-    found = {
-        "ids": np.where(lists.distances < np.inf, lists.ids + np.int64(first), -1),
-        "distances": lists.distances,
-    }
-    mailbox.write(job.scratch, f"truth/{task.index}", found)
-    return {"compared": compared}, rows.points.nbytes, sum(values.nbytes for values in found.values())
+    probes, block = read_chosen(job, "probes", only_judged=True), read_rows(job, first, last, only_judged=True)
+    chosen = chosen_rows(job, PROBES)
+    found = nearest_in_block(probes, block, Ruler.of(job), job.spec.n_neighbors, chosen, first)
+    mailbox.write(job.scratch, f"truth/{task.index}", {"ids": found.ids, "distances": found.distances})
+    compared = len(chosen) * (last - first)
+    return {"compared": compared}, block.points.nbytes, found.ids.nbytes + found.distances.nbytes
 
 
 def without_itself(lists: Lists, rows: np.ndarray) -> None:
@@ -59,68 +55,77 @@ def without_itself(lists: Lists, rows: np.ndarray) -> None:
     sort_rows(lists, 0, len(rows))
 
 
-def nearest_in_block(
-    probes: np.ndarray, asked: Any, block: np.ndarray, judge: Judge, metric: Metric, k: int
-) -> tuple[Lists, int]:
-    """The nearest rows of a block to each probe row, k and some to spare, and the pairs compared.
+class Codes(NamedTuple):
+    """What selects for a judge: probe rows and rows of a block with their codes, and how these are compared."""
 
-    probes, block: prepared rows; asked: the probe rows as the judge takes them, who is of the block. The lists hold
-    positions in the block, int32, and canonical distances, float32.
+    probes: Rows
+    rows: Rows
+    form: Form
+
+    @classmethod
+    def of(cls, probes: Rows, rows: Rows, coder: Coder, metric: Metric) -> Codes:
+        """With no chance to miss a row."""
+        return cls(probes, rows, coded_form(metric, rows, coder, strict=True))
+
+
+def nearest_in_block(probes: Held, block: Held, ruler: Ruler, k: int, ids: np.ndarray, first: int) -> Lists:
+    """The nearest rows of a block to each probe row but itself: k of them, and some to spare.
+
+    ids: int64[p], of the probe rows; first: the id of the block's first row. The lists hold ids, int64, and canonical
+    distances, float32.
     """
-    if metric.form != "inner":
-        return nearest_by_distance(asked, judge, k)
-    coder = coder_of(block, metric, probes)
-    rows = encode(block, coder)
-    return nearest_among(encode(probes, coder), asked, rows, coder, judge, metric, k)
+    codes = None
+    if ruler.metric.form == "inner":
+        coder = coder_of(block.points, ruler.metric, probes.points)
+        codes = Codes.of(encode(probes.points, coder), encode(block.points, coder), coder, ruler.metric)
+    lists = nearest(ruler.judge(probes).rows, ruler.judge(block), codes, k)
+    without_itself(lists, ids - first)
+    return lists._replace(ids=np.where(lists.distances < np.inf, lists.ids + np.int64(first), -1))
 
 
-def nearest_by_distance(asked: Any, judge: Judge, k: int, each: Each = serial, parts: int = 1) -> tuple[Lists, int]:
-    """The same, by the distance itself of every pair; asked: rows as the judge takes them."""
+def nearest(asked: Any, judge: Judge, codes: Codes | None, k: int, each: Each = serial, parts: int = 1) -> Lists:
+    """The rows of a judge that are nearest to each probe row: positions, int32, and canonical distances, float32.
+
+    asked: the probe rows as the judge takes them; codes: None where the distance itself of every pair decides; each,
+    parts: how ranges of probe rows are run, and into how many they are cut. Lists are longer than k by one or more.
+    """
     count, m = count_rows(asked), count_rows(judge.rows)
-    lists = empty(count, min(k + 1, m))
-    each(lambda a, b: judge.offer_all(lists, a, b, asked), even_cuts(count, parts))
-    return lists, count * m
+    cuts = even_cuts(count, parts)
+    if codes is None:
+        lists = empty(count, min(k + 1, m))
+        each(lambda a, b: judge.offer_all(lists, a, b, asked), cuts)
+        return lists
+    lists, base = empty(count, min(k + SPARE + 1, m)), all_in_one(m)
 
-
-def nearest_among(
-    probes: Rows,
-    asked: Any,
-    rows: Rows,
-    coder: Coder,
-    judge: Judge,
-    metric: Metric,
-    k: int,
-    each: Each = serial,
-    parts: int = 1,
-) -> tuple[Lists, int]:
-    """The same for coded rows; each, parts: how ranges of probe rows are run, and into how many they are cut."""
-    form = coded_form(metric, rows, coder, strict=True)
-    count, m = len(probes.points), len(rows.points)
-    lists = empty(count, min(k + SPARE + 1, m))
-    everyone = np.arange(m, dtype=np.int32)
-    base = Groups(everyone, np.array([0, m]))
-
-    def compare(first: int, last: int) -> int:
+    def compare(first: int, last: int) -> None:
         queries = Groups(np.arange(first, last, dtype=np.int32), np.array([0, last - first]))
-        return join(probes, queries, rows, base, everyone, form, lists, False, 0, 1)
+        join(codes.probes, queries, codes.rows, base, base.rows, codes.form, lists, False, 0, 1)
 
-    compared = sum(each(compare, even_cuts(count, parts)))
+    each(compare, cuts)
     judge.settle(lists, 0, count, asked)
-    return lists, compared
+    return lists
 
 
-def solve_probes(job: Job, held: Held, rows: Rows, coder: Coder, each: Each, parts: int) -> None:
-    """Write the truth about the probe rows where all rows are at hand, in the order of their ids."""
-    chosen, k, metric = chosen_rows(job, PROBES), job.spec.n_neighbors, job.kind
-    judge = Ruler.of(job).judge(held)
-    asked = judge.of(chosen)
-    if metric.form == "inner":
-        probes = Rows(*(np.ascontiguousarray(part[chosen]) for part in rows))
-        lists, _ = nearest_among(probes, asked, rows, coder, judge, metric, k, each, parts)
-    else:
-        lists, _ = nearest_by_distance(asked, judge, k, each, parts)
+def solve_probes(job: Job, held: Held, coded: tuple[Rows, Coder] | None, each: Each, parts: int) -> None:
+    """Write the truth about the probe rows where all rows are at hand, in the order of their ids.
+
+    coded: the rows with their codes, and the coder; None where the distance itself decides.
+    """
+    chosen = chosen_rows(job, PROBES)
+    write_truth(job, chosen, solve_here(job, Ruler.of(job).judge(held), coded, chosen, each, parts))
+
+
+def solve_here(
+    job: Job, judge: Judge, coded: tuple[Rows, Coder] | None, chosen: np.ndarray, each: Each, parts: int
+) -> np.ndarray:
+    """The k-th true distances of some of the rows at hand, among these: float32[p]. coded: as in solve_probes."""
+    codes, k = None, job.spec.n_neighbors
+    if coded is not None:
+        rows, coder = coded
+        codes = Codes.of(Rows(*(np.ascontiguousarray(part[chosen]) for part in rows)), rows, coder, job.kind)
+    lists = nearest(judge.of(chosen), judge, codes, k, each, parts)
     without_itself(lists, chosen)
-    write_truth(job, chosen, lists.distances[:, k - 1].copy())
+    return lists.distances[:, k - 1].copy()
 
 
 @measured

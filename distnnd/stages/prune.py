@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..values import memory
 from ..values.plan import Stage, Task
 from ..values.searching import PLACED, SAMPLED, IndexJob, pivot_count, prune_fixed, prune_row
 from .measured import measured, side_by_side
-from .points import Held, Ruler
+from .points import Held, Ruler, assemble
 from .views import blocks_of, points_at, ruler_of
 
 PIVOTS, HIDDEN = 41, 42  # what random numbers are for: a part of their seed
@@ -140,8 +141,7 @@ def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     form = coded_form(how.metric, rows, coder)
     codes = np.empty((last - first, prune.coded_width(form.columns)), np.int8)
     prune.lay_out(rows, form, codes)
-    exact = how.judge(held).rows
-    exact = exact[0] if isinstance(exact, tuple) else exact
+    exact = as_stored(how, held)
     store.write(job.out, "codes", first, codes)
     store.write(job.out, "rows", first, exact)
     read, written = exact.nbytes, exact.nbytes + codes.nbytes
@@ -185,24 +185,21 @@ def globalised(edges: np.ndarray, known: np.ndarray, first: int) -> np.ndarray:
 
 def gather_rows(points: Source, how: Ruler, position: np.ndarray, first: int, last: int) -> Held:
     """The rows at the positions first .. last, in their order, from one pass over the points."""
-    prepared: np.ndarray | None = None
-    raw: np.ndarray | None = None
-    for a, b in blocks_of(points):
-        here = position[a:b]
-        mine = np.flatnonzero((here >= first) & (here < last))
-        if len(mine) == 0:
-            continue
-        part = how.hold(points.read(a, b)[mine])
-        at = here[mine] - first
-        if prepared is None:
-            prepared = np.empty((last - first, part.points.shape[1]), part.points.dtype)
-            if part.raw is not None:
-                raw = np.empty((last - first, part.raw.shape[1]), part.raw.dtype)
-        prepared[at] = part.points
-        if raw is not None:
-            raw[at] = part.raw
-    assert prepared is not None, "a partition holds rows"
-    return Held(prepared, raw)
+
+    def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for a, b in blocks_of(points):
+            here = position[a:b]
+            mine = np.flatnonzero((here >= first) & (here < last))
+            if len(mine):
+                yield here[mine] - first, points.read(a, b)[mine]
+
+    return assemble(how, last - first, pieces())
+
+
+def as_stored(how: Ruler, held: Held) -> np.ndarray:
+    """The rows as exact distances take them: an array of the index."""
+    rows = how.judge(held).rows
+    return rows[0] if isinstance(rows, tuple) else rows
 
 
 def gather_lists(job: IndexJob, position: np.ndarray, first: int, last: int) -> np.ndarray:
@@ -235,8 +232,7 @@ def create_arrays(job: IndexJob) -> None:
     """The arrays of the index, still empty; their widths follow from one row of the points."""
     layout, how = job.layout, ruler(job)
     held = how.hold(points_of(job).read(0, 1))
-    rows: Any = how.judge(held).rows
-    rows = rows[0] if isinstance(rows, tuple) else rows
+    rows = as_stored(how, held)
     columns = held.points.shape[1] - (not how.metric.euclidean)
     shapes = {
         "codes": ((layout.n, prune.coded_width(columns)), np.int8),

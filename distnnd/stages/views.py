@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from ..kernels.merge import fold
-from ..kernels.neighbours import Lists, empty, sort_rows
+from ..kernels.neighbours import Lists, empty
 from ..kernels.random import seed_of
 from ..kernels.rows import Form, finish
 from ..kernels.sparse_distances import SparseRows
@@ -251,18 +251,13 @@ def measure_recall(
 def nearest(points: Source | SparseSource, ruler: Ruler, k: int, rows: np.ndarray) -> Lists:
     """The k nearest of all points to each of the given rows but itself: ids int64[p, k], as lists hold distances."""
     probes = ruler.hold(points_at(points, rows), only_judged=True)
-    asked = ruler.judge(probes).rows
     everyone = np.arange(len(rows), dtype=np.int32)
     lists = empty(len(rows), k, np.int64)
     for first, last in blocks_of(points):
         block = ruler.hold(points.read(first, last), only_judged=True)
         with one_blas_thread():
-            found, _ = nearest_in_block(probes.points, asked, block.points, ruler.judge(block), ruler.metric, k)
-        ids = np.where(found.ids >= 0, found.ids + np.int64(first), -1)
-        found.distances[ids == rows[:, None]] = np.inf
-        ids[found.distances == np.inf] = -1
-        sort_rows(Lists(ids, found.distances, found.state), 0, len(rows))
-        fold(lists, everyone, ids, found.distances)
+            found = nearest_in_block(probes, block, ruler, k, rows, first)
+        fold(lists, everyone, found.ids, found.distances)
     return lists
 
 

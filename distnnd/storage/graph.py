@@ -14,53 +14,36 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.errors import ContainsArrayError, ContainsGroupError
 
 from ..values.errors import SpecError, StoreError
-from . import arrays
+from . import arrays, facts
 from .formats import absolute
 
 FORMAT_VERSION = "1.0"
 ATTRIBUTE = "distnnd"
+KIND = facts.Kind(
+    "graph",
+    ATTRIBUTE,
+    FORMAT_VERSION,
+    other="a Zarr group, but no graph of distnnd; name another place",
+    damaged="restore it from a copy",
+    outdated="use the version that wrote it",
+)
 
 
 def facts_of(location: str) -> dict[str, Any] | None:
-    """The facts of the graph store at `location`; None if nothing is there.
-
-    Raises SpecError if something else is there, StoreError if it is damaged or of another format version.
-    """
-    try:
-        group = zarr.open_group(store=location, mode="r")
-    except (FileNotFoundError, ContainsArrayError) as error:
-        if "://" not in location and os.path.exists(location):
-            raise SpecError(f"{location} exists and is no graph of distnnd; name another place") from error
-        return None
-    except Exception as error:
-        raise StoreError(f"{location}: the metadata cannot be read ({error}); restore it from a copy") from error
-    facts = group.attrs.get(ATTRIBUTE)
-    if not isinstance(facts, dict) or "format_version" not in facts:
-        raise SpecError(f"{location} is a Zarr group, but no graph of distnnd; name another place")
-    if str(facts["format_version"]).split(".")[0] != FORMAT_VERSION.split(".")[0]:
-        raise StoreError(
-            f"{location} has format version {facts['format_version']}, this distnnd reads {FORMAT_VERSION}; "
-            "use the version that wrote it"
-        )
-    return facts
+    """The facts of the graph store at `location`, None if nothing is there; errors as `facts.read` has them."""
+    return facts.read(location, KIND)
 
 
-def create(location: str, facts: dict[str, Any]) -> None:
-    """Begin a graph store; SpecError if something is at `location` already."""
-    try:
-        zarr.create_group(store=location, attributes={ATTRIBUTE: {"format_version": FORMAT_VERSION, **facts}})
-    except (ContainsGroupError, ContainsArrayError, FileExistsError) as error:
-        raise SpecError(f"{location} exists; choose another output, or delete it first") from error
+def create(location: str, known: dict[str, Any]) -> None:
+    """Begin a graph store with the facts known so far; SpecError if something is at `location` already."""
+    facts.create(location, KIND, known)
 
 
-def commit(location: str, facts: dict[str, Any]) -> None:
-    """Replace the facts: one small document, written atomically, is what turns new arrays into the truth."""
-    group = zarr.open_group(store=location, mode="r+")
-    group.update_attributes({ATTRIBUTE: {"format_version": FORMAT_VERSION, **facts}})
+def commit(location: str, known: dict[str, Any]) -> None:
+    """Replace the facts: from now on the store is what they say."""
+    facts.commit(location, KIND, known)
 
 
 def create_round(location: str, number: int, n: int, width: int, block_rows: int) -> None:

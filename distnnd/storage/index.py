@@ -18,61 +18,44 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-import zarr
-from zarr.errors import ContainsArrayError, ContainsGroupError
 
-from ..values.errors import SpecError, StoreError
-from . import arrays, chunks
+from ..values.errors import StoreError
+from . import arrays, chunks, facts
 
-FORMAT_VERSION = "1.0"
-ATTRIBUTE = "distnnd_index"
 AT_ONCE = 2**22
 NAMES = ("codes", "rows", "edges", "order", "pivots", "pieces")
 REMEDY = "restore it from a copy, or build the index again"
+KIND = facts.Kind(
+    "index",
+    "distnnd_index",
+    "1.0",
+    other="no finished index of distnnd; build it with build_index",
+    damaged=REMEDY,
+    outdated="build the index again from its graph",
+)
 
 
 # --- facts -----------------------------------------------------------------------------------------------
 
 
 def facts_of(location: str) -> dict[str, Any]:
-    """The facts of the index at `location`.
-
-    StoreError if nothing is there, if it is unfinished, damaged or of another format version; SpecError if something
-    else is.
-    """
-    try:
-        group = zarr.open_group(store=location, mode="r")
-    except (FileNotFoundError, ContainsArrayError) as error:
-        if "://" not in location and os.path.exists(location):
-            raise SpecError(f"{location} is no index of distnnd; name another place") from error
-        raise StoreError(f"there is no index at {location}") from error
-    except Exception as error:
-        raise StoreError(f"{location}: the metadata cannot be read ({error}); {REMEDY}") from error
-    facts = group.attrs.get(ATTRIBUTE)
-    if not isinstance(facts, dict) or "format_version" not in facts:
-        raise SpecError(f"{location} is no finished index of distnnd; build it with build_index")
-    if str(facts["format_version"]).split(".")[0] != FORMAT_VERSION.split(".")[0]:
-        raise StoreError(
-            f"{location} has index format version {facts['format_version']}, this distnnd reads {FORMAT_VERSION}; "
-            "build the index again from its graph"
-        )
-    return facts
+    """The facts of the index at `location`; StoreError if nothing is there, else errors as `facts.read` has them."""
+    found = facts.read(location, KIND)
+    if found is None:
+        raise StoreError(f"there is no index at {location}")
+    return found
 
 
 def create(location: str) -> None:
-    """Begin an index; SpecError if something is at `location` already."""
+    """Begin an index; SpecError if anything is at `location` already."""
     if "://" not in location and os.path.lexists(location):
-        raise SpecError(f"{location} exists; choose another place for the index, or delete it first")
-    try:
-        zarr.create_group(store=location)
-    except (ContainsGroupError, ContainsArrayError, FileExistsError) as error:
-        raise SpecError(f"{location} exists; choose another place for the index, or delete it first") from error
+        raise facts.taken(location)
+    facts.create(location, KIND)
 
 
-def commit(location: str, facts: dict[str, Any]) -> None:
+def commit(location: str, known: dict[str, Any]) -> None:
     """Write the facts, which turn what was written into an index."""
-    group = zarr.open_group(store=location, mode="r+")
-    group.update_attributes({ATTRIBUTE: {"format_version": FORMAT_VERSION, **facts}})
+    facts.commit(location, KIND, known)
 
 
 # --- writing ---------------------------------------------------------------------------------------------

@@ -13,17 +13,9 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
 from distnnd.storage.bits import packed
+from distnnd.storage.dense import open_array, open_file, reopen_mapped
 from distnnd.storage.foreign import open_store
-from distnnd.storage.formats import (
-    Opened,
-    Source,
-    absolute,
-    find_resident,
-    keep_resident,
-    open_array,
-    open_file,
-    reopen_mapped,
-)
+from distnnd.storage.formats import Opened, Source, absolute, find_resident, keep_resident
 from distnnd.storage.points import open_zarr
 from distnnd.storage.sparse import SparseSource, is_scipy_sparse, open_csr, open_matrix, open_npz, sparse_encoding
 from distnnd.values.errors import SpecError, StoreError

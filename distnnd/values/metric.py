@@ -133,7 +133,12 @@ def metric_of(name: str, params: Mapping[str, Any] | None = None, d: int | None 
 def metric_behind(facts: Mapping[str, Any]) -> Metric:
     """The metric of a graph, from its facts, as its points take it."""
     metric = OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
-    return of_sparse(metric) if facts.get("layout", {}).get("entries") is not None else metric
+    return of_sparse(metric) if of_sparse_points(facts) else metric
+
+
+def of_sparse_points(facts: Mapping[str, Any]) -> bool:
+    """Whether a graph with these facts is of sparse points: only of those a layout counts entries (see Layout)."""
+    return facts.get("layout", {}).get("entries") is not None
 
 
 def _minkowski(entry: Entry, given: dict[str, Value]) -> Metric:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import NamedTuple
 
 import numpy as np
 
 from . import memory
-from .errors import BudgetError
+from .budget import COMPILER, Workers, too_small
 from .plan import Extent, Layout, Plan, StageCost
-from .spec import BuildSpec, format_bytes
+from .spec import BuildSpec
 
 # Up to here all pairs cost less than a tree would.
 EXACT_ROWS = 4096
-# A worker's own memory after its imports and a first compiled kernel, measured (docs/performance.md), rounded up.
-RESERVED = 300 * 2**20
-# What the compiler keeps of a few kernels: a metric of the user's own is compiled in every worker, and kept on no disk.
-COMPILER = 200 * 2**20
-# Dask spills above 0.7 of a worker's limit and pauses above 0.8: a plan stays below both.
-USABLE = 0.7
 # Partitions that a row goes to, on the average and at most: more where partitions meet, one deep inside. A first round
 # that needs fewer for its target makes do with them (stages/draw.py).
 FANOUT = 2.5
@@ -67,12 +60,12 @@ def next_width(width: int, k: int, n: int, partitions: int, shortfall: float) ->
     return min(int(width * step), max(widest(k, n, partitions), width))
 
 
-def leaf_fanout(partitions: int, number: int) -> int:
+def leaf_fanout(number: int, probed: bool) -> int:
     """Leaves of a partition that a row stands in, in round `number`.
 
-    Fewer where it stands in several partitions, and in later rounds, whose lists are mostly right.
+    Fewer in a first round where no probe rows say when they are enough; later ones are for what was hard to find.
     """
-    return LEAF_FANOUT if partitions == 1 and number == 1 else LEAF_FANOUT - 1
+    return LEAF_FANOUT if probed or number > 1 else LEAF_FANOUT - 1
 
 
 def companion_cap(width: int) -> int:
@@ -201,85 +194,47 @@ class _Planner:
         return tuple(costs)
 
 
-def make_plan(
-    spec: BuildSpec,
-    n: int,
-    d: int,
-    dtype: str,
-    *,
-    worker_memory: int,
-    workers: int = 1,
-    threads: int = 1,
-    reserved: int = RESERVED,
-    chunk_rows: int = 1,
-) -> Plan:
-    """The cheapest cut of n x d points of `dtype` that keeps each worker under `worker_memory` bytes.
+def make_plan(spec: BuildSpec, extent: Extent, workers: Workers) -> Plan:
+    """The cheapest cut of dense points that keeps each worker within its memory.
 
-    threads: tasks that run at a time in each of the `workers`; chunk_rows: rows that the source reads at a time.
     BudgetError names what is needed, what there is and the nearest setting that fits; SpecError where rows are too few.
     """
-    spec.check_rows(n)
-    reserved += COMPILER if spec.function is not None else 0
-    machine = _Machine(threads, reserved)
-    extent = Extent(n, d, dtype, chunk_rows)
-    spread = workers * threads if workers >= 4 and n >= SPREAD_ROWS else 0
-    planner, layout = machine.fit(spec, extent, worker_memory, spread)
+    spec.check_rows(extent.n)
+    if spec.function is not None:
+        workers = replace(workers, reserved=workers.reserved + COMPILER)
+    planner, layout = _fit(spec, extent, workers)
     if layout is None:
-        raise _too_small(spec, extent, worker_memory, machine)
+        raise too_small(spec, extent, workers, lambda more: _fit(spec, extent, more)[1] is not None)
     costs = planner.costs(layout)
-    lists = 2 * n * 12 * widest(spec.n_neighbors, n, layout.partitions)
+    lists = 2 * extent.n * 12 * widest(spec.n_neighbors, extent.n, layout.partitions)
     mail = sum(cost.written for cost in costs if cost.name in ("draw", "route", "local"))
     return Plan(
         spec=spec,
         layout=layout,
         costs=costs,
         task_memory=planner.task_memory,
-        worker_memory=worker_memory,
-        reserved=reserved,
-        threads=threads,
+        worker_memory=workers.memory,
+        reserved=workers.reserved,
+        threads=workers.threads,
         disk=lists + (mail if layout.partitions > 1 else 0),
-        graph=n * spec.n_neighbors * 12,
+        graph=extent.n * spec.n_neighbors * 12,
     )
 
 
-class _Machine(NamedTuple):
-    """Threads of a worker, and the bytes it takes for itself."""
-
-    threads: int
-    reserved: int
-
-    def fit(
-        self, spec: BuildSpec, extent: Extent, worker_memory: int, at_least: int = 0
-    ) -> tuple[_Planner, Layout | None]:
-        """Everything in one task if that fits and no more are wanted, else a cut; the planner that found it."""
-        usable = int(USABLE * worker_memory) - self.reserved
-        single = _Planner(spec, extent, usable, self.threads)
-        whole = single.whole() if usable > 0 else None
-        if whole is not None and not at_least:
-            return single, whole
-        several = _Planner(spec, extent, usable // self.threads, 1)
-        cut = several.cut(max(2, at_least)) if usable > 0 else None
-        if cut is None and whole is None and usable > 0:
-            # More partitions take more pivots, and a larger sample of the data to draw them from.
-            cut = several.cut(2)
-        return (several, cut) if cut is not None else (single, whole)
-
-
-def _too_small(spec: BuildSpec, extent: Extent, worker_memory: int, machine: _Machine) -> BudgetError:
-    """The refusal, with both numbers and the nearest limit that fits, found by doubling and halving."""
-    low, high = worker_memory, 2 * max(worker_memory, machine.reserved)
-    while machine.fit(spec, extent, high)[1] is None:
-        low, high = high, 2 * high
-    while high - low > 2**20:
-        middle = (low + high) // 2
-        low, high = (middle, high) if machine.fit(spec, extent, middle)[1] is None else (low, middle)
-    need = -(-high // 2**20)
-    fewer = f" or fewer threads per worker than {machine.threads}" if machine.threads > 1 else ""
-    return BudgetError(
-        f"{extent.n:,} x {extent.d} {extent.dtype} with n_neighbors={spec.n_neighbors} does not fit a worker of "
-        f"{format_bytes(worker_memory)} ({machine.threads} thread(s), {format_bytes(machine.reserved)} of it the "
-        f"worker's own): at least {format_bytes(need * 2**20)} is needed. Set memory_limit='{need}MiB'{fewer}"
-    )
+def _fit(spec: BuildSpec, extent: Extent, workers: Workers) -> tuple[_Planner, Layout | None]:
+    """Everything in one task if that fits and workers are few, else a cut; the planner that found it."""
+    usable, threads = workers.usable, workers.threads
+    spread = workers.tasks if workers.count >= 4 and extent.n >= SPREAD_ROWS else 0
+    single = _Planner(spec, extent, usable, threads)
+    whole = single.whole() if usable > 0 else None
+    if whole is not None and not spread:
+        return single, whole
+    several = _Planner(spec, extent, usable // threads, 1)
+    cut = several.cut(max(2, spread)) if usable > 0 else None
+    if cut is None and whole is None and usable > 0:
+        # More partitions take more pivots, and a larger sample of the data to draw them from.
+        cut = several.cut(2)
+    return (several, cut) if cut is not None else (single, whole)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
-from typing import NamedTuple
 
 from . import memory
-from .errors import BudgetError, SpecError
+from .budget import Workers, too_small
+from .errors import SpecError
 from .metric import CUSTOM, Metric, of_sparse
 from .metrics_table import ENTRIES
 from .partitioning import (
@@ -17,17 +17,15 @@ from .partitioning import (
     FANOUT,
     LEAF_FANOUT,
     LOOKED_IN,
-    RESERVED,
     SAMPLES_PER_PIVOT,
     SPREAD_ROWS,
-    USABLE,
     companion_cap,
     pivot_count,
     probe_count,
     widest,
 )
 from .plan import Extent, Layout, Plan, StageCost
-from .spec import BuildSpec, format_bytes
+from .spec import BuildSpec
 
 # Rows of a block at most, as many as the engine takes at once; and at least, as each looks through all others.
 LARGEST_BLOCK, LEAST_BLOCK = 65536, 1024
@@ -88,30 +86,29 @@ def scan_bytes(layout: Layout) -> int:
     return memory.SLACK + block + memory.sampled_listings(layout)
 
 
-def plan_sparse(
-    spec: BuildSpec,
-    extent: Extent,
-    *,
-    worker_memory: int,
-    workers: int = 1,
-    threads: int = 1,
-    reserved: int = RESERVED,
-) -> Plan:
+def plan_sparse(spec: BuildSpec, extent: Extent, workers: Workers) -> Plan:
     """Blocks, as few as fit and occupy all; where an exact answer costs too much, sketches in partitions.
 
     BudgetError names what is needed, what there is and the nearest setting that fits; SpecError where rows are too few.
     """
     spec.check_rows(extent.n)
-    machine = _Machine(workers, threads, reserved)
-    layout = machine.fit(spec, extent, worker_memory)
+    layout = _fit(spec, extent, workers)
     if layout is None:
-        raise _too_small(spec, extent, worker_memory, machine)
-    costs = _costs(spec, extent, layout, threads)
-    task_memory = (int(USABLE * worker_memory) - reserved) // min(threads, layout.blocks)
+        raise too_small(spec, extent, workers, lambda more: _fit(spec, extent, more) is not None)
+    costs = _costs(spec, extent, layout, workers.threads)
     lists = 0 if layout.exact else 2 * extent.n * 12 * widest(spec.n_neighbors, extent.n, layout.partitions)
     mail = sum(cost.written for cost in costs if cost.name in ("draw", "route", "local")) if layout.copies > 1 else 0
-    graph = extent.n * spec.n_neighbors * 12
-    return Plan(spec, layout, costs, task_memory, worker_memory, reserved, threads, disk=lists + mail, graph=graph)
+    return Plan(
+        spec=spec,
+        layout=layout,
+        costs=costs,
+        task_memory=workers.usable // min(workers.threads, layout.blocks),
+        worker_memory=workers.memory,
+        reserved=workers.reserved,
+        threads=workers.threads,
+        disk=lists + mail,
+        graph=extent.n * spec.n_neighbors * 12,
+    )
 
 
 def _costs(spec: BuildSpec, extent: Extent, layout: Layout, threads: int) -> tuple[StageCost, ...]:
@@ -146,63 +143,57 @@ def _local_bytes(metric: Metric, held: Layout, width: int, threads: int) -> int:
     return memory.local_fixed(metric, held.dtype, held.d, width, threads) + row * held.cap + memory.listed_bytes(held)
 
 
-class _Machine(NamedTuple):
-    """Who does the work: workers, threads of each, and the bytes one takes for itself."""
+def _fit(spec: BuildSpec, extent: Extent, workers: Workers) -> Layout | None:
+    """The layout that fits the workers; None where there is none."""
+    if extent.n > EXACT_ROWS and exact_cost(spec, extent) > AFFORDABLE:
+        layouts = _in_partitions(spec, extent, workers)
+    else:
+        layouts = _in_blocks(extent, workers)
+    for layout in layouts:
+        costs = _costs(spec, extent, layout, workers.threads)
+        if max(cost.projected * min(cost.tasks, workers.threads) for cost in costs) <= workers.usable:
+            return layout
+    return None
 
-    workers: int
-    threads: int
-    reserved: int
 
-    def fit(self, spec: BuildSpec, extent: Extent, worker_memory: int) -> Layout | None:
-        """The layout for workers of that memory; None where there is none."""
-        usable = int(USABLE * worker_memory) - self.reserved
-        if extent.n > EXACT_ROWS and exact_cost(spec, extent) > AFFORDABLE:
-            layouts = self._in_partitions(spec, extent)
-        else:
-            layouts = self._in_blocks(extent)
-        for layout in layouts:
-            costs = _costs(spec, extent, layout, self.threads)
-            if max(cost.projected * min(cost.tasks, self.threads) for cost in costs) <= usable:
-                return layout
-        return None
+def _in_blocks(extent: Extent, workers: Workers) -> Iterator[Layout]:
+    """Exact layouts, of the largest blocks that occupy all workers first."""
+    wanted = 1 if workers.count == 1 and extent.n <= LARGEST_BLOCK else TASKS_A_THREAD * workers.tasks
+    rows = min(LARGEST_BLOCK, 1 << (extent.n - 1).bit_length())
+    while rows > LEAST_BLOCK and -(-extent.n // rows) < wanted:
+        rows //= 2
+    while rows >= min(LEAST_BLOCK, extent.n):
+        yield replace(_layout(extent, rows), partitions=-(-extent.n // rows), exact=True)
+        rows //= 2
 
-    def _in_blocks(self, extent: Extent) -> Iterator[Layout]:
-        """Exact layouts, of the largest blocks that occupy all workers first."""
-        wanted = 1 if self.workers == 1 and extent.n <= LARGEST_BLOCK else TASKS_A_THREAD * self.workers * self.threads
-        rows = min(LARGEST_BLOCK, 1 << (extent.n - 1).bit_length())
-        while rows > LEAST_BLOCK and -(-extent.n // rows) < wanted:
+
+def _in_partitions(spec: BuildSpec, extent: Extent, workers: Workers) -> Iterator[Layout]:
+    """Layouts by sketches: all rows at once, then ever more partitions."""
+    metric, n = of_sparse(spec.kind), extent.n
+    rows = min(LARGEST_BLOCK, 1 << (n - 1).bit_length())
+    whole = _layout(extent, rows)
+    probes = probe_count(n, metric.products(whole.columns_held(metric)))
+    spread = workers.tasks if workers.count >= 4 and n >= SPREAD_ROWS else 2
+    if spread == 2:
+        yield replace(whole, cap=n, probes=probes)
+    copies, partitions = FANOUT if metric.euclidean else FANOUT + LOOKED_IN, spread
+    cap = n
+    while cap > max(1024, 16 * widest(spec.n_neighbors, n, 2)):
+        cap = min(n, ceil(n * copies / (partitions * AIM)))
+        while rows > max(LEAST_BLOCK, cap // 2):
             rows //= 2
-        while rows >= min(LEAST_BLOCK, extent.n):
-            yield replace(_layout(extent, rows), partitions=-(-extent.n // rows), exact=True)
-            rows //= 2
-
-    def _in_partitions(self, spec: BuildSpec, extent: Extent) -> Iterator[Layout]:
-        """Layouts by sketches: all rows at once, then ever more partitions."""
-        metric, n = of_sparse(spec.kind), extent.n
-        rows = min(LARGEST_BLOCK, 1 << (n - 1).bit_length())
-        whole = _layout(extent, rows)
-        probes = probe_count(n, metric.products(whole.columns_held(metric)))
-        spread = self.workers * self.threads if self.workers >= 4 and n >= SPREAD_ROWS else 2
-        if spread == 2:
-            yield replace(whole, cap=n, probes=probes)
-        copies, partitions = FANOUT if metric.euclidean else FANOUT + LOOKED_IN, spread
-        cap = n
-        while cap > max(1024, 16 * widest(spec.n_neighbors, n, 2)):
-            cap = min(n, ceil(n * copies / (partitions * AIM)))
-            while rows > max(LEAST_BLOCK, cap // 2):
-                rows //= 2
-            piece = _layout(extent, rows)
-            yield replace(
-                piece,
-                partitions=partitions,
-                fanout=FANOUT,
-                copies=copies,
-                cap=cap,
-                entries=cap * piece.block_entries // rows,
-                probes=probes,
-                sample=min(n, SAMPLES_PER_PIVOT * pivot_count(partitions)),
-            )
-            partitions = partitions + max(1, partitions // 4)
+        piece = _layout(extent, rows)
+        yield replace(
+            piece,
+            partitions=partitions,
+            fanout=FANOUT,
+            copies=copies,
+            cap=cap,
+            entries=cap * piece.block_entries // rows,
+            probes=probes,
+            sample=min(n, SAMPLES_PER_PIVOT * pivot_count(partitions)),
+        )
+        partitions = partitions + max(1, partitions // 4)
 
 
 def _layout(extent: Extent, rows: int) -> Layout:
@@ -217,21 +208,4 @@ def _layout(extent: Extent, rows: int) -> Layout:
         chunk_rows=chunk_rows,
         entries=sparsity.entries,
         block_entries=sparsity.most(rows),
-    )
-
-
-def _too_small(spec: BuildSpec, extent: Extent, worker_memory: int, machine: _Machine) -> BudgetError:
-    """The refusal, with both numbers and the nearest limit that fits."""
-    low, high = worker_memory, 2 * max(worker_memory, machine.reserved)
-    while machine.fit(spec, extent, high) is None:
-        low, high = high, 2 * high
-    while high - low > 2**20:
-        middle = (low + high) // 2
-        low, high = (middle, high) if machine.fit(spec, extent, middle) is None else (low, middle)
-    need = -(-high // 2**20)
-    fewer = f" or fewer threads per worker than {machine.threads}" if machine.threads > 1 else ""
-    return BudgetError(
-        f"{extent.n:,} x {extent.d} sparse with n_neighbors={spec.n_neighbors} does not fit a worker of "
-        f"{format_bytes(worker_memory)} ({machine.threads} thread(s), {format_bytes(machine.reserved)} of it the "
-        f"worker's own): at least {format_bytes(need * 2**20)} is needed. Set memory_limit='{need}MiB'{fewer}"
     )

@@ -90,6 +90,22 @@ class BuildSpec:
     random_state: int = 0
     function: Callable[..., float] | None = None
 
+    @classmethod
+    def asked(
+        cls,
+        n_neighbors: int,
+        metric: str | Callable[..., float],
+        metric_params: Mapping[str, Any] | None,
+        target_recall: float,
+        max_rounds: int,
+        memory_limit: int | str | None,
+        random_state: int,
+    ) -> BuildSpec:
+        """The spec of what a caller gives: the metric by its name or as the function itself, memory as a text too."""
+        name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
+        limit = parse_bytes(memory_limit)
+        return cls(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function)
+
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))

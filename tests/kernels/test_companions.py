@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
+from distnnd.kernels import companions as drawing
 from distnnd.kernels import descent
 from distnnd.kernels.codes import EVERYTHING, OFFSET, trusted
+from distnnd.kernels.companions import draw, mark, no_companions
 from distnnd.kernels.descent import (
     CARD,
     LEAVES,
@@ -19,11 +21,8 @@ from distnnd.kernels.descent import (
     SQUARE,
     START,
     Meeting,
-    draw,
     fill_cards,
-    mark,
     new_cards,
-    no_companions,
     room_for_meeting,
 )
 from distnnd.kernels.neighbours import BORN, DRAWN, FRESH, OLD, Lists, empty
@@ -225,7 +224,7 @@ def test_mark_turns_what_is_fresh_and_nothing_else() -> None:
 @njit
 def gathered(lists, companions, row, members):
     """The companions of a row as join() gathers them."""
-    return descent.gather_companions(lists, companions, row, members)
+    return drawing.gather_companions(lists, companions, row, members)
 
 
 @few(60)

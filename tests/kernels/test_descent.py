@@ -10,17 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from distnnd.kernels import descent, leaves
+from distnnd.kernels import leaves
 from distnnd.kernels.codes import Rows, coded_form, coder_of, encode, trusted
+from distnnd.kernels.companions import draw, gather_companions, mark, no_companions, settle
 from distnnd.kernels.descent import (
     AT_ONCE,
     LIMIT,
     apply,
-    draw,
     join,
-    mark,
-    no_companions,
-    settle,
 )
 from distnnd.kernels.groups import Groups, group_rows
 from distnnd.kernels.merge import fill
@@ -53,7 +50,7 @@ DTYPES = [np.float32, np.uint8]
 @njit
 def gathered(lists, companions, row, members):
     """The companions of a row as join() gathers them."""
-    return descent.gather_companions(lists, companions, row, members)
+    return gather_companions(lists, companions, row, members)
 
 
 def test_what_a_pass_finds_waits_for_the_next() -> None:

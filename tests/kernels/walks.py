@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from distnnd.kernels.codes import Rows, coded_form, coder_of, encode
-from distnnd.kernels.descent import Companions, Finds, draw, fill_cards, join, mark, new_cards, no_companions
+from distnnd.kernels.companions import Companions, draw, mark, no_companions
+from distnnd.kernels.descent import Finds, fill_cards, join, new_cards
 from distnnd.kernels.neighbours import DRAWN, OLD, Lists, empty, sort_rows
 from distnnd.kernels.rows import Form, prepare, prepared_width, rescore
 from distnnd.values.metric import METRICS

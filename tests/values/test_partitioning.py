@@ -13,6 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from distnnd.values.budget import RESERVED, USABLE, Workers
 from distnnd.values.errors import BudgetError, SpecError
 from distnnd.values.memory import PLACES
 from distnnd.values.metric import METRICS
@@ -21,8 +22,6 @@ from distnnd.values.partitioning import (
     LEAF_FANOUT,
     LOOKED_IN,
     MOST_PARTITIONS,
-    RESERVED,
-    USABLE,
     companion_cap,
     first_width,
     leaf_fanout,
@@ -33,7 +32,7 @@ from distnnd.values.partitioning import (
     probe_count,
     widest,
 )
-from distnnd.values.plan import Plan
+from distnnd.values.plan import Extent, Plan
 from distnnd.values.spec import BuildSpec
 
 MIB = 2**20
@@ -44,16 +43,21 @@ MIB = 2**20
 Case = dict[str, Any]
 
 
+def plan_of(spec: BuildSpec, n: int, d: int, dtype: str, chunk_rows: int = 1, **workers: int) -> Plan:
+    """The plan for that many rows and columns, and such workers."""
+    return make_plan(spec, Extent(n, d, dtype, chunk_rows), Workers(**workers))
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Arguments of make_plan but for the memory, over all orders of magnitude."""
+    """Arguments of plan_of but for the memory, over all orders of magnitude."""
     n = int(2 ** draw(st.floats(1, 36)))
     return {
         "spec": BuildSpec(min(draw(st.integers(1, 100)), n - 1), draw(st.sampled_from(sorted(METRICS)))),
         "n": n,
         "d": int(2 ** draw(st.floats(0, 12))),
         "dtype": draw(st.sampled_from(["float32", "float16", "uint8", "int8"])),
-        "workers": draw(st.integers(1, 64)),
+        "count": draw(st.integers(1, 64)),
         "threads": draw(st.integers(1, 32)),
         "chunk_rows": draw(st.integers(1, min(n, 100_000))),
     }
@@ -64,7 +68,7 @@ MEMORY = st.floats(20, 42).map(lambda power: int(2**power))
 
 def plan_or_none(case: Case, memory: int) -> Plan | None:
     try:
-        return make_plan(**case, worker_memory=memory)
+        return plan_of(**case, memory=memory)
     except BudgetError:
         return None
 
@@ -115,11 +119,11 @@ def test_what_fits_fits_more_memory_too(case: Case, memory: int, more: float) ->
     assert roomier is not None
     if min(roomier.layout.partitions, plan.layout.partitions) > 1:
         # Many workers share what fewer partitions could hold, as soon as their memory allows it.
-        assert roomier.layout.partitions <= max(plan.layout.partitions, case["workers"] * case["threads"])
+        assert roomier.layout.partitions <= max(plan.layout.partitions, case["count"] * case["threads"])
         assert roomier.layout.cap >= plan.layout.cap
 
 
-SHARED = {"spec": BuildSpec(5), "n": 2**20, "d": 128, "dtype": "float32", "workers": 15, "threads": 13}
+SHARED = {"spec": BuildSpec(5), "n": 2**20, "d": 128, "dtype": "float32", "count": 15, "threads": 13}
 
 
 @example(case=SHARED, memory=MIB)
@@ -127,7 +131,7 @@ SHARED = {"spec": BuildSpec(5), "n": 2**20, "d": 128, "dtype": "float32", "worke
 @given(case=cases(), memory=MEMORY)
 def test_a_refusal_names_a_limit_that_does_fit(case: Case, memory: int) -> None:
     try:
-        make_plan(**case, worker_memory=memory)
+        plan_of(**case, memory=memory)
     except BudgetError as error:
         named = re.search(r"memory_limit='(\d+)MiB'", str(error))
     else:
@@ -135,36 +139,36 @@ def test_a_refusal_names_a_limit_that_does_fit(case: Case, memory: int) -> None:
     assert named is not None
     need = int(named[1])
     assert need * MIB > memory
-    make_plan(**case, worker_memory=need * MIB)
+    plan_of(**case, memory=need * MIB)
     # The nearest such limit, within the step of its search.
     assert plan_or_none(case, (need - 2) * MIB) is None
 
 
 def test_a_refusal_says_what_is_needed_and_what_there_is() -> None:
     with pytest.raises(BudgetError, match=r"1,000,000 x 128 float32 .* 400 MiB \(8 thread\(s\).*at least .* is needed"):
-        make_plan(BuildSpec(), 1_000_000, 128, "float32", worker_memory=400 * MIB, threads=8)
+        plan_of(BuildSpec(), 1_000_000, 128, "float32", memory=400 * MIB, threads=8)
     with pytest.raises(BudgetError, match="or fewer threads per worker than 8"):
-        make_plan(BuildSpec(), 1_000_000, 128, "float32", worker_memory=400 * MIB, threads=8)
+        plan_of(BuildSpec(), 1_000_000, 128, "float32", memory=400 * MIB, threads=8)
     with pytest.raises(BudgetError) as caught:
-        make_plan(BuildSpec(), 1_000_000, 128, "float32", worker_memory=400 * MIB)
+        plan_of(BuildSpec(), 1_000_000, 128, "float32", memory=400 * MIB)
     assert "fewer threads" not in str(caught.value)
 
 
 def test_too_few_rows_are_refused_before_memory_is_thought_of() -> None:
     with pytest.raises(SpecError, match="n_neighbors=15 needs at least 16 rows"):
-        make_plan(BuildSpec(15), 15, 4, "float32", worker_memory=1)
+        plan_of(BuildSpec(15), 15, 4, "float32", memory=1)
 
 
 def test_little_data_is_compared_exhaustively_and_in_one_piece() -> None:
-    plan = make_plan(BuildSpec(), EXACT_ROWS, 64, "float32", worker_memory=2**31)
+    plan = plan_of(BuildSpec(), EXACT_ROWS, 64, "float32", memory=2**31)
     assert plan.layout.exact
     assert plan.layout.partitions == 1
     assert [cost.name for cost in plan.costs] == ["scan", "local"]
-    assert not make_plan(BuildSpec(), EXACT_ROWS + 1, 64, "float32", worker_memory=2**31).layout.exact
+    assert not plan_of(BuildSpec(), EXACT_ROWS + 1, 64, "float32", memory=2**31).layout.exact
 
 
 def test_data_larger_than_memory_is_cut() -> None:
-    plan = make_plan(BuildSpec(), 10_000_000, 128, "float32", worker_memory=2**31)
+    plan = plan_of(BuildSpec(), 10_000_000, 128, "float32", memory=2**31)
     assert plan.layout.partitions > 2
     assert [cost.name for cost in plan.costs if cost.each_round] == ["draw", "route", "local", "merge"]
     assert plan.disk > 10_000_000 * 128 * 4
@@ -172,14 +176,14 @@ def test_data_larger_than_memory_is_cut() -> None:
 
 
 def test_many_workers_share_data_that_one_of_them_could_hold() -> None:
-    alone = make_plan(BuildSpec(), 1_000_000, 32, "float32", worker_memory=2**36, workers=1, threads=2)
-    shared = make_plan(BuildSpec(), 1_000_000, 32, "float32", worker_memory=2**36, workers=8, threads=2)
+    alone = plan_of(BuildSpec(), 1_000_000, 32, "float32", memory=2**36, count=1, threads=2)
+    shared = plan_of(BuildSpec(), 1_000_000, 32, "float32", memory=2**36, count=8, threads=2)
     assert (alone.layout.partitions, shared.layout.partitions) == (1, 16)
 
 
 def test_a_row_that_looks_and_is_found_in_other_places_has_more_copies() -> None:
     layouts = {
-        metric: make_plan(BuildSpec(metric=metric), 10_000_000, 64, "float32", worker_memory=2**31).layout
+        metric: plan_of(BuildSpec(metric=metric), 10_000_000, 64, "float32", memory=2**31).layout
         for metric in ("euclidean", "inner_product")
     }
     assert layouts["inner_product"].copies == layouts["euclidean"].copies + LOOKED_IN
@@ -189,13 +193,15 @@ def test_places_of_a_row_are_counted_among_the_bytes_of_a_route() -> None:
     assert PLACES == MOST_PARTITIONS + LOOKED_IN
 
 
-@pytest.mark.parametrize(("partitions", "number", "leaves"), [(1, 1, 4), (1, 2, 3), (8, 1, 3), (8, 2, 3)])
-def test_rows_stand_in_fewer_leaves_where_they_are_seen_again(partitions: int, number: int, leaves: int) -> None:
-    assert leaf_fanout(partitions, number) == leaves <= LEAF_FANOUT
+@pytest.mark.parametrize(("number", "probed", "leaves"), [(1, True, 4), (1, False, 3), (2, True, 4), (2, False, 4)])
+def test_rows_stand_in_fewer_leaves_where_nobody_says_when_they_are_enough(
+    number: int, probed: bool, leaves: int
+) -> None:
+    assert leaf_fanout(number, probed) == leaves <= LEAF_FANOUT
 
 
 def test_a_plan_says_itself_as_json_and_as_a_table() -> None:
-    plan = make_plan(BuildSpec(), 10_000_000, 128, "float32", worker_memory=2**31)
+    plan = plan_of(BuildSpec(), 10_000_000, 128, "float32", memory=2**31)
     told = plan.to_json()
     assert told["layout"]["partitions"] == plan.layout.partitions
     assert [stage["name"] for stage in told["stages"]] == [cost.name for cost in plan.costs]
@@ -314,5 +320,5 @@ def test_pieces_lead_every_row_of_a_block_to_its_place_in_a_unit(offsets: Offset
 
 def test_four_million_rows_fit_workers_of_700_megabytes() -> None:
     """What was promised once stays possible (docs/performance.md, a bound on memory)."""
-    plan = make_plan(BuildSpec(), 4_000_000, 96, "float32", worker_memory=700_000_000, workers=2)
+    plan = plan_of(BuildSpec(), 4_000_000, 96, "float32", memory=700_000_000, count=2)
     assert plan.peak <= 700_000_000

@@ -1,0 +1,166 @@
+"""The engine of leaves: a tree down to leaves, all pairs in each leaf, passes of NN-descent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels import merge, trees
+from ..kernels.codes import Coder, Rows, coded_form, routing_form, trusted
+from ..kernels.groups import all_members, slot_groups
+from ..kernels.leaves import Offered, join_places
+from ..kernels.neighbours import FRESH, OLD, Lists
+from ..kernels.pivots import BASE, QUERY
+from ..kernels.projection import narrower
+from ..kernels.random import seed_of
+from ..kernels.ranges import even_cuts
+from ..kernels.rows import Form
+from ..kernels.sparse_distances import SparseRows, taken
+from ..kernels.transforms import surrogates_near
+from ..values.partitioning import leaf_fanout
+from ..values.plan import Job, Task
+from .judged import improved, selected
+from .partition import Known, Partition, Work, incoming
+from .passes import descend
+from .probe import probes_between, solve_here
+
+NARROWED, PROBED = 5, 6  # parts of seeds, after those of other stages
+# Rows of a partition that are solved by what it holds, to say when looking there is enough.
+OWN_PROBES = 64
+# Rows that a leaf aims at: as many as make its products cost as much as what is selected from them, between these.
+LEAF_LEAST, LEAF_MOST, LEAF_CODES = 400, 500, 102_400
+# A leaf may have so many times the rows it aims at: where the rows lie dense, their neighbours are in one leaf, and cut
+# in pieces it would cost them the other leaves they stand in.
+LARGEST = 8
+# Pivots of a node at most; most of a tree grows in one step.
+PIVOTS = 65536
+# Estimates are trusted where the k-th neighbours of all but a few probe rows are so many units of them away: there one
+# standard deviation of their error is two per cent.
+FINE = 1600
+BLURRED = 0.02
+
+
+def solve(
+    work: Work, task: Task, partition: Partition, present: np.ndarray, rows: Rows, coder: Coder
+) -> tuple[Lists, np.ndarray, dict[str, float]]:
+    """The lists after all pairs of leaves and passes of NN-descent, in leaf order, with that order and counters."""
+    job, points = work.job, partition.points
+    probes = own_probes(work, partition, present, rows, coder) if task.arguments["slices"] else None
+    rows, coder = narrowed(work, rows, coder)
+    fanout = leaf_fanout(work.number, job.layout.partitions == 1 or probes is not None)
+    looking, standing = grow(work, rows, coder, partition.roles, present, fanout)
+    order = into_leaf_order(partition, rows, looking, standing)
+    partition.rows[:] = partition.rows[order]
+    present = present[order]
+    width, state = min(task.arguments["width"], job.layout.n - 1), FRESH if task.arguments["slices"] else OLD
+    form = coded_form(job.kind, rows, coder, strict=job.layout.exact)
+    if fine_enough(job, coder, form):
+        form = trusted(form)
+    came = incoming(partition, present, width, state)
+    lists = selected(job, points, form, came) if job.kind.judged else came
+    known = Known.of(job, task, order, partition.judge(job), probes)
+    compared = compare_leaves(work, rows, form, looking, standing, lists, known)
+    ranges = even_cuts(len(order), work.parts)
+    work.each(lambda a, b: merge.fill(points, form, lists, present, work.seed, a, b), ranges)
+    counters: dict[str, float] = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
+    if not job.layout.exact:
+        slots = standing.slots if looking is standing else None
+        counters |= descend(work, rows, form, lists, slots, known)
+    work.each(lambda a, b: known.judge.settle(lists, a, b), ranges)
+    if job.kind.judged:
+        lists, more = improved(work, lists, came, known, lambda: (rows, form))
+        counters |= more
+    return lists, order, counters
+
+
+def own_probes(
+    work: Work, partition: Partition, present: np.ndarray, rows: Rows, coder: Coder
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """A few rows of a partition among others, int64[p], and how far their k-th neighbours in it are, float32[p].
+
+    They say when looking there is enough. None where another round has looked before, as the next one is for what was
+    hard to find; where rows look elsewhere than they stand; and where distances are dear.
+    """
+    if work.number > 1 or work.job.kind.form != "inner" or partition.roles is not None:
+        return None
+    here = np.flatnonzero(present)
+    drawn = np.random.default_rng(seed_of(work.seed, PROBED)).choice(here, min(OWN_PROBES, len(here)), replace=False)
+    chosen = np.sort(drawn)
+    judge = partition.judge(work.job)
+    return chosen, solve_here(work.job, judge, (rows, coder), chosen, work.each, work.parts)
+
+
+def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:
+    """Narrower codes of wide rows where they tell neighbours apart well; else the codes as they are."""
+    if work.job.layout.exact or not work.job.kind.euclidean:
+        return rows, coder
+    found = narrower(rows, coder, seed_of(work.seed, NARROWED))
+    return found if found and fine_enough(work.job, found[1], coded_form(work.job.kind, *found)) else (rows, coder)
+
+
+def grow(
+    work: Work, rows: Rows, coder: Coder, roles: np.ndarray | None, present: np.ndarray, fanout: int
+) -> tuple[trees.Leaves, trees.Leaves]:
+    """The leaves in which rows look for neighbours, and those in which they stand to be found: mostly the same.
+
+    fanout: leaves a row stands in at most.
+    """
+    leaf = min(max(LEAF_CODES // rows.values.shape[1], LEAF_LEAST), LEAF_MOST)
+    leaf = max(leaf, 8 * work.job.spec.n_neighbors)
+    shape = trees.Shape(leaf, LARGEST * leaf, PIVOTS, fanout)
+    if work.job.layout.exact:
+        leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)
+        return leaves, leaves
+    standing = present if roles is None else present & (roles & BASE > 0)
+    pair = [trees.Role(routing_form(rows, coder), standing)]
+    if not work.job.kind.euclidean:
+        looking = present if roles is None else present & (roles & QUERY > 0)
+        pair.insert(0, trees.Role(trusted(coded_form(work.job.kind, rows, coder)), looking))
+    leaves = trees.descend(rows, pair, shape, work.seed, work.each, work.parts)
+    return leaves[0], leaves[-1]
+
+
+def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, standing: trees.Leaves) -> np.ndarray:
+    """Put all that belongs to the rows but their ids into the order of their nearest leaves, in place; that order."""
+    # Rows in no leaf come last, so that of two copies of a row the one that is in leaves stays the first.
+    order = np.argsort(standing.slots[:, 0].astype(np.uint32), kind="stable").astype(np.int64)
+    raw = [] if partition.raw is None or isinstance(partition.raw, SparseRows) else [partition.raw]
+    if isinstance(partition.raw, SparseRows):
+        for part, ordered in zip(partition.raw, taken(partition.raw, order), strict=True):
+            part[:] = ordered
+    # Rows may be their own codes, and look where they stand.
+    merge.permute([*rows, *raw, partition.known, partition.distances, standing.slots, looking.slots], order)
+    return order
+
+
+def compare_leaves(
+    work: Work,
+    rows: Rows,
+    form: Form,
+    looking: trees.Leaves,
+    standing: trees.Leaves,
+    lists: Lists,
+    known: Known,
+) -> int:
+    """Compare the pairs of each leaf, place by place of the looking row, until that is enough; the pairs compared."""
+    base = all_members(standing.slots, standing.count)
+    offered, compared = Offered(rows, base, base.rows), 0
+    for place in slot_groups(looking.slots, looking.count):
+        if compared and known.enough(lists):
+            break
+        compared += join_places(rows, [place], offered, form, lists, True, work.each, work.parts)
+    return compared
+
+
+def fine_enough(job: Job, coder: Coder, form: Form) -> bool:
+    """Whether codes tell neighbours apart so well that lists may keep estimates until the partition is done.
+
+    The probe rows know how far away a k-th neighbour is; a few of them may lie in clusters that codes blur.
+    """
+    if job.kind.form != "inner":
+        return True
+    if coder.cuts or not form.euclidean or job.layout.exact:
+        return False
+    thresholds = probes_between(job, 0, job.layout.n)[1]
+    if job.kind.judged:
+        thresholds = surrogates_near(thresholds, job.kind)
+    return float(np.quantile(thresholds, BLURRED)) >= FINE * float(form.unit)

@@ -1,0 +1,114 @@
+"""A partition as a task holds it: its rows with what they came with, who works on it, and what its probe rows know."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..kernels import merge
+from ..kernels.codes import Coder, Rows, coder_of, encode
+from ..kernels.judge import Judge
+from ..kernels.neighbours import Lists, empty, sort_rows
+from ..kernels.ranges import Each
+from ..values.plan import Job, Task
+from .points import Held, Ruler
+from .probe import probes_between
+
+
+class Work(NamedTuple):
+    """Who works on a partition: the job, the number of the round, the task's seed, how ranges are run and how cut."""
+
+    job: Job
+    number: int
+    seed: int
+    each: Each
+    parts: int
+
+
+class Partition(NamedTuple):
+    """The rows of one task. points, raw: as Held has them; rows: int64[m], their ids; roles: uint8[m], None for both.
+
+    known: int64[m, w], the lists they came with, as ids; distances: float32[m, w] of those. w = 0 in the first round.
+    """
+
+    points: np.ndarray
+    raw: Any
+    rows: np.ndarray
+    roles: np.ndarray | None
+    known: np.ndarray
+    distances: np.ndarray
+
+    def judge(self, job: Job) -> Judge:
+        """Who settles the lists of its rows."""
+        return Ruler.of(job).judge(Held(self.points, self.raw))
+
+
+class Known(NamedTuple):
+    """Probe rows of a partition, and what is asked of their lists.
+
+    positions: int64[p]; thresholds: their k-th true distances among the rows here; judge: who settles lists; k,
+    target: of how many neighbours a list must hold which share.
+    """
+
+    positions: np.ndarray
+    thresholds: np.ndarray
+    judge: Judge
+    k: int
+    target: float
+
+    @classmethod
+    def of(
+        cls,
+        job: Job,
+        task: Task,
+        order: np.ndarray,
+        judge: Judge,
+        own: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Known:
+        """The build's probe rows where all rows are here; else the partition's own, if it has any.
+
+        Elsewhere the build's may miss neighbours for another reason. order: of the rows; own: rows as they came, with
+        thresholds.
+        """
+        rows, thresholds = own or (np.empty(0, np.int64), np.empty(0, np.float32))
+        if task.arguments["slices"] is None:
+            rows, thresholds = probes_between(job, 0, job.layout.n)
+        return cls(in_order(order)[rows], thresholds, judge, job.spec.n_neighbors, job.spec.target_recall)
+
+    def enough(self, lists: Lists) -> bool:
+        """Whether the target is reached by half a standard error: looking again and again must not pass by luck."""
+        if not self.positions.size:
+            return False
+        sample = Lists(*(part[self.positions] for part in lists))
+        self.judge.settle(sample, 0, len(self.positions), self.judge.of(self.positions))
+        hits = merge.count_hits(sample, np.arange(len(self.positions)), self.thresholds, self.k)
+        return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= self.target)
+
+
+def with_codes(job: Job, points: np.ndarray) -> tuple[Rows, Coder]:
+    """The rows with their codes, which a tree does without, and their coder."""
+    coder = coder_of(points, job.kind)
+    return encode(points, coder), coder
+
+
+def incoming(partition: Partition, present: np.ndarray, width: int, state: int) -> Lists:
+    """The lists that the rows came with, as positions in the partition where the neighbour is here."""
+    rows = partition.rows
+    lists = empty(len(rows), width)
+    if partition.known.shape[1]:
+        table, _ = merge.table_of(rows)
+        merge.localise(partition.known, table, rows, 0, state, lists)
+        lists.distances[:, : partition.known.shape[1]] = partition.distances
+        # A second copy of a row is nobody's neighbour and draws nobody: its first copy works for both.
+        lists.ids[~present], lists.distances[~present] = -1, np.inf
+        # As near ones were in the order of their ids, and positions have another.
+        sort_rows(lists, 0, len(rows))
+    return lists
+
+
+def in_order(order: np.ndarray) -> np.ndarray:
+    """Where each row that came stands now: the inverse of a permutation."""
+    positions = np.empty(len(order), np.int64)
+    positions[order] = np.arange(len(order))
+    return positions

@@ -1,0 +1,84 @@
+"""The engine of leaves: partitions ask rows of their own when looking there is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+import distnnd
+from distnnd.kernels.ranges import serial
+from distnnd.runtime.events import TaskEnd
+from distnnd.runtime.serial import SerialExecutor
+from distnnd.stages import leaves
+from distnnd.stages.partition import Partition, Work, with_codes
+from distnnd.stages.points import Ruler
+from distnnd.values.plan import Job, Layout
+from distnnd.values.spec import BuildSpec
+from tests.conftest import clustered, true_recall
+
+
+def partition_of(points: np.ndarray, metric: str, roles: np.ndarray | None = None) -> tuple[Work, Partition]:
+    """A first round's partition of these rows, among others that nobody sees, and who works on it."""
+    m, d = points.shape
+    job = Job("0", BuildSpec(metric=metric, n_neighbors=7), Layout(10 * m, d, "float32", m, partitions=8), {}, "", "")
+    nothing = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
+    return Work(job, 1, 11, serial, 1), Partition(*Ruler.of(job).hold(points), np.arange(m), roles, *nothing)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "true_angular"])
+def test_own_probes_know_how_far_their_neighbours_in_the_partition_are(metric: str) -> None:
+    points = clustered(900, 12)
+    work, partition = partition_of(points, metric)
+    present = np.ones(900, bool)
+    own = leaves.own_probes(work, partition, present, *with_codes(work.job, partition.points))
+    assert own is not None
+    rows, thresholds = own
+    assert len(set(rows.tolist())) == leaves.OWN_PROBES
+    far = cdist(points[rows].astype(float), points.astype(float), "euclidean" if metric == "euclidean" else "cosine")
+    far[np.arange(len(rows)), rows] = np.inf
+    # Surrogates of all three rise with these.
+    nearer = np.sort(far, axis=1)[:, :8]
+    surrogates = {
+        "euclidean": lambda x: x * x,
+        "cosine": lambda x: 2 * x,
+        "true_angular": lambda x: np.arccos(1 - x) / np.pi,
+    }
+    np.testing.assert_allclose(thresholds, surrogates[metric](nearer[:, 6]), rtol=2e-4)
+
+
+def test_nobody_is_asked_where_that_is_dear_or_says_little() -> None:
+    points = np.abs(clustered(600, 8))
+    present = np.ones(600, bool)
+    for metric, roles in (("manhattan", None), ("inner_product", np.full(600, 3, np.uint8))):
+        work, partition = partition_of(points, metric, roles)
+        assert leaves.own_probes(work, partition, present, *with_codes(work.job, partition.points)) is None
+    work, partition = partition_of(points, "euclidean")
+    coded = with_codes(work.job, partition.points)
+    assert leaves.own_probes(work._replace(number=2), partition, present, *coded) is None
+
+
+def test_second_copies_of_a_row_are_not_asked() -> None:
+    work, partition = partition_of(clustered(200, 8), "euclidean")
+    present = np.zeros(200, bool)
+    present[50:90] = True
+    own = leaves.own_probes(work, partition, present, *with_codes(work.job, partition.points))
+    assert own is not None
+    np.testing.assert_array_equal(own[0], np.arange(50, 90))
+
+
+def test_partitions_look_no_longer_than_the_target_asks(cut: Callable[..., None], serial: SerialExecutor) -> None:
+    points = clustered(12_000, 24)
+    cut(4, 4096)
+    passes = {}
+    for target in (0.7, 0.99):
+        ended: list[TaskEnd] = []
+        listen = lambda event, ended=ended: ended.append(event) if isinstance(event, TaskEnd) else None  # noqa: E731
+        graph = distnnd.build(points, target_recall=target, client=serial, progress=listen)
+        # Of the first round: another may follow.
+        counters = [event.report.counters for event in ended if event.stage == "local" and event.round == 1]
+        passes[target] = sum(one["passes"] for one in counters)
+        assert true_recall(points, graph) >= target - 0.02
+    assert passes[0.7] < passes[0.99]
