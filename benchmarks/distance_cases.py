@@ -44,7 +44,8 @@ def pairs(name: str, make_rows: Callable[[], Any], d: int, loops: int) -> Callab
     return run
 
 
-PARAMS = {"minkowski": {"p": 3}}
+COST = np.abs(np.subtract.outer(np.arange(16.0), np.arange(16.0)))
+PARAMS: dict[str, dict[str, Any]] = {"minkowski": {"p": 3}, "kantorovich": {"cost": COST}, "sinkhorn": {"cost": COST}}
 # (name of the metric, what the rows are, columns).
 KINDS = {
     "manhattan d=784": ("manhattan", partial(numbers, 784, 1), 784),
@@ -54,6 +55,8 @@ KINDS = {
     "symmetric_kl d=784": ("symmetric_kl", partial(numbers, 784, 1), 784),
     "wasserstein_1d d=784": ("wasserstein_1d", partial(numbers, 784, 1), 784),
     "circular_kantorovich d=784": ("circular_kantorovich", partial(numbers, 784, 1), 784),
+    "kantorovich d=16": ("kantorovich", partial(numbers, 16, 0.6), 16),
+    "sinkhorn d=16": ("sinkhorn", partial(numbers, 16, 0.6), 16),
     "jaccard of bits d=784": ("jaccard", lambda: pack(numbers(784, 0.2)), 784),
     "cosine of 100 in 10,000": ("cosine", partial(sparse_numbers, 10_000, 0.01), 10_000),
 }

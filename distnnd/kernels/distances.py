@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import angle_metrics, gap_metrics, share_metrics  # noqa: F401  each puts its formulae in their places
+from . import angle_metrics, gap_metrics  # noqa: F401  each puts its formulae in their places
 from .bit_distances import BitRows, over_words
 from .chosen import chosen
 from .columns import add, ending, known, look, looks, no_facts, no_totals
+from .forms import Wasserstein1d, WassersteinPower1d
 from .jit import kernel
+from .share_metrics import over_segments
 from .sparse_distances import SparseRows, sparse_distance
 from .whole_rows import WHOLE, whole
 
@@ -54,6 +56,11 @@ def dense_distance(form, points, i, others, j):
 @dense_distance.of(*WHOLE)
 def _of_whole_rows(form, points, i, others, j):
     return whole(form, points[i], others[j])
+
+
+@dense_distance.of(Wasserstein1d, WassersteinPower1d)
+def _of_running_sums(form, points, i, others, j):
+    return over_segments(form, points, i, others, j)
 
 
 @kernel

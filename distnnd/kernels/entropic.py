@@ -2,7 +2,7 @@
 
 Rows and columns of exp(-cost / regularization) are scaled in turn until both masses are right (Peyre and Cuturi 2019,
 sections 4.2 and 4.4). Going further than would set a side right, by a power of what it is wrong by, takes a third of
-the sweeps, and a tenth where the regularization is small (Thibault, Chizat, Dossal and Papadakis 2021).
+the sweeps, and a seventh where the regularization is small (Thibault, Chizat, Dossal and Papadakis 2021).
 """
 
 from __future__ import annotations

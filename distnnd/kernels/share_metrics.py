@@ -154,3 +154,39 @@ def _root_of_running_sums(form, facts, totals):
     if facts[0] == 0 or facts[1] == 0:
         return 0.0 if facts[0] == facts[1] else max(form.columns - 1.0, 1.0) ** (1 / power_of(form))
     return totals[1] ** (1 / power_of(form))
+
+
+@kernel(inline=True)
+def over_segments(form, points, i, others, j):
+    """The distance of two dense rows by their running sums, of four segments side by side: a sum waits for itself."""
+    facts = no_facts(form)
+    for column in range(form.columns):
+        facts = look(form, facts, points[i, column], others[j, column], column)
+    told = known(form, facts)
+    width, power = form.columns // 4, power_of(form)
+    # How far the row is ahead of the other where each segment begins.
+    b = c = d = 0.0
+    for column in range(width):
+        b += gap_of_shares(told, points, i, others, j, column)
+        c += gap_of_shares(told, points, i, others, j, width + column)
+        d += gap_of_shares(told, points, i, others, j, 2 * width + column)
+    a, c, d = 0.0, b + c, b + c + d
+    totals = (0.0, 0.0, 0.0, 0.0)
+    for column in range(width):
+        a += gap_of_shares(told, points, i, others, j, column)
+        b += gap_of_shares(told, points, i, others, j, width + column)
+        c += gap_of_shares(told, points, i, others, j, 2 * width + column)
+        d += gap_of_shares(told, points, i, others, j, 3 * width + column)
+        t, u, v, w = totals
+        totals = (t + abs(a) ** power, u + abs(b) ** power, v + abs(c) ** power, w + abs(d) ** power)
+    t, u, v, w = totals
+    for column in range(4 * width, form.columns):
+        d += gap_of_shares(told, points, i, others, j, column)
+        w += abs(d) ** power
+    return ending(form, told, (d, (t + u) + (v + w)))
+
+
+@kernel(inline=True)
+def gap_of_shares(quotients, points, i, others, j, column):
+    """How much more of its row a column holds than of the other."""
+    return share(points[i, column], quotients[0]) - share(others[j, column], quotients[1])
