@@ -200,12 +200,12 @@ def note(rows, form, lists, pairs, count, finds, used):
 
 
 @kernel
-def join(rows, companions, cards, in_leaves, form, lists, first, last, room):
-    """Compare the companions of each row first .. last among themselves, but those that met in a leaf of that row.
+def join(rows, companions, cards, in_leaves, form, lists, first, last, step, room):
+    """Compare the companions of the rows first, first + step ... < last, each among themselves, but those that met.
 
-    cards: as fill_cards writes them; in_leaves: all pairs of each leaf on the cards have been compared.
-    Returns Finds (as the lists stood), the row before which it stopped because `room` finds might not have held more,
-    and the pairs compared.
+    cards: as fill_cards writes them; in_leaves: all pairs of each leaf on the cards have been compared, so that
+    companions which stand in one leaf of their row have met. Returns Finds (as the lists stood), the row before which
+    it stopped because `room` finds might not have held more, and the pairs compared.
     """
     cap = lists.ids.shape[1] + companions.fresh.shape[1]
     meeting, pairs = room_for_meeting(cap, rows.values.shape[1]), room_for_near(cap)
@@ -214,14 +214,14 @@ def join(rows, companions, cards, in_leaves, form, lists, first, last, room):
     used = compared = waiting = 0
     stop = last
     news, count = expect(rows, companions, cards, lists, first, last, meeting)
-    for row in range(first, last):
+    for row in range(first, last, step):
         if used + 2 * (waiting + news * count) > room:
             stop = row
             break
         for i in range(count):
             meeting.members[i] = meeting.coming[i]
         now, here = news, count
-        news, count = expect(rows, companions, cards, lists, row + 1, last, meeting)
+        news, count = expect(rows, companions, cards, lists, row + step, last, meeting)
         if now == 0 or here < 2:
             continue
         all_met = introduce(cards, in_leaves, row, now, here, meeting)
