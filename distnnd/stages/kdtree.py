@@ -117,10 +117,10 @@ def into_tree_order(tree: Tree, present: np.ndarray, points: np.ndarray, others:
 
 
 def search(work: Work, tree: Tree, points: np.ndarray, lists: Lists) -> None:
-    """The k nearest rows into each list, and some to spare, with canonical distances; lists keep what they hold where that is nearer.
+    """The k nearest rows into each list, and some to spare; lists keep what they hold where that is nearer.
 
     points: prepared rows in the order of the tree, rows of no leaf behind them; lists: of all rows, full of what is
-    known or empty. Where the metric is judged, distances are of the layout, and not canonical.
+    known or empty. Distances are canonical, but where the metric is judged anyway.
     """
     k, metric = work.job.spec.n_neighbors, work.job.kind
     settler = Judge(points, plain_form(metric, points.shape[1]))
