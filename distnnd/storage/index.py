@@ -20,7 +20,8 @@ import google_crc32c
 import numpy as np
 
 from ..values.errors import StoreError
-from . import arrays, chunks, facts
+from . import arrays, chunks, facts, stores
+from .files import write_all
 
 AT_ONCE = 2**22
 NAMES = ("codes", "rows", "edges", "order", "pivots", "pieces")
@@ -48,8 +49,6 @@ def facts_of(location: str) -> dict[str, Any]:
 
 def create(location: str) -> None:
     """Begin an index; SpecError if anything is at `location` already."""
-    if "://" not in location and os.path.lexists(location):
-        raise facts.taken(location)
     facts.create(location, KIND)
 
 
@@ -63,7 +62,7 @@ def commit(location: str, known: dict[str, Any]) -> None:
 
 def create_array(location: str, name: str, shape: tuple[int, ...], dtype: Any, partition_rows: int) -> None:
     """A new array of the index, to be written by ranges of whole partitions and then sealed."""
-    local = "://" not in location
+    local = stores.is_local(location)
     rows = shape[0] if local else partition_rows
     array = arrays.create(location, name, shape, dtype, rows, ("row", "dim")[: len(shape)])
     if local:
@@ -76,20 +75,20 @@ def create_array(location: str, name: str, shape: tuple[int, ...], dtype: Any, p
 def write(location: str, name: str, first: int, values: np.ndarray) -> None:
     """Write rows from `first` on, in whole partitions where the store is elsewhere."""
     array = arrays.opened(location, name, "r+")
-    if not chunks.direct(array):
+    if not chunks.in_files(array):
         arrays.write(array, first, values)
         return
     values = np.ascontiguousarray(values, array.dtype)
     row = values.nbytes // max(len(values), 1)
     with open(_aside(array), "r+b", buffering=0) as file:
         file.seek(first * row)
-        chunks.write_all(file, [values.reshape(-1).view(np.uint8).data])
+        write_all(file, [values.reshape(-1).view(np.uint8).data])
 
 
 def seal(location: str, name: str) -> None:
     """Put the checksum behind a local array, all of whose rows are written, and move it to its place."""
     array = arrays.opened(location, name)
-    if not chunks.direct(array):
+    if not chunks.in_files(array):
         return
     aside = _aside(array)
     if os.path.exists(_path(array)) and not os.path.exists(aside):
@@ -125,7 +124,7 @@ def rows_of(location: str, name: str, first: int = 0, last: int | None = None) -
     """
     array = arrays.opened(location, name)
     last = array.shape[0] if last is None else last
-    if not chunks.direct(array) or array.chunks[0] < array.shape[0]:
+    if not (chunks.direct(array) and chunks.in_files(array)) or array.chunks[0] < array.shape[0]:
         return arrays.read(array, first, last)
     path, row = _path(array), _bytes_of(array) // max(array.shape[0], 1)
     try:

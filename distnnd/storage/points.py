@@ -17,8 +17,8 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec
 from zarr.errors import ContainsArrayError, ContainsGroupError
 
-from distnnd.storage import formats
-from distnnd.storage.foreign import ForeignArray, foreign_array, open_store
+from distnnd.storage import formats, stores
+from distnnd.storage.foreign import ForeignArray, foreign_array
 from distnnd.storage.formats import Source
 from distnnd.values.errors import InputError, SpecError, StoreError
 
@@ -150,12 +150,12 @@ def _checked(block: NDArray[Any], d: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 @contextmanager
 def new_store(path: str) -> Iterator[Store]:
     """A store for one new array; if local, it bears the name `path` from the last chunk on, or is removed."""
-    if os.path.lexists(path):
+    if not stores.is_empty(path):
         raise SpecError(f"{path} exists already; name a new path, or remove it first")
-    remote = "://" in path
+    remote = not stores.is_local(path)
     place = path if remote else f"{path}.{uuid.uuid4().hex}.partial"
     try:
-        yield open_store(place, read_only=False)
+        yield stores.opened(place)
         if not remote:
             os.rename(place, path)
     except (ContainsArrayError, ContainsGroupError) as error:
