@@ -54,7 +54,7 @@ class Server:
             self.asked[found[1], found[2]] += 1
 
     def requests(self, method: str, part: str = "") -> int:
-        """How often it was asked so since the last `forget_requests`."""
+        """How often it was asked so, of paths that hold `part`."""
         return sum(count for (how, path), count in self.asked.items() if how == method and part in path)
 
     @contextmanager

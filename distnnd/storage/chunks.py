@@ -7,7 +7,6 @@ build. The format is Zarr's own (uncompressed little-endian values, then their c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import google_crc32c
@@ -46,17 +45,18 @@ def in_files(array: Any) -> bool:
 def read(array: Any, first: int, last: int) -> np.ndarray:
     """Rows first .. last of a direct array, 0 <= first < last <= length; Damage names the chunk that cannot be read."""
     rows = array.chunks[0]
-    numbers = range(first // rows, -(-last // rows))
-    if len(numbers) == 1:
-        values, begin = next(_whole_chunks(array, numbers)), numbers[0] * rows
-        values = values[first - begin : last - begin]
-        # Kernels are compiled for arrays that may be written to.
-        return np.require(values, requirements=["C", "A", "W"])
     result = np.empty((last - first, *array.shape[1:]), array.dtype)
-    for number, values in zip(numbers, _whole_chunks(array, numbers), strict=True):
-        begin = number * rows
-        start, stop = max(first, begin), min(last, begin + rows)
-        result[start - first : stop - first] = values[start - begin : stop - begin]
+    places = {}
+    for chunk in range(first // rows, -(-last // rows)):
+        begin = chunk * rows - first
+        inside = begin >= 0 and begin + rows <= len(result)
+        places[chunk] = result[begin : begin + rows] if inside else np.empty(array.chunks, array.dtype)
+    _fill(array, {_key(array, chunk): values.reshape(-1).view(np.uint8) for chunk, values in places.items()})
+    for chunk, values in places.items():
+        if values.base is not result:
+            begin = chunk * rows
+            start, stop = max(first, begin), min(last, begin + rows)
+            result[start - first : stop - first] = values[start - begin : stop - begin]
     return result
 
 
@@ -76,7 +76,9 @@ def write(array: Any, first: int, values: np.ndarray) -> None:
         for key, data in parts.items():
             write_file(path_of(array, key), [data.data, checksum(data)])
     else:
-        stores.send(array.store, {_object(array, key): (data.data, checksum(data)) for key, data in parts.items()})
+        stores.send(
+            array.store, {_object(array, key): (data.data, memoryview(checksum(data))) for key, data in parts.items()}
+        )
 
 
 def _key(array: Any, chunk: int) -> str:
@@ -100,47 +102,30 @@ def _object(array: Any, key: str) -> str:
     return path
 
 
-def _whole_chunks(array: Any, numbers: range) -> Iterator[np.ndarray]:
-    """The values of chunks, one after the other; some may be views that cannot be written to."""
-    keys = [_key(array, number) for number in numbers]
+def _fill(array: Any, wanted: dict[str, np.ndarray]) -> None:
+    """Read the values of each chunk into the bytes wanted of it."""
     if in_files(array):
-        yield from (_read_file(array, key) for key in keys)
-        return
-    for some in (keys[at : at + stores.AT_ONCE] for at in range(0, len(keys), stores.AT_ONCE)):
-        objects = stores.fetch(array.store, [_object(array, key) for key in some])
-        yield from (_decoded(array, key, data) for key, data in zip(some, objects, strict=True))
+        rests: Any = (_read_file(array, key, body) for key, body in wanted.items())
+    else:
+        rests = stores.fetch(array.store, {_object(array, key): body for key, body in wanted.items()})
+    for (key, body), rest in zip(wanted.items(), rests, strict=True):
+        if rest is None:
+            raise Damage(key, "is missing", missing=True)
+        if len(rest) != CHECKSUM:
+            raise Damage(key, f"it does not hold the {len(body) + CHECKSUM} bytes it should")
+        if checksum(body) != rest:
+            raise Damage(key, "its checksum does not match")
 
 
-def _read_file(array: Any, key: str) -> np.ndarray:
-    values = np.empty(array.chunks, array.dtype)
-    view = memoryview(values.reshape(-1).view(np.uint8))
+def _read_file(array: Any, key: str, body: np.ndarray) -> bytes | None:
+    """Fill `body`, and return what follows it in the file; None where there is no such file."""
+    view, done = memoryview(body), 0
     try:
         with open(path_of(array, key), "rb", buffering=0) as file:
-            done = 0
-            while done < values.nbytes and (more := file.readinto(view[done:])):
+            while done < len(view) and (more := file.readinto(view[done:])):
                 done += more
-            rest = file.read(CHECKSUM + 1)
+            return file.read(CHECKSUM + 1)
     except FileNotFoundError:
-        raise Damage(key, "is missing", missing=True) from None
+        return None
     except OSError as error:
         raise Damage(key, str(error)) from error
-    _check(key, values.reshape(-1).view(np.uint8)[:done], values.nbytes, rest)
-    return values
-
-
-def _decoded(array: Any, key: str, data: np.ndarray | None) -> np.ndarray:
-    """The values of an object's bytes."""
-    if data is None:
-        raise Damage(key, "is missing", missing=True)
-    length = int(np.prod(array.chunks)) * int(array.dtype.itemsize)
-    _check(key, data[:length], length, data[length:].tobytes())
-    values: np.ndarray = data[:length].view(array.dtype).reshape(array.chunks)
-    return values
-
-
-def _check(key: str, body: np.ndarray, length: int, rest: bytes) -> None:
-    """Damage unless `body` has `length` bytes, and `rest` is their checksum."""
-    if len(body) < length or len(rest) != CHECKSUM:
-        raise Damage(key, f"it does not hold the {length + CHECKSUM} bytes it should")
-    if checksum(body) != rest:
-        raise Damage(key, "its checksum does not match")

@@ -137,7 +137,7 @@ class ForeignArray:
         head = ".zarray" if self.array.metadata.zarr_format == 2 else "zarr.json"
         try:
             document = json.loads(self._fetch(head), parse_constant=str)
-            objects = sorted(_objects(self.array))
+            objects = sorted(_objects(self.array, self._keys(0, self.array.shape[0])))
         except Unreachable:
             raise
         except Exception as error:
@@ -208,15 +208,16 @@ async def _object_sizes(store: Store, keys: list[str]) -> list[int]:
 # --- what an array consists of ---------------------------------------------------------------------------
 
 
-def _objects(array: zarr.Array) -> list[tuple[str, int, str]]:
-    """(name, bytes, a mark that changes with the content) of each chunk or shard that exists."""
+def _objects(array: zarr.Array, keys: Iterable[str]) -> list[tuple[str, int, str]]:
+    """(name, bytes, a mark that changes with the content) of each chunk or shard that exists. keys: of all."""
     store = array.store
     if isinstance(store, LocalStore):
         found = list(_local_objects(os.path.join(store.root, array.path)))
     elif isinstance(store, FsspecStore):
         found = _fsspec_objects(store, array.path)
     elif isinstance(store, Objects):
-        found = [(key.removeprefix(array.path), size, mark) for key, size, mark in store.described(array.path)]
+        wanted = ((array.store_path / key).path for key in keys)
+        found = [(key.removeprefix(array.path), size, mark) for key, size, mark in store.described(array.path, wanted)]
     elif isinstance(store, ObjectStore):
         found = [
             (item["path"].removeprefix(array.path), item["size"], str(item["e_tag"] or item["last_modified"]))

@@ -8,12 +8,13 @@
 
 On a local disk an array is one chunk, hence one file of plain values with their crc32c behind them: any range of rows
 can be mapped. It is written in ranges, beside its place, and moved there when all are. Elsewhere a chunk is a
-partition, and what is opened is read.
+partition, and what is opened is read, once a process.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 import google_crc32c
@@ -139,6 +140,44 @@ def rows_of(location: str, name: str, first: int = 0, last: int | None = None) -
     # Not "r": kernels are compiled for arrays that may be written to.
     mapped = np.memmap(path, array.dtype, "c", offset=first * row, shape=shape)
     return np.asarray(mapped).view(np.ndarray)
+
+
+class Reader:
+    """The arrays of an index as one process holds them: mapped where they are local files, elsewhere read and kept."""
+
+    def __init__(self, location: str, room: int | None) -> None:
+        """room: bytes that may be kept of what was read, None for all; what was asked for longest ago goes first."""
+        self._location, self._room = location, room
+        self._opened: dict[str, Any] = {}
+        self._kept: dict[tuple[str, int, int], np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def rows(self, name: str, first: int = 0, last: int | None = None) -> np.ndarray:
+        """Rows first .. last of an array of the index, as `rows_of` has them."""
+        if stores.is_local(self._location):
+            return rows_of(self._location, name, first, last)
+        # Threads that ask for the same wait for the one that reads it.
+        with self._lock:
+            if name not in self._opened:
+                self._opened[name] = arrays.opened(self._location, name)
+            array = self._opened[name]
+            asked = name, first, array.shape[0] if last is None else last
+            rows = self._kept.pop(asked, None)
+            if rows is None:
+                fits = self._make_room(_bytes_of(array) * (asked[2] - first) // max(array.shape[0], 1))
+                rows = arrays.read(array, first, asked[2])
+                if not fits:
+                    return rows
+            self._kept[asked] = rows
+            return rows
+
+    def _make_room(self, size: int) -> bool:
+        """Let go of what was asked for longest ago until so many bytes fit; whether they do."""
+        if self._room is None:
+            return True
+        while self._kept and sum(rows.nbytes for rows in self._kept.values()) + size > self._room:
+            del self._kept[next(iter(self._kept))]
+        return size <= self._room
 
 
 def verify(location: str) -> int:

@@ -12,15 +12,15 @@ import importlib
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.buffer.cpu import buffer_prototype
 from zarr.core.buffer import Buffer, BufferPrototype
 
@@ -47,7 +47,11 @@ RETRIES = {
 }
 # Requests of one read or write that are under way at the same time.
 AT_ONCE = 10
+# Bytes of an object that is read or written in one request, and of the parts of a larger one; parts sent at a time.
+WHOLE, PIECE, PARTS = 17 << 20, 8 << 20, 4
 REFUSED = re.compile(r"status code: 40[13]|//169\.254\.|//metadata\.")
+A = TypeVar("A")
+T = TypeVar("T")
 TOLD = 300  # characters of what a server said
 
 
@@ -81,6 +85,11 @@ def _remote(location: str, read_only: bool) -> Store:
     except (ImportError, ValueError) as error:
         known = ", ".join(f"{name}://" for name in (*SETTINGS, *ALIASES))
         raise SpecError(f"{location}: nothing installed opens this ({error}); object stores are {known}") from error
+
+
+def _lists(location: str) -> bool:
+    """Whether a store can say what it holds, which a plain web server cannot."""
+    return _scheme(location) != "http"
 
 
 def forget() -> None:
@@ -141,9 +150,15 @@ class Objects(ObjectStore[Any]):  # type: ignore[misc]
             return int(await super().getsize(key))
 
     async def set(self, key: str, value: Buffer) -> None:
-        """As in Store: one request, after which the object is there whole."""
+        """As in Store, in one request."""
         with self._telling(key):
-            await super().set(key, value)
+            await self.store.put_async(key, value.as_buffer_like(), use_multipart=False)
+
+    async def set_large(self, key: str, pieces: Sequence[memoryview]) -> None:
+        """The same from pieces, in parts, without a copy of them all: the object is there when the last one is."""
+        parts = (piece[at : at + PIECE] for piece in pieces for at in range(0, len(piece), PIECE))
+        with self._telling(key):
+            await self.store.put_async(key, parts, use_multipart=True, chunk_size=PIECE, max_concurrency=PARTS)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """As in Store."""
@@ -179,12 +194,20 @@ class Objects(ObjectStore[Any]):  # type: ignore[misc]
             async for key in super().list_dir(prefix):
                 yield key
 
-    def described(self, prefix: str) -> Iterator[tuple[str, int, str]]:
-        """(key, bytes, etag or time) of each object below `prefix`."""
+    def described(self, prefix: str, keys: Iterable[str]) -> Sequence[tuple[str, int, str]]:
+        """(key, bytes, etag or time) of each object below `prefix`; of `keys` alone where a web server lists none."""
         with self._telling(prefix):
-            for batch in self.store.list(prefix or None):
-                for item in batch:
-                    yield item["path"], int(item["size"]), str(item["e_tag"] or item["last_modified"])
+            if _lists(self.location):
+                found = [item for batch in self.store.list(prefix or None) for item in batch]
+            else:
+                found = [item for item in sync(_at_once(self._head, keys)) if item is not None]
+        return [(item["path"], int(item["size"]), str(item["e_tag"] or item["last_modified"])) for item in found]
+
+    async def _head(self, key: str) -> Any | None:
+        try:
+            return await self.store.head_async(key)
+        except FileNotFoundError:
+            return None
 
 
 def _client(location: str) -> Any:
@@ -266,33 +289,72 @@ def is_empty(location: str) -> bool:
     """Whether nothing lies at a location; one that cannot be listed, on a plain web server, counts as empty."""
     if is_local(location):
         return not os.path.lexists(location)
-    return _scheme(location) == "http" or bool(sync(opened(location, read_only=True).is_empty("")))
+    return not _lists(location) or bool(sync(opened(location, read_only=True).is_empty("")))
 
 
-def fetch(store: Store, keys: list[str]) -> list[NDArray[np.uint8] | None]:
-    """The bytes of each object, None for one that does not exist: a request each, some of them at a time."""
+def fetch(store: Store, wanted: Mapping[str, NDArray[np.uint8]]) -> list[bytes | None]:
+    """Fill each array with the first bytes of the object of that key, and return what follows them.
 
-    async def one(key: str) -> NDArray[np.uint8] | None:
-        found = await store.get(key, buffer_prototype)
+    None: there is no such object; b"" if it holds no more, or less than the array. One request each, more for large
+    ones, and some of them at a time.
+    """
+
+    async def fill(key: str) -> bytes | None:
+        return await _fill(store, key, wanted[key])
+
+    return list(sync(_at_once(fill, wanted)))
+
+
+async def _fill(store: Store, key: str, into: NDArray[np.uint8]) -> bytes | None:
+    async def part(span: RangeByteRequest | None = None) -> Any:
+        found = await store.get(key, buffer_prototype, span)
         return None if found is None else np.asarray(found.as_numpy_array()).view(np.uint8)
 
-    return list(sync(_some_at_a_time(map(one, keys))))
+    if len(into) <= WHOLE:
+        found = await part()
+        if found is None:
+            return None
+        into[: len(found)] = found[: len(into)]
+        return bytes(found[len(into) :])
+    try:
+        size = await store.getsize(key)
+    except FileNotFoundError:
+        return None
+    if size < len(into):
+        return b""
+
+    async def piece(start: int) -> None:
+        stop = min(start + PIECE, len(into))
+        into[start:stop] = await part(RangeByteRequest(start, stop))
+
+    await _at_once(piece, range(0, len(into), PIECE))
+    return bytes(await part(RangeByteRequest(len(into), size))) if size > len(into) else b""
 
 
-def send(store: Store, objects: Mapping[str, Iterable[bytes | memoryview]]) -> None:
-    """Write objects whole, each from its pieces: a request each, some of them at a time."""
+def send(store: Store, objects: Mapping[str, Sequence[memoryview]]) -> None:
+    """Write objects, each from its pieces and whole or not at all: a request each, more for large ones."""
 
-    async def one(key: str, pieces: Iterable[bytes | memoryview]) -> None:
-        await store.set(key, buffer_prototype.buffer.from_bytes(b"".join(pieces)))
+    async def one(key: str) -> None:
+        pieces = objects[key]
+        if isinstance(store, Objects) and sum(map(len, pieces)) > WHOLE:
+            await store.set_large(key, pieces)
+        else:
+            await store.set(key, buffer_prototype.buffer.from_bytes(b"".join(pieces)))
 
-    sync(_some_at_a_time(one(key, pieces) for key, pieces in objects.items()))
+    sync(_at_once(one, objects))
 
 
-async def _some_at_a_time(tasks: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+async def _at_once(task: Callable[[A], Coroutine[Any, Any, T]], each: Iterable[A]) -> list[T]:
+    """The answers of a task for each, a few of which are under way at a time; none is any more when one has failed."""
     free = asyncio.Semaphore(AT_ONCE)
 
-    async def one(task: Coroutine[Any, Any, Any]) -> Any:
+    async def one(what: A) -> T:
         async with free:
-            return await task
+            return await task(what)
 
-    return await asyncio.gather(*map(one, tasks))
+    running = [asyncio.ensure_future(one(what)) for what in each]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for future in running:
+            future.cancel()
