@@ -50,7 +50,7 @@ class Server:
         return f"http://127.0.0.1:{self._port}"
 
     def _note(self, record: logging.LogRecord) -> None:
-        if found := re.search(r'"([A-Z]+) (\S+) HTTP', record.getMessage()):
+        if found := re.search(r"([A-Z]+) (/\S*) HTTP", record.getMessage()):
             self.asked[found[1], found[2]] += 1
 
     def requests(self, method: str, part: str = "") -> int:

@@ -73,6 +73,12 @@ def test_points_that_are_written_already_are_left_alone(place: str, rows: np.nda
     np.testing.assert_array_equal(open_source(url).read(0, len(rows)), rows)
 
 
+def test_points_that_do_not_add_up_leave_nothing(place: str, rows: np.ndarray) -> None:
+    with pytest.raises(distnnd.InputError, match="hold 2300 rows"):
+        write_points(f"{place}/p.zarr", [rows], n=5000, d=16, dtype="float32", chunk_rows=500)
+    assert left(place) == []
+
+
 def test_where_no_points_are_it_is_said_what_could_be(place: str) -> None:
     with pytest.raises(distnnd.SpecError, match=r"holds no Zarr array or group$"):
         open_source(place)

@@ -228,6 +228,7 @@ def said(error: Exception) -> str:
     text = str(error).partition("\n\nDebug source")[0]
     facts = re.findall("<(?:Code|Message)>(.*?)</", text)
     head = " ".join(re.sub("<.*", "", text, flags=re.DOTALL).split()).rstrip(": ")
+    head = re.sub(".*Error performing ", "", head)
     # A query may hold a signature.
     head = re.sub(r"(https?://[^\s?]*)\?\S*", r"\1", head)
     return ": ".join([head, *facts])[:TOLD]
