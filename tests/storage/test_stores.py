@@ -109,9 +109,9 @@ def flipped(data: bytes) -> bytes:
 def test_a_damaged_object_is_named(
     place: str, harm: Callable[[bytes], bytes], whole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    array, name = some_array(place), "rounds/1/ids/c/2/0"
     monkeypatch.setattr(stores, "WHOLE", whole)
     monkeypatch.setattr(stores, "PIECE", 16)
-    array, name = some_array(place), "rounds/1/ids/c/2/0"
     np.testing.assert_array_equal(arrays.read(array, 0, 50), ROWS)
     stores.put(place, name, harm(stores.get(place, name) or b""))
     np.testing.assert_array_equal(arrays.read(array, 0, 16), ROWS[:16])
