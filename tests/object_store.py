@@ -16,8 +16,6 @@ from moto.server import ThreadedMotoServer
 from distnnd.storage import stores
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "of-no-value", "AWS_REGION": "us-east-1"}
-# What a developer's own environment may hold, and no test should follow.
-FOREIGN = ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL_S3", "AWS_SKIP_SIGNATURE", "HTTP_PROXY", "http_proxy")
 BUCKET = "bucket"
 
 
@@ -73,8 +71,9 @@ def serving() -> Iterator[Server]:
     before = dict(os.environ)
     server = Server()
     server.start()
-    for name in FOREIGN:
-        os.environ.pop(name, None)
+    # What a developer's own environment holds, no test should follow.
+    for name in [name for name in before if name.startswith("AWS_") or name.lower() in ("http_proxy", "all_proxy")]:
+        del os.environ[name]
     os.environ.update(KEYS, AWS_ENDPOINT_URL=server.address, AWS_ALLOW_HTTP="true")
     stores.forget()
     # To create a bucket is a PUT of nothing at its root.

@@ -129,9 +129,10 @@ class Objects(ObjectStore[Any]):  # type: ignore[misc]
         """Turn what the client raises into Unreachable, save for `passing`."""
         try:
             yield
-        except passing:
-            raise
         except Exception as error:
+            theirs = isinstance(error, OSError) or type(error).__module__.startswith("obstore")
+            if isinstance(error, passing) or not theirs:
+                raise
             raise unreachable(self.location, key, error) from error
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
@@ -216,6 +217,7 @@ def _client(location: str) -> Any:
         from_url = importlib.import_module("obstore.store").from_url
     except ImportError as error:
         raise SpecError(f'{location} needs obstore; install it with: pip install "distnnd[s3]"') from error
+    # Elsewhere these would take the place of all that the environment says of the client, AWS_ALLOW_HTTP for one.
     plain = {"client_options": {"allow_http": True}} if location.lower().startswith("http://") else {}
     try:
         return from_url(location, retry_config=RETRIES, **plain)
