@@ -48,7 +48,7 @@ def written(place: str, rows: np.ndarray, chunk_rows: int = 500) -> str:
 def left(place: str) -> list[str]:
     """What there is below a place, without the numbers of chunks."""
     store = stores.opened(place, read_only=True)
-    return sorted({key.partition("/c/")[0] for key, _, _ in store.described("", [])})
+    return sorted({key.partition("/c/")[0] for key, _, _ in store.described("", list)})
 
 
 # --- points ------------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_points_on_a_web_server(tmp_path: Path, rows: np.ndarray, serial: Any) -
         assert graph_bytes(distnnd.build(url, **wanted)) == graph_bytes(distnnd.build(rows, **wanted))
         with pytest.raises(distnnd.SpecError, match="holds no Zarr array or group"):
             open_source(f"{url}-elsewhere")
-        with pytest.raises(distnnd.StoreError, match=r"the store does not do what it should.*501"):
+        with pytest.raises(distnnd.StoreError, match=r"the store did not answer as it should.*501"):
             distnnd.build(rows, f"{url}-graph", **wanted)
         server.shutdown()
 

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NoReturn
@@ -68,6 +68,10 @@ class ForeignArray:
         for place in itertools.product(*axes):
             keys[self.array.metadata.encode_chunk_key(tuple(i for i, _ in place))] = tuple(part for _, part in place)
         return keys
+
+    def _all_keys(self) -> list[str]:
+        """The keys of all objects there may be, from the top of the store."""
+        return [(self.array.store_path / key).path for key in self._keys(0, self.array.shape[0])]
 
     def _raise_damage(self, start: int, stop: int, error: Exception) -> NoReturn:
         """Raise StoreError for a read that failed, naming the object that cannot be read by itself."""
@@ -137,7 +141,7 @@ class ForeignArray:
         head = ".zarray" if self.array.metadata.zarr_format == 2 else "zarr.json"
         try:
             document = json.loads(self._fetch(head), parse_constant=str)
-            objects = sorted(_objects(self.array, self._keys(0, self.array.shape[0])))
+            objects = sorted(_objects(self.array, self._all_keys))
         except Unreachable:
             raise
         except Exception as error:
@@ -208,16 +212,15 @@ async def _object_sizes(store: Store, keys: list[str]) -> list[int]:
 # --- what an array consists of ---------------------------------------------------------------------------
 
 
-def _objects(array: zarr.Array, keys: Iterable[str]) -> list[tuple[str, int, str]]:
-    """(name, bytes, a mark that changes with the content) of each chunk or shard that exists. keys: of all."""
+def _objects(array: zarr.Array, keys: Callable[[], Iterable[str]]) -> list[tuple[str, int, str]]:
+    """(name, bytes, a mark that changes with the content) of each chunk or shard that exists; keys: of all."""
     store = array.store
     if isinstance(store, LocalStore):
         found = list(_local_objects(os.path.join(store.root, array.path)))
     elif isinstance(store, FsspecStore):
         found = _fsspec_objects(store, array.path)
     elif isinstance(store, Objects):
-        wanted = ((array.store_path / key).path for key in keys)
-        found = [(key.removeprefix(array.path), size, mark) for key, size, mark in store.described(array.path, wanted)]
+        found = [(key.removeprefix(array.path), size, mark) for key, size, mark in store.described(array.path, keys)]
     elif isinstance(store, ObjectStore):
         found = [
             (item["path"].removeprefix(array.path), item["size"], str(item["e_tag"] or item["last_modified"]))

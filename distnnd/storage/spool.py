@@ -7,10 +7,12 @@ import shutil
 import tempfile
 import uuid
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import zarr
 
+from ..values.errors import Unreachable
 from . import arrays, graph, stores
 from .points import write_points
 from .source import Source, SparseSource, open_source
@@ -43,7 +45,9 @@ class Spool:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._points is not None:
-            stores.remove(self._points)
+            # What is done, or what went wrong, matters more than a copy that stays.
+            with suppress(Unreachable):
+                stores.remove(self._points)
 
     def _place(self) -> str:
         # Never a name that somebody may have used for something else.

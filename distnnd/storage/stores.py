@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -41,9 +41,9 @@ SETTINGS = {
 ALIASES = {"s3a": "s3", "azure": "az", "adl": "az", "abfs": "az", "abfss": "az", "https": "http"}
 # A server that is gone is noticed within a quarter of a minute; one that asks for patience gets it.
 RETRIES = {
-    "max_retries": 8,
+    "max_retries": 10,
     "retry_timeout": timedelta(seconds=15),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=4), "base": 2},
+    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=4), "base": 2},
 }
 # Requests of one read or write that are under way at the same time.
 AT_ONCE = 10
@@ -195,13 +195,13 @@ class Objects(ObjectStore[Any]):  # type: ignore[misc]
             async for key in super().list_dir(prefix):
                 yield key
 
-    def described(self, prefix: str, keys: Iterable[str]) -> Sequence[tuple[str, int, str]]:
-        """(key, bytes, etag or time) of each object below `prefix`; of `keys` alone where a web server lists none."""
+    def described(self, prefix: str, keys: Callable[[], Iterable[str]]) -> Sequence[tuple[str, int, str]]:
+        """(key, bytes, etag or time) of each object below `prefix`; of `keys()` alone where a web server lists none."""
         with self._telling(prefix):
             if _lists(self.location):
                 found = [item for batch in self.store.list(prefix or None) for item in batch]
             else:
-                found = [item for item in sync(_at_once(self._head, keys)) if item is not None]
+                found = [item for item in sync(_at_once(self._head, keys())) if item is not None]
         return [(item["path"], int(item["size"]), str(item["e_tag"] or item["last_modified"])) for item in found]
 
     async def _head(self, key: str) -> Any | None:
@@ -247,8 +247,8 @@ def unreachable(location: str, key: str, error: Exception) -> Unreachable:
     if "builder error" in what:
         return Unreachable(f"{place}: no request was made ({what}); for an http:// endpoint set AWS_ALLOW_HTTP=true")
     return Unreachable(
-        f"{place}: the store does not do what it should ({what}); see that it is there, and that the environment names "
-        "it rightly, then run the same again: what was finished is kept"
+        f"{place}: the store did not answer as it should ({what}); see that it is there, and that the environment "
+        "names it rightly, then run the same again: what was finished is kept"
     )
 
 
@@ -282,8 +282,8 @@ def put(location: str, name: str, data: bytes) -> None:
 def remove(location: str, name: str = "") -> None:
     """Delete everything below location/name."""
     if is_local(location):
-        with suppress(FileNotFoundError):
-            shutil.rmtree(os.path.join(location, name))
+        # Another attempt at the same task may be writing or deleting there.
+        shutil.rmtree(os.path.join(location, name), ignore_errors=True)
     else:
         sync(opened(location).delete_dir(name))
 
