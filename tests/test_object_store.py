@@ -19,6 +19,7 @@ import zarr
 
 import distnnd
 from distnnd.runtime.events import TaskEnd
+from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage import stores
 from distnnd.storage.points import write_points
 from distnnd.storage.source import open_source
@@ -259,32 +260,48 @@ def test_refused_and_missing(s3: Server, place: str, rows: np.ndarray, use: int)
         uses(rows, "s3://no-such-bucket/x")[use]()
 
 
+def die_after(server: Server, tasks: int) -> Callable[[object], None]:
+    """A listener that stops the server when the given number of tasks have ended."""
+    ended = 0
+
+    def listen(event: object) -> None:
+        nonlocal ended
+        ended += isinstance(event, TaskEnd)
+        if isinstance(event, TaskEnd) and ended == tasks:
+            server.stop()
+
+    return listen
+
+
+def build_until_it_dies(server: Server, tasks: int, *arguments: Any) -> None:
+    """A build whose server dies, with one error that says so, and comes back."""
+    try:
+        with pytest.raises(distnnd.StoreError, match=r"^s3://.* run the same again"):
+            distnnd.build(*arguments, client=SerialExecutor(), progress=die_after(server, tasks))
+    finally:
+        server.start()
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_dies_and_comes_back(s3: Server, place: str, rows: np.ndarray, serial: Any, cut: Here) -> None:
     cut(3, 800)
-    url = written(place, rows)
-    local = distnnd.build(rows, n_neighbors=7, client=serial)
-
-    def die_after(tasks: int) -> Callable[[object], None]:
-        ended = 0
-
-        def listen(event: object) -> None:
-            nonlocal ended
-            ended += isinstance(event, TaskEnd)
-            if isinstance(event, TaskEnd) and ended == tasks:
-                s3.stop()
-
-        return listen
-
+    url, local = written(place, rows), distnnd.build(rows, n_neighbors=7, client=serial)
     for tasks in (1, 8, 20):
-        try:
-            with pytest.raises(distnnd.StoreError, match="run the same again") as caught:
-                distnnd.build(url, f"{place}/g.zarr", 7, client=serial, progress=die_after(tasks))
-            assert place in str(caught.value)
-        finally:
-            s3.start()
+        build_until_it_dies(s3, tasks, url, f"{place}/g.zarr", 7)
     graph = distnnd.build(url, f"{place}/g.zarr", 7, client=serial)
     assert graph_bytes(graph) == graph_bytes(local)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_build_on_a_disk_outlives_the_server_of_its_points(
+    s3: Server, place: str, rows: np.ndarray, serial: Any, cut: Here, tmp_path: Path
+) -> None:
+    cut(3, 800)
+    url, local = written(place, rows), distnnd.build(rows, n_neighbors=7, client=serial)
+    build_until_it_dies(s3, 1, url, tmp_path / "g.zarr", 7)
+    with pytest.raises(distnnd.StoreError, match="is not finished"):
+        distnnd.open_graph(tmp_path / "g.zarr")
+    assert graph_bytes(distnnd.build(url, tmp_path / "g.zarr", 7, client=serial)) == graph_bytes(local)
 
 
 # --- indexes -----------------------------------------------------------------------------------------------

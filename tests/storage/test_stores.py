@@ -154,7 +154,7 @@ def test_a_store_travels_as_its_url(place: str) -> None:
     sent = pickle.dumps((stores.opened(place), array))
     assert KEYS["AWS_SECRET_ACCESS_KEY"].encode() not in sent
     store, same = pickle.loads(sent)
-    assert str(store) == place
+    assert store is same.store is stores.opened(place)
     np.testing.assert_array_equal(same[:], ROWS)
 
 
