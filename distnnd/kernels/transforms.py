@@ -31,9 +31,10 @@ def transform(points: np.ndarray, metric: Metric) -> np.ndarray:
     Scaling to unit length is not one of them: what becomes of zero rows is for `prepare` to say.
     """
     if points.dtype.itemsize == 1 and NUMBER_BY_NUMBER.issuperset(metric.steps):
-        # There are 256 different numbers.
-        all_bytes = np.arange(256, dtype=np.uint8)
-        return _stepped(all_bytes.view(points.dtype).astype(np.float64), metric)[points.view(np.uint8)]
+        # There are 256 different numbers, some of which a metric may not take.
+        all_bytes = np.arange(256, dtype=np.uint8).view(points.dtype).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            return _stepped(all_bytes, metric)[points.view(np.uint8)]
     return _stepped(points if "fold" in metric.steps else points.astype(np.float64), metric)
 
 

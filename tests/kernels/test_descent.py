@@ -390,7 +390,7 @@ def test_a_few_passes_find_nearly_all_neighbours(kind: str) -> None:
         mark(lists, 0, n)
         at = 0
         while at < n:
-            finds, at, _ = join(rows, companions, cards, False, form, lists, at, n, 20 * n)
+            finds, at, _ = join(rows, companions, cards, False, form, lists, at, n, 1, 20 * n)
             apply(finds, form, lists, cards, 0, n)
         passes += 1
         if settle(lists, 0, n) < 0.001 * n * k:
