@@ -24,6 +24,8 @@ _BLURS = ("scale", "whiten")
 # How many more neighbours are selected than kept: where prepared rows are rounded, and how many times as many where the
 # layout is another metric than what it selects for.
 _SPARE, _WIDER = 4, 2.25
+# Under these a row of zeros is at 0 from every row, wherever a layout puts it.
+_ZEROS_ARE_NEAR = ("tsss", "yule")
 # Columns of a place on the sphere; bits of a byte, and up to how many columns they are laid out each for itself.
 _SPHERE, _BITS, _MOST_BITS = 3, 8, 256
 # Columns that sparse rows are laid out in at most, see kernels/sketches.py.
@@ -53,6 +55,11 @@ class Metric(NamedTuple):
     def judged(self) -> bool:
         """Whether lists that leave a task hold distances of the rows as they came, instead of surrogates."""
         return self.form != "inner" or self.finish in _MAGNIFIES or any(step in _BLURS for step in self.steps)
+
+    @property
+    def zeros_are_near(self) -> bool:
+        """Whether rows of zeros are neighbours of all rows, though they may be elsewhere by the layout."""
+        return self.name in _ZEROS_ARE_NEAR
 
     def selected(self, width: int) -> int:
         """How many neighbours a layout selects, to be judged, for lists of `width`: more where it is another metric."""
