@@ -100,19 +100,18 @@ def distance_up_to(form, points, i, others, j, bound):
 
 @distance_up_to.of(Kantorovich)
 def _of_transport(form, points, i, others, j, bound):
-    x, y = row_of(points, i, form), row_of(others, j, form)
-    return as_told(form, transport_up_to(form, x, y, np.float64(bound) * PASSED + PASSED_BY))
+    return as_told(form, transport_of_rows(points, i, others, j, form, np.float64(bound) * PASSED + PASSED_BY))
 
 
-@chosen()
-def row_of(points, i, form):
-    """Row i with all its columns, numbers[d]."""
-    return points[i]
+@chosen(allocates=True)
+def transport_of_rows(points, i, others, j, form, bound):
+    """What `transport_up_to` says of row i of `points` and row j of `others`, with all their columns."""
+    return transport_up_to(form, points[i], others[j], bound)
 
 
-@row_of.of(SparseRows)
-def _filled(points, i, form):
-    return filled(points, i, form.columns)
+@transport_of_rows.of(SparseRows)
+def _of_filled_rows(points, i, others, j, form, bound):
+    return transport_up_to(form, filled(points, i, form.columns), filled(others, j, form.columns), bound)
 
 
 @kernel

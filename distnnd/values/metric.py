@@ -26,6 +26,8 @@ _BLURS = ("scale", "whiten")
 _SPARE, _WIDER = 4, 2.25
 # Under these a row of zeros is at 0 from every row, wherever a layout puts it.
 _ZEROS_ARE_NEAR = ("tsss", "yule")
+# A larger power of gaps says of float32 what an infinite one says.
+_LARGEST_POWER = 1e9
 # Columns of a place on the sphere; bits of a byte, and up to how many columns they are laid out each for itself.
 _SPHERE, _BITS, _MOST_BITS = 3, 8, 256
 # Columns that sparse rows are laid out in at most, see kernels/sketches.py.
@@ -151,6 +153,9 @@ def of_sparse_points(facts: Mapping[str, Any]) -> bool:
 def _minkowski(entry: Entry, given: dict[str, Value]) -> Metric:
     """Powers with a metric of their own are compared by that one: 2 has the inner form, inf no power at all."""
     power = given["p"]
+    assert isinstance(power, int | float)
+    if power > _LARGEST_POWER:
+        power = given["p"] = math.inf
     params = tuple(sorted(given.items()))
     steps = ("scale",) if "w" in given else ()
     if power == 2:

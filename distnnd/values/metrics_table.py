@@ -234,8 +234,8 @@ def _distribution_entries() -> tuple[Entry, ...]:
             _FARTHEST + ": the largest cost", "no: a row is not at 0 from itself",
             params=(_COST, Param("regularization", "number", "positive", "weight of the entropy", default=1)),
             note="In logarithms where products would underflow, so a small regularization, to a millionth of the "
-            "largest cost, does no harm. PyNNDescent says the same of rows without zeros that sum to 1; it does not "
-            "scale others to that, and fails where there are zeros.",
+            "largest cost, does no harm. PyNNDescent says the same of rows without zeros that sum to 1 where its "
+            "thousand sweeps are enough; it does not scale others to that, and fails where there are zeros.",
         ),
     )  # fmt: skip
     return tuple(entry._replace(domain="non-negative") for entry in entries)

@@ -70,6 +70,37 @@ def test_the_cost_is_that_of_the_linear_programme(name: str) -> None:
     np.testing.assert_allclose(told, true, rtol=1e-5, atol=1e-9)
 
 
+# Sixteenths; and with zeros.
+SHARES = np.array([[1, 2, 3, 4, 6], [5, 5, 2, 3, 1], [1, 1, 1, 1, 12], [4, 3, 3, 3, 3]], np.float32) / 16
+FEW = np.array([[1, 0, 0, 4, 6], [0, 5, 2, 3, 1], [0, 0, 0, 1, 12], [4, 3, 3, 3, 3]], np.float32)
+# What PyNNDescent 0.7.0 says of pairs 01, 02, 03, 12, 13, 23, the cost being |i - j| to a power.
+ANCHOR: list[tuple[str, np.ndarray, float, dict[str, float], list[float]]] = [
+    ("kantorovich", SHARES, 1, {}, [1.375, 0.625, 0.875, 2.0, 0.5, 1.5]),
+    ("kantorovich", SHARES, 2, {}, [2.375, 0.875, 1.125, 5.375, 0.5, 3.5]),
+    ("kantorovich", FEW, 1, {}, [1.45454545, 0.65034965, 1.39772727, 1.92307692, 0.375, 2.04807692]),
+    ("kantorovich", FEW, 2, {}, [2.54545455, 1.27972028, 3.06818182, 4.70629371, 0.375, 6.08653846]),
+    ("kantorovich", FEW, 0.5, {}, [0.94021971, 0.46853147, 0.83514832, 1.24022976, 0.36059149, 1.20050149]),
+    *(
+        ("sinkhorn", SHARES, 1, {"regularization": weight}, says)
+        for weight, says in {
+            5: [1.72973995, 1.20918444, 1.49855697, 2.19722911, 1.36696476, 1.80953401],
+            1: [1.44595766, 0.77877866, 1.01773433, 2.03292098, 0.76007208, 1.54523885],
+            0.5: [1.38444776, 0.65948263, 0.89486145, 2.00439472, 0.55115503, 1.5054961],
+        }.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "rows", "power", "params", "says"), ANCHOR)
+def test_the_anchor_project_says_the_same(
+    name: str, rows: np.ndarray, power: float, params: dict[str, float], says: list[float]
+) -> None:
+    cost = abs(np.subtract.outer(np.arange(5.0), np.arange(5.0))) ** power
+    told = np.empty((4, 4), np.float32)
+    distances_between(rows, rows, form_of(metric_of(name, {"cost": cost} | params, 5), 5), told)
+    np.testing.assert_allclose(told[np.triu_indices(4, 1)], says, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", COSTS)
 def test_no_bound_is_above_the_cost(name: str) -> None:
     rows, cost = rows_with_zeros(20), COSTS[name]

@@ -84,6 +84,12 @@ def test_a_power_may_be_any_number_above_0(power: Any) -> None:
     assert metric_of("minkowski", {"p": power}).param("p") == power
 
 
+def test_a_power_beyond_float32_is_that_of_the_largest_gap() -> None:
+    assert metric_of("minkowski", {"p": 1e300}) == metric_of("minkowski", {"p": math.inf})
+    given = {"w": [0.5, 0]}
+    assert metric_of("minkowski", {"p": 2e9} | given) == metric_of("minkowski", {"p": math.inf} | given)
+
+
 COST = [[0, 1], [1, 0]]
 REFUSED: list[tuple[str, dict[str, Any], int | None, str]] = [
     ("euclidean", {"p": 2}, None, "takes no parameters, but metric_params has p"),
