@@ -111,16 +111,17 @@ def test_tiny_rows_are_told_apart_where_nothing_is_squared(serial: SerialExecuto
 
 
 @pytest.mark.parametrize("zeros", [1, 4, 40])
+@pytest.mark.parametrize("partitions", [1, 4])
 @pytest.mark.parametrize("name", ["tsss", "yule"])
-def test_zero_rows_that_are_near_all_are_found_in_all_partitions(
-    serial: SerialExecutor, cut: Any, name: str, zeros: int
+def test_zero_rows_that_are_near_all_are_found_by_all(
+    serial: SerialExecutor, cut: Any, name: str, partitions: int, zeros: int
 ) -> None:
-    cut(4, 1000)
+    cut(partitions, 1000)
     rows = real_rows(name, 3000)
     empty = np.random.default_rng(zeros).choice(3000, zeros, replace=False)
     rows[~rows.any(axis=1)], rows[empty] = 1, 0
     graph = distnnd.build(rows, n_neighbors=10, metric=name, client=serial)
-    assert graph.facts["layout"]["partitions"] == 4
+    assert graph.facts["layout"]["partitions"] == partitions
     assert len(graph.facts["rounds"]) <= 2
     assert_sound(graph, rows)
     others = np.setdiff1d(np.arange(3000), empty)

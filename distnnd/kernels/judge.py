@@ -105,6 +105,12 @@ class Judge(NamedTuple):
             return type(self.rows)(*(part[chosen] for part in self.rows))
         return self.rows[chosen]
 
+    def zero_rows(self) -> np.ndarray:
+        """Which of the rows, dense or sparse, hold nothing but zeros: int64, ascending."""
+        if isinstance(self.rows, SparseRows):
+            return np.flatnonzero(np.diff(self.rows.starts) == 0)
+        return np.flatnonzero(~self.rows.any(axis=1))
+
     def settle(self, lists: Lists, first: int, last: int, rows: Any = None, kept: int | None = None) -> None:
         """Give the lists first .. last their distances, and put them in order; see `measure`."""
         self.measure(lists, first, last, rows, kept)

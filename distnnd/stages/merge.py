@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.merge import count_hits, fold, widened
-from ..kernels.neighbours import Lists
+from ..kernels.merge import count_hits, fold, offer_to_all, widened
 from ..storage import graph, mailbox
 from ..values.memory import merge_bytes, strip_rows
 from ..values.plan import Job, Stage, Task
@@ -42,20 +41,11 @@ def run_merge(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             fold(lists, rows[a:b], np.ascontiguousarray(found["ids"]), np.ascontiguousarray(found["distances"]))
             read += found.nbytes
     if task.round == 1 and job.kind.zeros_are_near:
-        offer_zero_rows(job, lists, first)
+        blocks = range(job.layout.blocks)
+        zeros = [mailbox.read(job.scratch, f"{ZEROS}/{block}", "rows") for block in blocks]
+        offer_to_all(lists, np.concatenate(zeros), first)
     probes, thresholds = probes_between(job, first, last)
     hits = count_hits(lists, probes, thresholds, job.spec.n_neighbors)
     graph.write_lists(job.out, task.round, first, lists.ids, lists.distances)
     short = int((lists.ids[:, job.spec.n_neighbors - 1] < 0).sum())
     return recall_counters(hits) | {"short": short}, read, lists.ids.nbytes + lists.distances.nbytes
-
-
-def offer_zero_rows(job: Job, lists: Lists, first: int) -> None:
-    """Offer the lists of the rows from `first` on the first rows of zeros, which are at 0 from all of them."""
-    count, width = lists.ids.shape
-    blocks = range(job.layout.blocks)
-    zeros = np.concatenate([mailbox.read(job.scratch, f"{ZEROS}/{block}", "rows") for block in blocks])[: width + 1]
-    itself = zeros == np.arange(first, first + count)[:, None]
-    # In its own place a row is offered another one, twice.
-    ids = np.where(itself, np.roll(zeros, 1) if len(zeros) > 1 else -1, zeros)
-    fold(lists, np.arange(count), ids, np.zeros(ids.shape, np.float32))
