@@ -24,6 +24,8 @@ _BLURS = ("scale", "whiten")
 # How many more neighbours are selected than kept: where prepared rows are rounded, and how many times as many where the
 # layout is another metric than what it selects for.
 _SPARE, _WIDER = 4, 2.25
+# The same where most of what is selected is seen to be too far without being computed, and passes would compute more.
+_WIDEST = {"kantorovich": 5.0}
 # Under these a row of zeros is at 0 from every row, wherever a layout puts it.
 _ZEROS_ARE_NEAR = ("tsss", "yule")
 # A larger power of gaps says of float32 what an infinite one says.
@@ -67,7 +69,7 @@ class Metric(NamedTuple):
         """How many neighbours a layout selects, to be judged, for lists of `width`: more where it is another metric."""
         if not self.judged:
             return width
-        return width + _SPARE if self.form == "inner" else int(_WIDER * width)
+        return width + _SPARE if self.form == "inner" else int(_WIDEST.get(self.name, _WIDER) * width)
 
     def param(self, name: str, default: Value | None = None) -> Any:
         """The parameter of that name, or what stands for it."""
