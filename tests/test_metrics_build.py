@@ -110,6 +110,24 @@ def test_tiny_rows_are_told_apart_where_nothing_is_squared(serial: SerialExecuto
     np.testing.assert_allclose(graph.distances[:], true, rtol=1e-5, atol=1e-9 if name == "correlation" else 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("seuclidean", {"V": [1, 1e-40, 1, 1, 1]}),
+        ("mahalanobis", {"VI": np.eye(5) * 1e40}),
+        ("minkowski", {"p": 3, "w": [1, 1, 1, 1, 1e40]}),
+    ],
+)
+def test_rows_that_parameters_make_too_long_are_named(
+    serial: SerialExecutor, tmp_path: Any, name: str, params: dict[str, Any]
+) -> None:
+    rows = np.zeros((30, 5), np.float32)
+    rows[7:] = np.random.default_rng(0).normal(size=(23, 5))
+    with pytest.raises(distnnd.InputError, match=r"row 7 is so long by the parameters.*scale the data down"):
+        distnnd.build(rows, tmp_path / "g", n_neighbors=3, metric=name, metric_params=params, client=serial)
+    assert not (tmp_path / "g").exists()
+
+
 @pytest.mark.parametrize("zeros", [1, 4, 40])
 @pytest.mark.parametrize("partitions", [1, 4])
 @pytest.mark.parametrize("name", ["tsss", "yule"])
