@@ -236,13 +236,13 @@ class Index:
         if is_dask_array(queries):
             answers = self._lazily(queries, spec, filter, parse_bytes(memory_limit), client)
         else:
-            asked = Asked(self, self.plan(memory_limit).whole, spec, filter)
-            answers = asked.answers(self._opened(asked.whole), queries, threads)
+            asked = Asked(self, self.plan(memory_limit), spec, filter)
+            answers = asked.answers(self._opened(asked.plan), queries, threads)
         return answers if return_distances else answers[0]
 
-    def _opened(self, whole: bool) -> query.Opened:
-        if self._here is None or self._here.whole != whole:
-            self._here = query.Opened(self.location, self.facts, whole, self.function)
+    def _opened(self, plan: SearchPlan) -> query.Opened:
+        if self._here is None or (self._here.whole, self._here.room) != (plan.whole, plan.room):
+            self._here = query.Opened(self.location, self.facts, plan.whole, self.function, plan.room)
         return self._here
 
     def _lazily(self, queries: Any, spec: SearchSpec, allowed: Any, limit: int | None, client: Any) -> tuple[Any, Any]:
@@ -251,7 +251,7 @@ class Index:
         known = client or current_client()
         limit = limit or indexes.worker_limit(known)
         plan = plan_search(self.layout, metric_behind(self.facts), limit)
-        run = Asked(self, plan.whole, spec, allowed)
+        run = Asked(self, plan, spec, allowed)
         if known is not None:
             indexes.install(known, run.name, run.open)
         return indexes.query_lazily(queries, spec.k, run, query.no_answers())
@@ -280,19 +280,21 @@ class Asked(NamedTuple):
     """A question to an index that travels to workers: what to open there, and what is asked."""
 
     index: Index
-    whole: bool
+    plan: SearchPlan
     spec: SearchSpec
     allowed: Any
 
     @property
     def name(self) -> str:
         """The name of the index on a worker."""
-        return f"distnnd-{self.index.facts['uuid']}-{'whole' if self.whole else 'parts'}"
+        return f"distnnd-{self.index.facts['uuid']}-{'whole' if self.plan.whole else 'parts'}"
 
     @property
     def open(self) -> Callable[[], query.Opened]:
         """What opens the index in another process."""
-        return partial(query.Opened, self.index.location, self.index.facts, self.whole, self.index.function)
+        return partial(
+            query.Opened, self.index.location, self.index.facts, self.plan.whole, self.index.function, self.plan.room
+        )
 
     def answers(self, opened: query.Opened, queries: Any, threads: int = 1) -> Any:
         """ids and distances of the queries."""

@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 
 from ..values.errors import SpecError
-from . import arrays
+from . import arrays, stores
 
 CHUNK_ROWS = 65536
 
@@ -26,13 +26,17 @@ class Writer:
         self._held: list[tuple[np.ndarray, np.ndarray]] = []
         self._files: list[Any] = []
         if out.endswith(".npy"):
+            if not stores.is_local(out):
+                raise SpecError(f"{out}: a file of answers cannot lie there; name a Zarr group, without .npy")
             beside = f"{out.removesuffix('.npy')}.distances.npy"
             if os.path.lexists(beside):
                 raise SpecError(f"{beside} exists already; name a new path, or remove it first")
             for path, dtype in ((out, np.int64), (beside, np.float32)):
                 self._files.append(np.lib.format.open_memmap(path, "w+", dtype, (m, k)))
         else:
-            zarr.create_group(store=out)
+            if not stores.is_empty(out):
+                raise SpecError(f"{out} exists already; name a new path, or remove it first")
+            zarr.create_group(store=stores.opened(out))
             for name, dtype in (("indices", np.int64), ("distances", np.float32)):
                 self._files.append(arrays.create(out, name, (m, k), dtype, CHUNK_ROWS, ("query", "neighbour")))
 
