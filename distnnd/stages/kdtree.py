@@ -96,7 +96,7 @@ def solve(
     lists = empty(len(order), width if job.kind.form == "inner" else min(job.kind.selected(width), job.layout.n - 1))
     search(work, tree, partition.points, lists)
     known = Known.of(job, task, order, partition.judge(job))
-    work.each(lambda a, b: known.judge.settle(lists, a, b), even_cuts(len(order), work.parts))
+    work.each(lambda a, b: known.judge.settle(lists, a, b, kept=width), even_cuts(len(order), work.parts))
 
     def coded() -> tuple[Rows, Form]:
         rows, coder = with_codes(job, partition.points)
