@@ -22,7 +22,7 @@ from .one import cpu_of_all
 from .table import Table
 
 WARM, PROBES = 7000, 500
-LEFT_OUT = {"haversine", "mahalanobis", "kantorovich", "sinkhorn", "circular_kantorovich"}
+LEFT_OUT = {"haversine", "mahalanobis", "kantorovich", "sinkhorn"}
 COLUMNS = ("metric", "engine", "recall", "CPU s", "wall s")
 
 

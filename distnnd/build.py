@@ -21,7 +21,7 @@ from .stages.points import check_points
 from .stages.probe import plan_probe, plan_truth
 from .stages.publish import plan_publish
 from .stages.route import plan_route
-from .stages.scan import plan_collect, plan_scan
+from .stages.scan import check_scale, plan_collect, plan_scan
 from .storage import graph as store
 from .storage import mailbox
 from .storage.source import SparseSource, is_dask_array, open_for
@@ -175,6 +175,7 @@ def prepare(build: Build) -> None:
     """Check every number, keep sampled rows aside, and solve the probe rows."""
     try:
         scanned = build.run(plan_scan_sparse(build.job) if build.job.layout.sparse else plan_scan(build.job))
+        check_scale(scanned)
     except Unreachable:
         # The points may be as good as they were: what is done is kept for another attempt.
         raise

@@ -11,7 +11,9 @@ HEAD = """# Metrics
 Made from `distnnd/values/metrics_table.py` by `python docs/make_metrics.py`; a test fails where both differ.
 
 Rows x and y have d columns; sums run over columns. What a metric takes is passed by name in `metric_params` and checked
-before any work: presence, type, shape, range. Distances are float32. No finite row of the domain gives NaN or inf.
+before any work: presence, type, shape, range. Distances are float32: its largest number stands for all that is beyond.
+No finite row of the domain gives NaN or inf. Rows whose squares overflow float32 are refused, and so are points of
+which all squares would vanish from it where the metric compares by squares.
 Besides, the metric may be a function of your own, `f(x, y)` of two rows of float32, compiled by numba (`@numba.njit`),
 symmetric and finite: `distnnd.build(points, out, metric=f)`, or `--metric module:f`. A graph keeps its name `custom`,
 not the function; `open_graph(out, metric=f)` can verify it.
@@ -34,7 +36,7 @@ GROUPS = {
     "bits": "Packed bits",
 }
 # Of the metrics that take whole rows, by whose sparse rows all columns are walked.
-FILLED = ("haversine", "spearmanr", "mahalanobis", "circular_kantorovich", "kantorovich", "sinkhorn")
+FILLED = ("haversine", "mahalanobis", "kantorovich", "sinkhorn")
 
 
 def param_text(param: Param) -> str:

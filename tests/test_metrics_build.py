@@ -89,6 +89,68 @@ def test_partitions_reach_the_recall(serial: SerialExecutor, cut: Any, name: str
     assert recall_by_distance(name, rows, params, graph) >= 0.93
 
 
+@pytest.mark.parametrize("name", ["euclidean", "sqeuclidean", "inner_product", "minkowski", "l2"])
+def test_numbers_whose_squares_would_vanish_are_refused(serial: SerialExecutor, tmp_path: Any, name: str) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    with pytest.raises(distnnd.InputError, match="squares would vanish from float32; scale the data up"):
+        distnnd.build(rows * np.float32(1e-20), tmp_path / "g", n_neighbors=3, metric=name, client=serial)
+    assert not (tmp_path / "g").exists()
+    # One number that does not vanish is enough, and zeros are no tiny numbers.
+    rows[1:] *= np.float32(1e-20)
+    for points in (rows, rows * 0):
+        assert_sound(distnnd.build(points, n_neighbors=3, metric=name, client=serial), points)
+
+
+@pytest.mark.parametrize("name", ["manhattan", "cosine", "correlation", "seuclidean", "canberra", "wasserstein_1d"])
+def test_tiny_rows_are_told_apart_where_nothing_is_squared(serial: SerialExecutor, name: str) -> None:
+    rows = (abs(np.random.default_rng(0).normal(size=(40, 5))) * 1e-30).astype(np.float32)
+    params = {"V": [1e-20] * 5} if name == "seuclidean" else {}
+    graph = distnnd.build(rows, n_neighbors=39, metric=name, metric_params=params, client=serial)
+    true = np.take_along_axis(twins(name, rows, params), graph.indices[:], axis=1)
+    np.testing.assert_allclose(graph.distances[:], true, rtol=1e-5, atol=1e-9 if name == "correlation" else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("seuclidean", {"V": [1, 1e-40, 1, 1, 1]}),
+        ("mahalanobis", {"VI": np.eye(5) * 1e40}),
+        ("minkowski", {"p": 3, "w": [1, 1, 1, 1, 1e40]}),
+    ],
+)
+def test_rows_that_parameters_make_too_long_are_named(
+    serial: SerialExecutor, tmp_path: Any, name: str, params: dict[str, Any]
+) -> None:
+    rows = np.zeros((30, 5), np.float32)
+    rows[7:] = np.random.default_rng(0).normal(size=(23, 5))
+    with pytest.raises(distnnd.InputError, match=r"row 7 is so long by the parameters.*scale the data down"):
+        distnnd.build(rows, tmp_path / "g", n_neighbors=3, metric=name, metric_params=params, client=serial)
+    assert not (tmp_path / "g").exists()
+
+
+@pytest.mark.parametrize("zeros", [1, 4, 40])
+@pytest.mark.parametrize("partitions", [1, 4])
+@pytest.mark.parametrize("name", ["tsss", "yule"])
+def test_zero_rows_that_are_near_all_are_found_by_all(
+    serial: SerialExecutor, cut: Any, name: str, partitions: int, zeros: int
+) -> None:
+    cut(partitions, 1000)
+    rows = real_rows(name, 3000)
+    empty = np.random.default_rng(zeros).choice(3000, zeros, replace=False)
+    rows[~rows.any(axis=1)], rows[empty] = 1, 0
+    graph = distnnd.build(rows, n_neighbors=10, metric=name, client=serial)
+    assert graph.facts["layout"]["partitions"] == partitions
+    assert len(graph.facts["rounds"]) <= 2
+    assert_sound(graph, rows)
+    others = np.setdiff1d(np.arange(3000), empty)
+    held = np.isin(graph.indices[:][others], empty).sum(axis=1)
+    if name == "tsss":
+        assert (held == min(zeros, 10)).all()
+    assert (graph.distances[:][others, : min(zeros, 10)] == 0).all()
+    assert (graph.distances[:][empty] == 0).all()
+    assert recall_by_distance(name, rows, {}, graph) >= 0.93
+
+
 # --- whoever builds, and however often it stopped ---------------------------------------------------------
 
 

@@ -126,6 +126,7 @@ def test_a_distance_that_is_no_number_is_said_with_both_rows(serial: SerialExecu
     [
         ("minkowski", {"q": 3}, "takes p, w, but metric_params has q"),
         ("minkowski", {"p": 0}, "must be finite and positive"),
+        ("minkowski", {"w": [1, [2, 3]]}, "must be numbers"),
         ("weighted_minkowski", None, "needs w"),
         ("weighted_minkowski", {"w": [1, 2, 3]}, r"must be 16 numbers.*shape \(3,\)"),
         ("weighted_minkowski", {"w": [-1] * 16}, "non-negative"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 
-from distnnd.kernels.whole_rows import WHOLE
+from distnnd.kernels.forms import Mahalanobis, form_of
+from distnnd.kernels.sparse_distances import sparse_distance
+from distnnd.values.metric import metric_of, of_sparse
 from distnnd.values.metrics_table import ENTRIES
 from tests.kernels.test_distances import params_of
 from tests.test_floors import ROOT
@@ -29,8 +31,8 @@ def test_every_name_is_on_the_page() -> None:
 
 
 def test_what_is_said_to_be_filled_is() -> None:
-    from distnnd.kernels.forms import form_of
-    from distnnd.values.metric import metric_of
-
-    filled = {name for name in ENTRIES if type(form_of(metric_of(name, params_of(name, 2)[0]), 2)) in WHOLE}
-    assert filled == set(MAKE.FILLED)
+    forms = {name: form_of(of_sparse(metric_of(name, params_of(name, 2)[0])), 2) for name in ENTRIES}
+    written_out = sparse_distance.functions[Mahalanobis]
+    assert {name for name in ENTRIES if sparse_distance.functions.get(type(forms[name])) is written_out} == set(
+        MAKE.FILLED
+    )

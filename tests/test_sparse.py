@@ -16,14 +16,14 @@ import distnnd
 from distnnd import sources
 from distnnd.kernels.distances import distances_between
 from distnnd.kernels.forms import form_of
-from distnnd.kernels.sparse_distances import listed
+from distnnd.kernels.sparse_distances import as_compared, listed
 from distnnd.runtime.events import BuildEnd, TaskEnd
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.source import open_source
 from distnnd.storage.sparse import convert_csr
 from distnnd.values import sparse_plan
 from distnnd.values.errors import BudgetError, InputError, SpecError
-from distnnd.values.metric import metric_of
+from distnnd.values.metric import metric_of, of_sparse
 from distnnd.values.metrics_table import ENTRIES
 from distnnd.values.sparse_plan import plan_sparse
 from tests import naive
@@ -56,9 +56,10 @@ def params_for(name: str, d: int) -> dict[str, Any]:
 def assert_exact(graph: Any, matrix: sparse.csr_matrix, name: str, params: dict[str, Any]) -> None:
     """The graph holds the k smallest (distance, id) of each row, by the distances of all pairs."""
     n, d = matrix.shape
-    points = open_source(matrix, sparse=True).read(0, n)
+    metric = of_sparse(metric_of(name, params, d))
+    points = listed(as_compared(open_source(matrix, sparse=True).read(0, n), metric))
     gaps = np.empty((n, n), np.float32)
-    distances_between(listed(points), listed(points), form_of(metric_of(name, params, d), d), gaps)
+    distances_between(points, points, form_of(metric, d), gaps)
     expected = naive.nearest_allowed(gaps, ~np.eye(n, dtype=bool), graph.n_neighbors)
     ids, distances = graph.to_numpy()
     assert [naive.entries(ids, distances, row) for row in range(n)] == expected
@@ -250,7 +251,7 @@ def test_sketches_reach_the_recall_in_one_partition(name: str) -> None:
 
 
 @pytest.mark.usefixtures("by_sketches")
-@pytest.mark.parametrize("name", ["cosine", "jaccard", "chebyshev"])
+@pytest.mark.parametrize("name", ["cosine", "jaccard", "chebyshev", "tsss"])
 def test_sketches_reach_the_recall_in_partitions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(spec: Any, extent: Any, workers: Any) -> Any:
         plan = plan_sparse(spec, extent, workers)

@@ -181,18 +181,23 @@ class WassersteinPower1d(NamedTuple):
 
 
 class CircularWasserstein(NamedTuple):
-    """Of running sums around a circle."""
+    """Of running sums around a circle; each: float64[d], of ones, over how many columns those of dense rows stand."""
 
     columns: int
     power: float
+    each: np.ndarray
 
 
 class Kantorovich(NamedTuple):
-    """The least cost of a transport; cost: float64[d, d]; paths: how many are tried."""
+    """The least cost of a transport; cost: float64[d, d]; paths: how many are tried.
+
+    stays: whether what both rows have in a column may stay there, since no detour is cheaper.
+    """
 
     columns: int
     cost: np.ndarray
     paths: int
+    stays: bool
 
 
 class Sinkhorn(NamedTuple):
@@ -280,6 +285,8 @@ class UsersOwnSparse(NamedTuple):
 MOST_BY_PRODUCTS = 15
 # The largest power of 1 / e that scaling by products goes with: factors come to the square of it, times shares.
 STEEP = 200.0
+# Of the largest cost: what may be owed to the rounding of whoever computed it.
+ROUNDING = 1e-13
 SETS = (Jaccard, Dice, Matching, Kulsinski, RogersTanimoto, RussellRao, SokalSneath, Yule, BitHamming)
 
 _WITHOUT_PARAMETERS = {
@@ -315,7 +322,12 @@ _WITHOUT_PARAMETERS = {
 
 
 def form_of(metric: Metric, columns: int) -> Any:
-    """The metric as a value that `distance` takes, for rows of so many columns (bits, where rows are packed)."""
+    """The metric as a value that `distance` takes, for rows of so many columns (bits, where rows are packed).
+
+    Sparse rows come as their ranks where the metric is of these (kernels/sparse_distances.py: as_compared).
+    """
+    if metric.form == "sparse" and metric.name == "spearmanr":
+        return Correlation(columns)
     if metric.name in _WITHOUT_PARAMETERS:
         return _WITHOUT_PARAMETERS[metric.name](columns)
     if metric.name in ("minkowski", "weighted_minkowski"):
@@ -330,9 +342,10 @@ def form_of(metric: Metric, columns: int) -> Any:
         power = float(metric.param("p"))
         return Wasserstein1d(columns) if power == 1 else WassersteinPower1d(columns, power)
     if metric.name == "circular_kantorovich":
-        return CircularWasserstein(columns, float(metric.param("p")))
+        return CircularWasserstein(columns, float(metric.param("p")), np.ones(columns))
     if metric.name == "kantorovich":
-        return Kantorovich(columns, _array(metric, "cost"), int(metric.param("max_iter")))
+        cost = _array(metric, "cost")
+        return Kantorovich(columns, cost, int(metric.param("max_iter")), detours_are_dearer(cost))
     assert metric.name == "sinkhorn"
     return _entropic(columns, _array(metric, "cost"), float(metric.param("regularization")))
 
@@ -351,6 +364,14 @@ def own_form(function: Any, columns: int, sparse: bool = False) -> UsersOwn | Us
             f"it, by one line above it:\n    @numba.njit\n    def {name}(...)"
         )
     return UsersOwnSparse(columns, function) if sparse else UsersOwn(columns, function)
+
+
+def detours_are_dearer(cost: np.ndarray) -> bool:
+    """Whether to move mass in and as much out of a column costs no less than past it, for all columns: the triangle
+    holds, but for rounding. cost: float64[d, d].
+    """
+    past = cost - ROUNDING * cost.max()
+    return all((cost[:, [one]] + cost[[one]] >= cost[one, one] + past).all() for one in range(len(cost)))
 
 
 def _entropic(columns: int, cost: np.ndarray, regularization: float) -> Sinkhorn:

@@ -17,7 +17,7 @@ from ..values.metric import CUSTOM, Metric
 from . import forms
 from .bit_distances import BitRows, from_bytes
 from .descent import Finds
-from .distances import distance
+from .distances import distance_up_to, is_dear
 from .jit import kernel
 from .neighbours import FRESH, Lists, insert, sort_rows
 from .rows import Form, plain_form, rescore, rows_as_they_came
@@ -29,24 +29,49 @@ OWN = (forms.UsersOwn, forms.UsersOwnSparse)
 
 
 @kernel
-def judge(points, others, form, lists, first, last):
-    """Replace the distances of the rows first .. last by those of the metric, where the neighbour is at hand."""
+def judge(points, others, form, lists, kept, first, last):
+    """Replace the distances of the rows first .. last by those of the metric, where the neighbour is at hand.
+
+    kept: of how many nearest entries the distances count; that of another one may be any that is farther.
+    """
     ids, distances, _ = lists
+    best = np.empty(kept, np.float32)
     for row in range(first, last):
+        best[:] = np.inf
         for slot in range(ids.shape[1]):
             if ids[row, slot] >= 0:
-                distances[row, slot] = distance(points, row, others, ids[row, slot], form)
+                distances[row, slot] = distance_up_to(form, points, row, others, ids[row, slot], best[kept - 1])
+                if is_dear(form):
+                    keep_least(best, distances[row, slot])
 
 
 @kernel
-def price(finds, points, form, first, last):
-    """Replace the distances of the finds first .. last; a pair that found each other is measured once."""
+def keep_least(best, number):
+    """Put a number in its place among the least so far, which ascend, unless it is greater than all of them."""
+    place = best.size - 1
+    if not number < best[place]:
+        return
+    while place > 0 and best[place - 1] > number:
+        best[place] = best[place - 1]
+        place -= 1
+    best[place] = number
+
+
+@kernel
+def price(finds, points, form, lists, first, last):
+    """Replace the distances of the finds first .. last; a pair that found each other is measured once.
+
+    lists: those that the finds are for; what would enter none of them may be any that is as far.
+    """
     targets, labels, distances = finds
+    worst = lists.distances.shape[1] - 1
     for found in range(first, last):
-        if found > first and targets[found] == labels[found - 1] and labels[found] == targets[found - 1]:
+        target, label = targets[found], labels[found]
+        if found > first and target == labels[found - 1] and label == targets[found - 1]:
             distances[found] = distances[found - 1]
         else:
-            distances[found] = distance(points, targets[found], points, labels[found], form)
+            bound = max(lists.distances[target, worst], lists.distances[label, worst])
+            distances[found] = distance_up_to(form, points, target, points, label, bound)
 
 
 @kernel
@@ -55,10 +80,11 @@ def nearest(points, others, count, form, lists, itself, first, last):
 
     Returns the first pair whose distance is no finite number, and that; or -1, -1, 0.
     """
+    worst = lists.distances.shape[1] - 1
     for row in range(first, last):
         for label in range(count):
             if not (itself and label == row):
-                length = distance(points, row, others, label, form)
+                length = distance_up_to(form, points, row, others, label, lists.distances[row, worst])
                 if not np.isfinite(length):
                     return row, label, length
                 insert(lists, row, label, length, np.uint8(FRESH))
@@ -79,19 +105,29 @@ class Judge(NamedTuple):
             return type(self.rows)(*(part[chosen] for part in self.rows))
         return self.rows[chosen]
 
-    def settle(self, lists: Lists, first: int, last: int, rows: Any = None) -> None:
+    def zero_rows(self) -> np.ndarray:
+        """Which of the rows, dense or sparse, hold nothing but zeros: int64, ascending."""
+        if isinstance(self.rows, SparseRows):
+            return np.flatnonzero(np.diff(self.rows.starts) == 0)
+        return np.flatnonzero(~self.rows.any(axis=1))
+
+    def settle(self, lists: Lists, first: int, last: int, rows: Any = None, kept: int | None = None) -> None:
         """Give the lists first .. last their distances, and put them in order; see `measure`."""
-        self.measure(lists, first, last, rows)
+        self.measure(lists, first, last, rows, kept)
         sort_rows(lists, first, last)
 
-    def measure(self, lists: Lists, first: int, last: int, rows: Any = None) -> None:
+    def measure(self, lists: Lists, first: int, last: int, rows: Any = None, kept: int | None = None) -> None:
         """Give the lists first .. last their distances, where neighbours are at hand; rows: by default the judge's own.
 
+        kept: how many of the nearest count, by default all; a farther one may get any distance that is farther.
         InputError where a metric of the user's own gives something else than a finite number.
         """
         rows = self.rows if rows is None else rows
-        settle = rescore if isinstance(self.form, Form) else judge
-        settle(rows, self.rows, self.form, lists, first, last)
+        if isinstance(self.form, Form):
+            rescore(rows, self.rows, self.form, lists, first, last)
+        else:
+            width = lists.ids.shape[1]
+            judge(rows, self.rows, self.form, lists, min(kept or width, width), first, last)
         if isinstance(self.form, OWN):
             ids, distances, _ = (part[first:last] for part in lists)
             bad = (ids >= 0) & ~np.isfinite(distances)
@@ -110,9 +146,12 @@ class Judge(NamedTuple):
         if row >= 0:
             raise self.undefined(length, asked, row, label)
 
-    def price(self, finds: Finds, first: int, last: int) -> None:
-        """Replace the distances of the finds first .. last. InputError as in `measure`."""
-        price(finds, self.rows, self.form, first, last)
+    def price(self, finds: Finds, lists: Lists, first: int, last: int) -> None:
+        """Replace the distances of the finds first .. last, as far as they matter to the lists that they are for.
+
+        InputError as in `measure`.
+        """
+        price(finds, self.rows, self.form, lists, first, last)
         if isinstance(self.form, OWN):
             bad = np.flatnonzero(~np.isfinite(finds.distances[first:last]))
             if bad.size:

@@ -34,6 +34,19 @@ def fold(lists, rows, ids, distances):
                     break
 
 
+def offer_to_all(lists: Lists, near: np.ndarray, first: int) -> None:
+    """Offer all lists the rows `near`, which are at distance 0 from all others, but none to its own list.
+
+    near: int64[m], of which no list needs more than its length and one; first: the row whose list is the first.
+    """
+    count, width = lists.ids.shape
+    near = near[: width + 1]
+    itself = near == np.arange(first, first + count)[:, None]
+    # In its own place a row is offered another one, twice.
+    ids = np.where(itself, np.roll(near, 1) if len(near) > 1 else -1, near).astype(lists.ids.dtype)
+    fold(lists, np.arange(count, dtype=ids.dtype), ids, np.zeros(ids.shape, np.float32))
+
+
 @kernel
 def join_lists(lists, others):
     """Offer each list all entries of the other list of that row, under their own state."""

@@ -63,7 +63,8 @@ def _rogers_tanimoto(form, both, only_x, only_y):
 
 @set_distance.of(RussellRao)
 def _russell_rao(form, both, only_x, only_y):
-    return 1 - both / form.columns
+    # Never below 0, as 1 less a rounded share of 1 may be.
+    return (form.columns - both) / form.columns
 
 
 @set_distance.of(Yule)

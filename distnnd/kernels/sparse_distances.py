@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..values.metric import Metric
 from ..values.points import Csr
-from .angle_metrics import cosine_between
 from .chosen import chosen
 from .columns import add, counts_zeros, ending, known, look, looks, no_facts, no_totals
-from .forms import Spearman, UsersOwnSparse
+from .forms import CircularWasserstein, UsersOwnSparse
 from .jit import kernel
-from .whole_rows import WHOLE, whole
+from .whole_rows import WHOLE, around_circle, best_shift, halfway_round, total_of, whole
 
 
 class SparseRows(NamedTuple):
@@ -30,6 +30,17 @@ class SparseRows(NamedTuple):
 def listed(points: Csr) -> SparseRows:
     """The rows as `distance` takes them; no array is copied."""
     return SparseRows(points.indptr, points.indices, points.data)
+
+
+def as_compared(points: Csr, metric: Metric) -> Csr:
+    """The rows in the place of which the metric compares others: under spearmanr the ranks of their entries.
+
+    These are taken from that of a zero, so that zeros stay zeros, and correlate as all ranks do. Ranks of ranks are the
+    same ranks, so it does no harm to ask twice.
+    """
+    if metric.name != "spearmanr":
+        return points
+    return points._replace(data=all_ranks(points.indptr, points.data, points.columns).astype(np.float32))
 
 
 def taken(rows: SparseRows, chosen: np.ndarray) -> SparseRows:
@@ -138,36 +149,30 @@ def all_ranks(starts, values, columns):
     return ranks
 
 
-@sparse_distance.of(Spearman)
-def _of_ranks(form, points, i, others, j):
-    return of_lists_of_ranks(form, points, i, others, j)
+@sparse_distance.of(CircularWasserstein)
+def _of_running_sums(form, points, i, others, j):
+    return of_segments(form, points, i, others, j)
 
 
 @chosen(allocates=True)
-def of_lists_of_ranks(form, points, i, others, j):
-    """Distance of two sparse rows by ranks, however many columns are zero: 1 - cos around the means."""
-    start, stop = points.starts[i], points.starts[i + 1]
-    others_start, others_stop = others.starts[j], others.starts[j + 1]
-    own = ranks_from_zero(points.values[start:stop], form.columns)
-    other = ranks_from_zero(others.values[others_start:others_stop], form.columns)
-    product, at = 0.0, others_start
-    for entry in range(start, stop):
-        while at < others_stop and others.columns[at] < points.columns[entry]:
-            at += 1
-        if at < others_stop and others.columns[at] == points.columns[entry]:
-            product += own[entry - start] * other[at - others_start]
-    centred = product - own.sum() * other.sum() / form.columns
-    return 1 - cosine_between(centred, around_mean(own, form.columns), around_mean(other, form.columns))
-
-
-@kernel
-def around_mean(ranks, columns):
-    """The square of what is left of ranks around their mean, the others of so many columns being 0."""
-    total, square = 0.0, 0.0
-    for rank in ranks:
-        total += rank
-        square += rank * rank
-    return square - total * total / columns
+def of_segments(form, points, i, others, j):
+    """Distance of sparse rows around a circle: their running sums stand still between the columns that they list."""
+    at, end, to, stop = points.starts[i], points.starts[i + 1], others.starts[j], others.starts[j + 1]
+    mass, other = total_of(points.values[at:end]), total_of(others.values[to:stop])
+    if mass == 0 or other == 0:
+        return halfway_round(form, mass, other)
+    quotient, other_quotient = 1.0 / mass, 1.0 / other
+    most = end - at + stop - to + 1
+    ahead, lengths = np.empty(most), np.empty(most)
+    running, since, used = 0.0, 0, 0
+    while at < end or to < stop:
+        a, b, column, at, to = next_column(points, at, end, others, to, stop)
+        ahead[used], lengths[used] = running, column - since
+        running += np.float64(a) * quotient - np.float64(b) * other_quotient
+        since, used = column, used + 1
+    ahead[used], lengths[used] = running, form.columns - since
+    ahead, lengths = ahead[: used + 1], lengths[: used + 1]
+    return around_circle(ahead, lengths, best_shift(ahead, lengths, form.power), form.power)
 
 
 @sparse_distance.of(UsersOwnSparse)

@@ -15,9 +15,11 @@ from ..values.metric import CUSTOM, Metric, described
 from ..values.metrics_table import DOMAINS
 from ..values.points import Csr, row_of_entries
 
-# float32 has a number just above pi / 2 for it.
 # Squared distances between rows of larger numbers, divided by the root of d, overflow float32.
 LARGEST = 4e18
+# Where no number is larger squares of what tells rows apart vanish from float32.
+LEAST = 1e-15
+# float32 has a number just above pi / 2 for it.
 QUARTER_TURN = float(np.float32(math.pi / 2))
 # Steps that make of a number what they do whatever stands beside it.
 NUMBER_BY_NUMBER = frozenset({"root", "fill", "eighth_root", "presence"})
@@ -236,6 +238,8 @@ def check_columns(metric: Metric, d: int, dtype: np.dtype | str) -> None:
         )
 
 
+# Steps that make numbers of any size of others.
+_BY_PARAMETERS = ("scale", "whiten")
 # What to do about rows that a metric of such a domain cannot compare.
 _REMEDIES = {
     "gaps": "write NaN for a missing value, or leave the row out",
@@ -261,6 +265,13 @@ def check_rows(points: np.ndarray, metric: Metric, first: int = 0) -> None:
     if bad.any():
         row, column = (int(place) for place in np.argwhere(bad)[0])
         raise _refusal(first + row, column, points[row, column], metric)
+    if any(step in metric.steps for step in _BY_PARAMETERS):
+        far = abs(transform(points, metric)).max(axis=1) > LARGEST / math.sqrt(points.shape[1])
+        if far.any():
+            raise InputError(
+                f"row {first + int(far.argmax())} is so long by the parameters of metric {metric.name!r} that its "
+                "square overflows float32; scale the data down, or the parameters"
+            )
 
 
 def check_sparse_rows(points: Csr, metric: Metric, first: int = 0) -> None:

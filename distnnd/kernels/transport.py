@@ -13,16 +13,18 @@ DUST = 1e-13
 
 
 @kernel
-def least_cost(supply, demand, cost, paths):
+def least_cost(supply, demand, cost, paths, bound):
     """The least sum of flow times cost that empties `supply` into `demand`: successive shortest paths.
 
     supply: float64[m] and demand: float64[p], of equal sum, are used up; cost: float64[m, p], none negative. After
     `paths` augmentations what is left moves at the largest cost. Ahuja, Magnanti and Orlin 1993, section 9.7.
+    A sum above `bound` may be told too low, though above the bound.
     """
     m, p = cost.shape
     flow = np.zeros((m, p))
     prices = np.zeros(m + p)
     gaps, parents, done = np.empty(m + p), np.empty(m + p, np.int64), np.empty(m + p, np.bool_)
+    spent, rest = 0.0, supply.sum()
     for _ in range(paths):
         end = shortest_path(supply, demand, cost, flow, prices, gaps, parents, done)
         if end < 0:
@@ -30,7 +32,11 @@ def least_cost(supply, demand, cost, paths):
         reach = gaps[end]
         for node in range(m + p):
             prices[node] += min(gaps[node], reach)
-        push(supply, demand, flow, parents, end)
+        # The price of a demand that is not met is the length of the path to it, and no later path is shorter.
+        if spent + rest * prices[end] > bound:
+            return spent + rest * prices[end]
+        moved = push(supply, demand, flow, parents, end)
+        spent, rest = spent + moved * prices[end], rest - moved
     left = 0.0
     total = 0.0
     for row in range(m):
@@ -74,7 +80,7 @@ def shortest_path(supply, demand, cost, flow, prices, gaps, parents, done):
 
 @kernel
 def push(supply, demand, flow, parents, end):
-    """Send as much as fits along the path that ends in the demand of node `end`."""
+    """Send as much as fits along the path that ends in the demand of node `end`, and tell how much that is."""
     m = len(supply)
     most = demand[end - m]
     node = end
@@ -92,3 +98,36 @@ def push(supply, demand, flow, parents, end):
         else:
             flow[parents[node], node - m] += most
         node = parents[node]
+    return most
+
+
+@kernel
+def least_cost_at_least(supply, demand, cost):
+    """A bound below the least cost, from prices that no path undercuts: every supply pays for the nearest demand, and
+    a demand what its nearest supply saves; or the other way round (Kuhn 1955, the reduction of a matrix).
+
+    supply: float64[m]; demand: float64[p]; cost: float64[m, p].
+    """
+    m, p = cost.shape
+    paid, others = np.empty(m), np.empty(p)
+    total, other_total = 0.0, 0.0
+    others[:] = math.inf
+    for row in range(m):
+        least = math.inf
+        for column in range(p):
+            least = min(least, cost[row, column])
+            others[column] = min(others[column], cost[row, column])
+        paid[row] = least
+        total += supply[row] * least
+    for column in range(p):
+        other_total += demand[column] * others[column]
+        least = math.inf
+        for row in range(m):
+            least = min(least, cost[row, column] - paid[row])
+        total += demand[column] * least
+    for row in range(m):
+        least = math.inf
+        for column in range(p):
+            least = min(least, cost[row, column] - others[column])
+        other_total += supply[row] * least
+    return max(total, other_total)

@@ -12,7 +12,7 @@ from .entropic import entropic_cost, entropic_cost_in_logs
 from .forms import CircularWasserstein, Haversine, Kantorovich, Mahalanobis, Sinkhorn, Spearman, UsersOwn
 from .jit import kernel
 from .logarithms import power_of_share
-from .transport import least_cost
+from .transport import least_cost, least_cost_at_least
 
 WHOLE = (Haversine, Spearman, Mahalanobis, CircularWasserstein, Kantorovich, Sinkhorn, UsersOwn)
 # A smaller share of a row counts as nothing: what it moves is far below what float64 can say.
@@ -120,23 +120,36 @@ def total_of(x):
 def _circular_wasserstein(form, x, y):
     mass, other = total_of(x), total_of(y)
     if mass == 0 or other == 0:
-        return 0.0 if mass == other else max(form.columns // 2, 1) ** (1 / form.power)
+        return halfway_round(form, mass, other)
     ahead = np.empty(form.columns)
     quotient, other_quotient = 1.0 / mass, 1.0 / other
     running = 0.0
     for column in range(form.columns):
         running += np.float64(x[column]) * quotient - np.float64(y[column]) * other_quotient
         ahead[column] = running
-    shift = best_shift(ahead, form.power)
+    # The median of many numbers that all count alike needs no order of them.
+    shift = select(ahead, len(ahead) // 2) if form.power == 1 else best_shift(ahead, form.each, form.power)
+    return around_circle(ahead, form.each, shift, form.power)
+
+
+@kernel(inline=True)
+def halfway_round(form, mass, other):
+    """The distance of rows around a circle of which one has no mass, or both; mass, other: the sums of the rows."""
+    return 0.0 if mass == other else max(form.columns // 2, 1) ** (1 / form.power)
+
+
+@kernel
+def around_circle(ahead, lengths, shift, power):
+    """(sum length |ahead - shift|^power)^(1 / power); ahead, lengths: float64[m], sums, and over how many columns."""
     total = 0.0
-    if form.power == 1:
-        for number in ahead:
-            total += abs(number - shift)
+    if power == 1:
+        for place in range(len(ahead)):
+            total += lengths[place] * abs(ahead[place] - shift)
         return total
-    for number in ahead:
+    for place in range(len(ahead)):
         # Running sums of shares are at most 1 apart.
-        total += power_of_share(abs(number - shift), form.power)
-    return total ** (1 / form.power)
+        total += lengths[place] * power_of_share(abs(ahead[place] - shift), power)
+    return total ** (1 / power)
 
 
 @kernel
@@ -163,22 +176,34 @@ def select(numbers, place):
 
 
 @kernel
-def best_shift(numbers, power):
-    """The s for which sum |number - s|^power is least, power >= 1: the median, the mean, or halfway between bounds.
+def median(numbers, lengths):
+    """The number up to which half of the lengths reach, in the order of the numbers; float64[m] both."""
+    half, reached = lengths.sum() / 2, 0.0
+    order = np.argsort(numbers)
+    for place in order:
+        reached += lengths[place]
+        if reached >= half:
+            return numbers[place]
+    return numbers[order[-1]]
 
-    For the median the numbers are put into another order.
+
+@kernel
+def best_shift(numbers, lengths, power):
+    """The s for which sum length |number - s|^power is least, power >= 1: the median, the mean, or between bounds.
+
+    numbers, lengths: float64[m].
     """
     if power == 1:
-        return select(numbers, len(numbers) // 2)
+        return median(numbers, lengths)
     if power == 2:
-        return numbers.mean()
+        return (numbers * lengths).sum() / lengths.sum()
     low, high = numbers.min(), numbers.max()
     for _ in range(60):
         middle = (low + high) / 2
         slope = 0.0
-        for number in numbers:
-            part = power_of_share(abs(middle - number), power - 1)
-            slope += part if middle > number else -part
+        for place in range(len(numbers)):
+            part = lengths[place] * power_of_share(abs(middle - numbers[place]), power - 1)
+            slope += part if middle > numbers[place] else -part
         if slope > 0:
             high = middle
         else:
@@ -187,14 +212,22 @@ def best_shift(numbers, power):
 
 
 @kernel
-def masses(x):
-    """The shares of a row that are not nothing beside its sum, and their columns: (float64[m], int64[m])."""
+def shares_of(x):
+    """The shares of a row, 0 where they are nothing beside its sum: float64[d], all 0 of a zero row."""
     total = total_of(x)
-    columns = np.flatnonzero(x > total * TRACE)
-    shares = np.empty(len(columns))
-    for place in range(len(columns)):
-        shares[place] = np.float64(x[columns[place]]) / total
-    return shares, columns
+    quotient = 1.0 / total if total > 0 else 0.0
+    shares = np.empty(len(x))
+    for column in range(len(x)):
+        number = np.float64(x[column]) * quotient
+        shares[column] = number if number > TRACE else 0.0
+    return shares
+
+
+@kernel
+def listed_masses(shares):
+    """The shares that are not 0, and their columns: (float64[m], int64[m])."""
+    columns = np.flatnonzero(shares)
+    return shares[columns], columns
 
 
 @kernel
@@ -208,24 +241,69 @@ def part_of(matrix, rows, columns):
 
 
 @kernel
-def nothing_to_move(supply, demand, cost):
-    """The distance where one of two rows, or both, are all zeros."""
-    return 0.0 if len(supply) == len(demand) else cost.max()
+def nothing_to_move(some, others, cost):
+    """The distance where one of two rows, or both, are all zeros; some, others: whether the one, the other is not."""
+    return 0.0 if some == others else cost.max()
 
 
 @whole.of(Kantorovich)
 def _kantorovich(form, x, y):
-    (supply, rows), (demand, columns) = masses(x), masses(y)
+    return transport_up_to(form, x, y, math.inf)
+
+
+@kernel
+def transport_up_to(form, x, y, bound):
+    """The distance of two rows by Kantorovich; one above `bound` may be told too low, though above the bound."""
+    one, other = shares_of(x), shares_of(y)
+    some, others = one.any(), other.any()
+    if not (some and others):
+        return nothing_to_move(some, others, form.cost)
+    stay = 0.0
+    if form.stays:
+        stay = leave_in_place(one, other, form.cost)
+        least = stay + farthest_column(one, other, form.cost)
+        if least > bound:
+            return least
+    (supply, rows), (demand, columns) = listed_masses(one), listed_masses(other)
     if len(supply) == 0 or len(demand) == 0:
-        return nothing_to_move(supply, demand, form.cost)
-    return least_cost(supply, demand, part_of(form.cost, rows, columns), form.paths)
+        return stay
+    cost = part_of(form.cost, rows, columns)
+    least = stay + least_cost_at_least(supply, demand, cost)
+    return least if least > bound else stay + least_cost(supply, demand, cost, form.paths, bound - stay)
+
+
+@kernel
+def leave_in_place(one, other, cost):
+    """Take from two rows of shares what both have, and tell what it costs to leave it where it is."""
+    total = 0.0
+    for column in range(len(one)):
+        both = min(one[column], other[column])
+        total += both * cost[column, column]
+        one[column] -= both
+        other[column] -= both
+    return total
+
+
+@kernel
+def farthest_column(one, other, cost):
+    """A bound below the cost of moving one row of shares to another: how much nearer one is to some column.
+
+    Where the triangle holds no transport brings mass nearer to a column than it costs (Kantorovich and Rubinstein).
+    """
+    most = 0.0
+    for row in range(len(one)):
+        nearer = 0.0
+        for column in range(len(one)):
+            nearer += (one[column] - other[column]) * cost[row, column]
+        most = max(most, abs(nearer))
+    return most
 
 
 @whole.of(Sinkhorn)
 def _sinkhorn(form, x, y):
-    (supply, rows), (demand, columns) = masses(x), masses(y)
+    (supply, rows), (demand, columns) = listed_masses(shares_of(x)), listed_masses(shares_of(y))
     if len(supply) == 0 or len(demand) == 0:
-        return nothing_to_move(supply, demand, form.cost)
+        return nothing_to_move(len(supply) > 0, len(demand) > 0, form.cost)
     cost = part_of(form.cost, rows, columns)
     if form.steep:
         return entropic_cost_in_logs(supply, demand, cost, form.regularization)

@@ -14,7 +14,7 @@ from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty
 from ..kernels.ranges import Each, even_cuts
 from ..kernels.sketches import sketch
-from ..kernels.sparse_distances import listed
+from ..kernels.sparse_distances import as_compared, listed
 from ..kernels.transforms import check_sparse_rows
 from ..storage import listings
 from ..storage.source import SparseSource, reopen_source
@@ -24,7 +24,7 @@ from ..values.sparse_plan import MOST_COLUMNS, block_bytes, by_columns, scan_byt
 from .measured import measured, side_by_side
 from .points import chosen_rows
 from .publish import publish_rows
-from .scan import PLACES
+from .scan import PLACES, note_zeros
 
 # Ranges of work per thread: enough that an uneven one does not hold up the rest.
 PARTS = 4
@@ -55,6 +55,7 @@ def run_scan_sparse(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             kept = points.take(rows[(rows >= first) & (rows < last)] - first)
             listings.write(job.scratch, f"{place}/{task.index}", kept)
             written += kept.nbytes
+    note_zeros(job, task, [first + np.flatnonzero(np.diff(points.indptr) == 0)])
     return {"zero_rows": zero_rows, "radius": radius}, points.nbytes, written
 
 
@@ -68,7 +69,7 @@ def plan_blocks(job: Job) -> Stage:
 def run_blocks(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write the finished rows of block `task.index`; counters: distances that were computed."""
     source, (first, last) = source_of(job), job.layout.block(task.index)
-    points = source.read(first, last)
+    points = as_compared(source.read(first, last), job.kind)
     form = form_for(job)
     lists = empty(last - first, job.spec.n_neighbors, np.int64)
     served = job.spec.function is None and by_columns(job.spec.kind)
@@ -100,14 +101,14 @@ def form_for(job: Job) -> Any:
     """The metric as `distance` takes it, for sparse rows."""
     if job.spec.function is not None:
         return own_form(job.spec.function, job.layout.d, sparse=True)
-    return form_of(job.spec.kind, job.layout.d)
+    return form_of(job.kind, job.layout.d)
 
 
 def all_blocks(job: Job, source: SparseSource, index: int, own: Csr) -> Iterator[tuple[int, Csr]]:
-    """First row and rows of each block, in the order of their ids: of rows as far away the lowest ids count."""
+    """First row and rows of each block, as compared, in the order of their ids: of rows as far the lowest ids count."""
     for other in range(job.layout.blocks):
         first, last = job.layout.block(other)
-        yield first, own if other == index else source.read(first, last)
+        yield first, own if other == index else as_compared(source.read(first, last), job.kind)
 
 
 def nearest_of_all(

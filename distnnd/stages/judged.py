@@ -40,6 +40,8 @@ def improved(
     """
     width, counters = came.ids.shape[1], {}
     lists = Lists(*(np.ascontiguousarray(part[:, :width]) for part in lists))
+    if work.job.kind.zeros_are_near and work.job.layout.partitions == 1:
+        merge.offer_to_all(lists, known.judge.zero_rows(), 0)
     if work.job.kind.form != "inner" and not known.enough(lists):
         own = descend(work, *coded(), lists, None, known, by_distance=True)
         counters = {"judged": own["descended"], "own_passes": own["passes"]}

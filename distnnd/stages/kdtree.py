@@ -92,10 +92,11 @@ def solve(
     if not job.kind.judged:
         search(work, tree, partition.points, came)
         return came, order, {}
-    lists = empty(len(order), min(job.kind.selected(width), job.layout.n - 1))
+    # A layout of the inner form has the order of the metric, but for its own rounding.
+    lists = empty(len(order), width if job.kind.form == "inner" else min(job.kind.selected(width), job.layout.n - 1))
     search(work, tree, partition.points, lists)
     known = Known.of(job, task, order, partition.judge(job))
-    work.each(lambda a, b: known.judge.settle(lists, a, b), even_cuts(len(order), work.parts))
+    work.each(lambda a, b: known.judge.settle(lists, a, b, kept=width), even_cuts(len(order), work.parts))
 
     def coded() -> tuple[Rows, Form]:
         rows, coder = with_codes(job, partition.points)
@@ -125,7 +126,6 @@ def search(work: Work, tree: Tree, points: np.ndarray, lists: Lists) -> None:
     k, metric = work.job.spec.n_neighbors, work.job.kind
     settler = Judge(points, plain_form(metric, points.shape[1]))
     fresh = not (lists.ids != -1).any()
-    # A layout of the inner form has the order of the metric, but for its own rounding.
     places = min(metric.selected(k) + SPARE if metric.form == "inner" else lists.ids.shape[1], lists.ids.shape[1])
 
     def run(first: int, last: int) -> None:

@@ -65,7 +65,7 @@ def solve(
     if not job.layout.exact:
         slots = standing.slots if looking is standing else None
         counters |= descend(work, rows, form, lists, slots, known)
-    work.each(lambda a, b: known.judge.settle(lists, a, b), ranges)
+    work.each(lambda a, b: known.judge.settle(lists, a, b, kept=width), ranges)
     if job.kind.judged:
         lists, more = improved(work, lists, came, known, lambda: (rows, form))
         counters |= more

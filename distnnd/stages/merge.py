@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.merge import count_hits, fold, widened
+from ..kernels.merge import count_hits, fold, offer_to_all, widened
 from ..storage import graph, mailbox
 from ..values.memory import merge_bytes, strip_rows
 from ..values.plan import Job, Stage, Task
 from .measured import measured
 from .probe import probes_between, recall_counters
+from .scan import ZEROS
 
 
 def plan_merge(job: Job, number: int, width: int, pieces: list[list[tuple[int, int, int, int]]]) -> Stage:
@@ -39,6 +40,10 @@ def run_merge(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             found = mailbox.read_records(job.scratch, f"{task.round}/found/{unit}", record, at, at + b - a)
             fold(lists, rows[a:b], np.ascontiguousarray(found["ids"]), np.ascontiguousarray(found["distances"]))
             read += found.nbytes
+    if task.round == 1 and job.kind.zeros_are_near:
+        blocks = range(job.layout.blocks)
+        zeros = [mailbox.read(job.scratch, f"{ZEROS}/{block}", "rows") for block in blocks]
+        offer_to_all(lists, np.concatenate(zeros), first)
     probes, thresholds = probes_between(job, first, last)
     hits = count_hits(lists, probes, thresholds, job.spec.n_neighbors)
     graph.write_lists(job.out, task.round, first, lists.ids, lists.distances)

@@ -118,6 +118,6 @@ def compare_strip(work: Work, walk: Walk, after_leaves: bool, turn: int, first: 
         finds = descent.Finds(*(np.concatenate(parts) for parts in zip(*(part[0] for part in found), strict=True)))
         if final is not None:
             cuts = even_cuts(len(finds.targets), work.parts)
-            work.each(lambda a, b, finds=finds: final.price(finds, a, b), cuts)
+            work.each(lambda a, b, finds=finds: final.price(finds, lists, a, b), cuts)
         work.each(lambda a, b, finds=finds: descent.apply(finds, form, lists, cards, a, b), targets_of)
     return compared

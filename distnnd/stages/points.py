@@ -11,7 +11,7 @@ from ..kernels.forms import own_form
 from ..kernels.judge import Judge, as_they_came, judge_of
 from ..kernels.random import seed_of
 from ..kernels.rows import prepare, prepared_width
-from ..kernels.sparse_distances import SparseRows, listed
+from ..kernels.sparse_distances import SparseRows, as_compared, listed
 from ..kernels.transforms import check_columns
 from ..storage import listings, mailbox
 from ..storage.source import reopen_source
@@ -52,11 +52,11 @@ class Ruler(NamedTuple):
         only_judged: they are compared as they came, if that is how the metric judges, and need not be laid out.
         """
         if isinstance(points, Csr):
-            empty = np.empty((points.rows, 0), np.float32)
+            raw = listed(as_compared(points, self.metric))
             if only_judged:
-                return Held(empty, listed(points))
+                return Held(np.empty((points.rows, 0), np.float32), raw)
             width = prepared_width(self.metric, np.float32, self.d, self.zero_rows)
-            return Held(prepare(points, self.metric, width, self.radius), listed(points))
+            return Held(prepare(points, self.metric, width, self.radius), raw)
         if only_judged and self.metric.form != "inner":
             return Held(points, as_they_came(points, points, self.metric))
         width = prepared_width(self.metric, points.dtype, self.d, self.zero_rows)
@@ -122,7 +122,7 @@ def assemble(
         here = at if isinstance(at, np.ndarray) else slice(at, at + len(part.points))
         held.points[here] = part.points
         if isinstance(piece, Csr):
-            listings.append(piece)
+            listings.append(as_compared(piece, ruler.metric))
         elif held.raw is not None and held.raw is not held.points:
             held.raw[here] = part.raw
     assert held is not None, "a task was planned without rows"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.transforms import LARGEST, check_rows, transform, vacant
+from ..kernels.transforms import LARGEST, LEAST, check_rows, transform, vacant
 from ..storage import listings, mailbox
 from ..values.errors import InputError
 from ..values.memory import collect_bytes, scan_bytes
 from ..values.metric import CUSTOM, Metric
-from ..values.plan import Job, Stage, Task
+from ..values.partitioning import first_width
+from ..values.plan import Job, Report, Stage, Task
 from ..values.points import together
 from .measured import measured
 from .points import PROBES, SAMPLE, chosen_rows, read_strips
@@ -17,6 +18,8 @@ from .points import PROBES, SAMPLE, chosen_rows, read_strips
 # The metric for which NaN says that a value is missing.
 GAPS = "nan_euclidean"
 PLACES = {"sample": SAMPLE, "probes": PROBES}
+# Where the first zero rows of each block are noted, if all rows are near them.
+ZEROS = "zeros"
 
 
 def plan_scan(job: Job) -> Stage:
@@ -32,15 +35,21 @@ def plan_collect(job: Job) -> Stage:
 
 @measured
 def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
-    """Check block `task.index` and write its sampled rows; counters: zero_rows, radius (largest norm)."""
+    """Check block `task.index` and write its sampled rows.
+
+    Counters: zero_rows; radius: the largest norm; largest: the largest number, where it matters if all are tiny.
+    """
     first, last = job.layout.block(task.index)
     # One partition needs no pivots, and solves its probe rows where it reads them.
     places = PLACES if job.layout.partitions > 1 else {}
     chosen = {place: chosen_rows(job, what) for place, what in places.items()}
     kept: dict[str, list[np.ndarray]] = {place: [] for place in places}
-    zero_rows, radius, read = 0, 0.0, 0
+    zero_rows, radius, largest, read = 0, 0.0, 0.0, 0
+    zeros: list[np.ndarray] = []
     for start, strip in read_strips(job, first, last):
         check_strip(strip, start, job.kind)
+        if by_squares(job.kind) and largest < LEAST:
+            largest = largest_of(strip)
         if job.kind.unit:
             zero_rows += int(vacant(strip, job.kind).sum())
         elif not job.kind.euclidean:
@@ -48,10 +57,14 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
         for place, rows in chosen.items():
             kept[place].append(strip[rows[(rows >= start) & (rows < start + len(strip))] - start])
         read += strip.nbytes
+        if job.kind.zeros_are_near:
+            zeros.append(start + np.flatnonzero(~strip.any(axis=1)))
     points = {place: np.concatenate(parts) for place, parts in kept.items()}
+    note_zeros(job, task, zeros)
     for place, rows in points.items():
         mailbox.write(job.scratch, f"{place}/{task.index}", {"points": rows})
-    return {"zero_rows": zero_rows, "radius": radius}, read, sum(rows.nbytes for rows in points.values())
+    counters = {"zero_rows": zero_rows, "radius": radius, "largest": largest}
+    return counters, read, sum(rows.nbytes for rows in points.values())
 
 
 @measured
@@ -77,6 +90,37 @@ def check_strip(strip: np.ndarray, first: int, metric: Metric) -> None:
     check_finite(np.nan_to_num(strip, nan=0.0, posinf=np.inf, neginf=-np.inf) if gaps else strip, first)
     if metric.name != CUSTOM:
         check_rows(strip, metric, first)
+
+
+def note_zeros(job: Job, task: Task, zeros: list[np.ndarray]) -> None:
+    """Write the ids of the first zero rows of a block, as many as a list may need, where rows may not meet them."""
+    if job.kind.zeros_are_near and job.layout.partitions > 1:
+        width = first_width(job.spec.n_neighbors, job.layout.n, job.spec.target_recall)
+        mailbox.write(job.scratch, f"{ZEROS}/{task.index}", {"rows": np.concatenate(zeros)[: width + 1]})
+
+
+def by_squares(metric: Metric) -> bool:
+    """Whether distances come from float32 squares, or products, of numbers as they are."""
+    return not (metric.unit or metric.judged)
+
+
+def check_scale(reports: list[Report]) -> None:
+    """InputError where the scan found that squares of all numbers would vanish: all distances would be told as 0."""
+    largest = max(report.counters.get("largest", 0.0) for report in reports)
+    if 0 < largest < LEAST:
+        raise InputError(
+            f"no number of the points is larger than {largest:g}: their squares would vanish from float32; scale the "
+            "data up"
+        )
+
+
+def largest_of(strip: np.ndarray) -> float:
+    """The largest absolute number of a strip; mostly its first rows already hold one that is large enough."""
+    for part in (strip[:1], strip):
+        largest = max(float(part.max(initial=0)), -float(part.min(initial=0)))
+        if largest >= LEAST:
+            break
+    return largest
 
 
 def check_finite(strip: np.ndarray, first: int) -> None:

@@ -24,6 +24,12 @@ _BLURS = ("scale", "whiten")
 # How many more neighbours are selected than kept: where prepared rows are rounded, and how many times as many where the
 # layout is another metric than what it selects for.
 _SPARE, _WIDER = 4, 2.25
+# The same where most of what is selected is seen to be too far without being computed, and passes would compute more.
+_WIDEST = {"kantorovich": 5.0}
+# Under these a row of zeros is at 0 from every row, wherever a layout puts it.
+_ZEROS_ARE_NEAR = ("tsss", "yule")
+# A larger power of gaps says of float32 what an infinite one says.
+_LARGEST_POWER = 1e9
 # Columns of a place on the sphere; bits of a byte, and up to how many columns they are laid out each for itself.
 _SPHERE, _BITS, _MOST_BITS = 3, 8, 256
 # Columns that sparse rows are laid out in at most, see kernels/sketches.py.
@@ -54,11 +60,16 @@ class Metric(NamedTuple):
         """Whether lists that leave a task hold distances of the rows as they came, instead of surrogates."""
         return self.form != "inner" or self.finish in _MAGNIFIES or any(step in _BLURS for step in self.steps)
 
+    @property
+    def zeros_are_near(self) -> bool:
+        """Whether rows of zeros are neighbours of all rows, though they may be elsewhere by the layout."""
+        return self.name in _ZEROS_ARE_NEAR
+
     def selected(self, width: int) -> int:
         """How many neighbours a layout selects, to be judged, for lists of `width`: more where it is another metric."""
         if not self.judged:
             return width
-        return width + _SPARE if self.form == "inner" else int(_WIDER * width)
+        return width + _SPARE if self.form == "inner" else int(_WIDEST.get(self.name, _WIDER) * width)
 
     def param(self, name: str, default: Value | None = None) -> Any:
         """The parameter of that name, or what stands for it."""
@@ -144,6 +155,9 @@ def of_sparse_points(facts: Mapping[str, Any]) -> bool:
 def _minkowski(entry: Entry, given: dict[str, Value]) -> Metric:
     """Powers with a metric of their own are compared by that one: 2 has the inner form, inf no power at all."""
     power = given["p"]
+    assert isinstance(power, int | float)
+    if power > _LARGEST_POWER:
+        power = given["p"] = math.inf
     params = tuple(sorted(given.items()))
     steps = ("scale",) if "w" in given else ()
     if power == 2:

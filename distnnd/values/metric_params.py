@@ -16,14 +16,18 @@ from .metrics_table import Entry, Param
 Value: TypeAlias = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 _LIMITS = {
-    "positive": lambda numbers: numbers > 0,
+    "positive": lambda numbers: numbers >= np.finfo(np.float64).tiny,
+    "from 0.1 to 40": lambda numbers: (numbers >= 0.1) & (numbers <= 40),
     "non-negative": lambda numbers: numbers >= 0,
     "above 1": lambda numbers: numbers > 1,
     "at least 1": lambda numbers: numbers >= 1,
+    "from 1 to 40": lambda numbers: (numbers >= 1) & (numbers <= 40),
     "any": lambda numbers: numbers == numbers,
 }
 # Of the largest number of a matrix: what may be owed to the rounding of whoever computed it.
 ROUNDING = 1e-6
+# How many times as large as the weight of the entropy a cost may be.
+STEEPEST = 1e6
 
 
 def checked(entry: Entry, params: Mapping[str, Any], d: int | None) -> dict[str, Value]:
@@ -49,7 +53,20 @@ def checked(entry: Entry, params: Mapping[str, Any], d: int | None) -> dict[str,
             given[param.name] = param.default
         if param.name not in given and not param.optional:
             raise SpecError(_missing(entry, param))
+    if entry.name == "sinkhorn":
+        _check_steepness(given)
     return _covariance(given) if entry.name == "mahalanobis" else given
+
+
+def _check_steepness(given: dict[str, Value]) -> None:
+    """SpecError where entropy weighs so little beside the cost that float64 does not tell it from none."""
+    largest, regularization = float(np.max(given["cost"])), given["regularization"]
+    assert isinstance(regularization, int | float)
+    if largest > STEEPEST * regularization:
+        raise SpecError(
+            f"regularization of metric 'sinkhorn' is {regularization}, less than a millionth of the largest cost, "
+            f"{largest:g}: what is left of it is kantorovich; take that, or a larger one"
+        )
 
 
 def _missing(entry: Entry, param: Param) -> str:
@@ -68,6 +85,8 @@ def _value(entry: Entry, param: Param, value: Any, d: int | None) -> Value:
     where = f"{param.name} of metric {entry.name!r}"
     if param.kind == "whole":
         try:
+            if isinstance(value, bool):
+                raise TypeError
             numbers = np.asarray(float(operator.index(value)))
         except TypeError:
             raise SpecError(f"{where} must be a whole number, not {value!r}") from None

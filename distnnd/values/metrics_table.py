@@ -174,14 +174,16 @@ def _angle_entries() -> tuple[Entry, ...]:
             "|x| |y| sin(t) / 2 * (|x - y| + ||x| - |y||)^2 t / 2, t = angle + 10 degrees",
             "at 0 from every row, the limit of the formula", _ROUGHLY,
             note="Heidarian and Dinneen 2016, for rows without obtuse angles: beyond a right angle the distance falls "
-            "again, to 0 at 170 degrees (PyNNDescent: below 0 from there on).",
+            "again, to 0 at 170 degrees (PyNNDescent: below 0 from there on, and no zero rows). It grows with "
+            "the fourth power of rows, so float32 tells apart those of length 1e-9 to 1e9.",
         ),
     )  # fmt: skip
 
 
 def _distribution_entries() -> tuple[Entry, ...]:
     """Rows as distributions p = x / sum(x), q = y / sum(y)."""
-    pile = Param("p", "number", "positive", "the power", default=1)
+    # Larger powers of small shares vanish from float64, and smaller ones make rounding large.
+    pile = Param("p", "number", "from 0.1 to 40", "the power", default=1)
     entries = (
         Entry(
             "hellinger", (), "inner", "sqrt(1 - sum sqrt(p q))", _ONE_AWAY, f"metric {_SCALES}", unit=True,
@@ -213,7 +215,7 @@ def _distribution_entries() -> tuple[Entry, ...]:
         Entry(
             "circular_kantorovich", ("circular_wasserstein",), "pair",
             "min over s of (sum |P - Q - s|^p)^(1/p)", _FARTHEST + ": floor(d / 2)^(1/p)", f"metric {_SCALES}",
-            params=(pile._replace(limits="at least 1"),),
+            params=(pile._replace(limits="from 1 to 40"),),
             note="For p > 1 PyNNDescent takes the median of (P - Q)^p for s, which is not the least.",
         ),
         Entry(
@@ -224,14 +226,16 @@ def _distribution_entries() -> tuple[Entry, ...]:
                 Param("max_iter", "whole", "at least 1", "paths that are tried; what is left then moves at the "
                       "largest cost", default=100_000),
             ),
-            note="Exact, by shortest augmenting paths.",
+            note="Exact, by shortest augmenting paths; where no detour is cheaper, what both rows have stays in place.",
         ),
         Entry(
             "sinkhorn", (), "pair",
             "sum T cost, where T moves p to q and is the least of sum T cost + regularization * sum T ln T",
             _FARTHEST + ": the largest cost", "no: a row is not at 0 from itself",
             params=(_COST, Param("regularization", "number", "positive", "weight of the entropy", default=1)),
-            note="In logarithms where products would underflow, so a small regularization does no harm.",
+            note="In logarithms where products would underflow, so a small regularization, to a millionth of the "
+            "largest cost, does no harm. PyNNDescent says the same of rows without zeros that sum to 1 where its "
+            "thousand sweeps are enough; it does not scale others to that, and fails where there are zeros.",
         ),
     )  # fmt: skip
     return tuple(entry._replace(domain="non-negative") for entry in entries)

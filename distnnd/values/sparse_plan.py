@@ -40,7 +40,7 @@ AFFORDABLE = 500_000.0
 
 # Metrics that columns which both rows have decide, with the size of each row; see kernels/shared_columns.py.
 _BY_COLUMNS = (
-    *("euclidean", "sqeuclidean", "seuclidean", "cosine", "inner_product", "true_angular", "correlation"),
+    *("euclidean", "sqeuclidean", "seuclidean", "cosine", "inner_product", "true_angular", "correlation", "spearmanr"),
     *("hellinger", "manhattan", "canberra", "braycurtis", "hamming", "jensen_shannon", "jensenshannon"),
 )
 

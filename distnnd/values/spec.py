@@ -116,7 +116,7 @@ class BuildSpec:
         if self.metric_params is not None:
             if not isinstance(self.metric_params, Mapping):
                 raise SpecError(f"metric_params is a dictionary of parameters by name, not {self.metric_params!r}")
-            params = {name: np.asarray(value).tolist() for name, value in self.metric_params.items()}
+            params = {name: _as_lists(value) for name, value in self.metric_params.items()}
             object.__setattr__(self, "metric_params", params)
         self.check_metric()
 
@@ -145,3 +145,11 @@ class BuildSpec:
     def to_json(self) -> dict[str, Any]:
         """The parameters that decide the bytes of the graph, as JSON, but for a function of the user's own."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "function"}
+
+
+def _as_lists(value: Any) -> Any:
+    """Arrays as JSON has them; what is no array is for the check of parameters to refuse."""
+    try:
+        return np.asarray(value).tolist()
+    except ValueError:
+        return value

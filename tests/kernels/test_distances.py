@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from distnnd.kernels.bit_distances import BitRows, from_bytes, pack
 from distnnd.kernels.distances import distance, distances_between
 from distnnd.kernels.forms import form_of
-from distnnd.kernels.sparse_distances import SparseRows
-from distnnd.values.metric import Metric, metric_of
+from distnnd.kernels.sparse_distances import SparseRows, as_compared
+from distnnd.values.metric import Metric, metric_of, of_sparse
 from distnnd.values.metrics_table import ENTRIES
+from distnnd.values.points import Csr
 from tests.naive_metrics import FARTHEST, TWINS
 from tests.strategies import few, sized
 
@@ -124,6 +125,35 @@ def test_sparse_rows_are_as_far_as_dense_ones(name: str) -> None:
         for params in params_of(name, d):
             told = all_pairs(sparse(rows), metric_of(name, params, d), d, len(rows))
             assert_close(told, true(name, rows, params))
+
+
+def test_ranks_of_sparse_rows_correlate_as_those_of_all_columns() -> None:
+    rows = np.round(rows_for("spearmanr", 40), 1)
+    metric = of_sparse(metric_of("spearmanr"))
+    listed = sparse(rows)
+    ranks = as_compared(Csr(*listed, 40), metric)
+    assert as_compared(ranks, metric).data.tobytes() == ranks.data.tobytes()
+    out = np.empty((len(rows), len(rows)), np.float32)
+    distances_between(SparseRows(*ranks[:3]), SparseRows(*ranks[:3]), form_of(metric, 40), out)
+    assert_close(out, true("spearmanr", rows, {}))
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
+@pytest.mark.parametrize("d", [1, 2, 500])
+def test_around_a_circle_few_columns_say_what_all_do(p: float, d: int) -> None:
+    rng = np.random.default_rng(d)
+    rows = rng.random((14, d)) * (rng.random((14, d)) < 8 / d)
+    rows[0], rows[1], rows[2, 1:], rows[3, :-1], rows[4] = 0, rows[5], 0, 0, 1
+    metric = metric_of("circular_kantorovich", {"p": p})
+    told = all_pairs(sparse(rows.astype(np.float32)), metric, d, 14)
+    np.testing.assert_allclose(told, all_pairs(rows.astype(np.float32), metric, d, 14), rtol=1e-5, atol=1e-9)
+
+
+def test_the_share_of_what_both_have_is_never_below_zero() -> None:
+    for d in (6, 49, 1000):
+        rows = np.ones((2, d), np.float32)
+        for one in (rows, sparse(rows), pack(rows)):
+            assert (all_pairs(one, metric_of("russellrao"), d, 2) == 0).all()
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -280,6 +310,27 @@ def test_the_farthest_is_a_float32() -> None:
     assert told[0, 2] == 1
     gaps = np.array([[1, np.nan], [np.nan, 2]], np.float32)
     assert all_pairs(gaps, metric_of("nan_euclidean"), 2, 2)[0, 1] == np.float32(FARTHEST)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("minkowski", {"p": 1e-3}),
+        ("minkowski", {"p": 1e-300}),
+        ("weighted_minkowski", {"p": 2, "w": [1e300] * D}),
+        ("weighted_minkowski", {"p": 1e-3, "w": [1e300] * D}),
+        ("kantorovich", {"cost": (1 - np.eye(D)) * 1e300}),
+        ("sinkhorn", {"cost": (1 - np.eye(D)) * 1e300, "regularization": 1e299}),
+        ("tsss", {}),
+    ],
+)
+def test_what_is_farther_than_float32_can_say_is_at_its_largest_number(name: str, params: dict[str, Any]) -> None:
+    rows = abs(rows_for(name, D)) * np.float32(1e10)
+    for points in (rows, sparse(rows)):
+        told = all_pairs(points, metric_of(name, params, D), D, len(rows))
+        assert np.isfinite(told).all()
+        assert told[0, 1] == np.float32(FARTHEST)
+        assert told[0, 6] == 0 or name in ("tsss", "sinkhorn")
 
 
 def test_one_pair_is_asked_for_in_plain_python_too() -> None:

@@ -84,6 +84,12 @@ def test_a_power_may_be_any_number_above_0(power: Any) -> None:
     assert metric_of("minkowski", {"p": power}).param("p") == power
 
 
+def test_a_power_beyond_float32_is_that_of_the_largest_gap() -> None:
+    assert metric_of("minkowski", {"p": 1e300}) == metric_of("minkowski", {"p": math.inf})
+    given = {"w": [0.5, 0]}
+    assert metric_of("minkowski", {"p": 2e9} | given) == metric_of("minkowski", {"p": math.inf} | given)
+
+
 COST = [[0, 1], [1, 0]]
 REFUSED: list[tuple[str, dict[str, Any], int | None, str]] = [
     ("euclidean", {"p": 2}, None, "takes no parameters, but metric_params has p"),
@@ -116,9 +122,13 @@ REFUSED: list[tuple[str, dict[str, Any], int | None, str]] = [
     ("kantorovich", {"cost": [[0, 1], [2]]}, 2, "must be numbers"),
     ("kantorovich", {"cost": COST, "max_iter": 1.5}, 2, "whole number, not 1.5"),
     ("kantorovich", {"cost": COST, "max_iter": 0}, 2, "at least 1"),
+    ("kantorovich", {"cost": COST, "max_iter": True}, 2, "whole number, not True"),
+    ("seuclidean", {"V": [1, 1e-320]}, 2, r"positive, but V\[1\] is 1"),
     ("sinkhorn", {"cost": COST, "regularization": 0}, 2, "positive"),
-    ("wasserstein_1d", {"p": math.inf}, None, "finite and positive"),
-    ("circular_wasserstein", {"p": 0.5}, None, "at least 1"),
+    ("sinkhorn", {"cost": COST, "regularization": 1e-7}, 2, "less than a millionth of the largest cost.*kantorovich"),
+    ("wasserstein_1d", {"p": 41}, None, "from 0.1 to 40, but p is 41"),
+    ("wasserstein_1d", {"p": math.inf}, None, "finite and from 0.1"),
+    ("circular_wasserstein", {"p": 0.5}, None, "from 1 to 40"),
     ("jensenshannon", {"base": 1}, None, "above 1"),
 ]
 
