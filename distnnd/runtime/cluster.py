@@ -24,6 +24,8 @@ from .serial import Executor, Machine, SerialExecutor, failed
 WINDOW = 2
 # Seconds after which to look whether a worker that has not answered is still there.
 PATIENCE = 2
+# Seconds that tasks at work get to end when another one has failed.
+LAST_WORDS = 30
 # Of the machine's memory, where nobody set a limit: the rest is for the user and the page cache.
 SHARE = 0.6
 
@@ -64,6 +66,11 @@ class DaskExecutor:
                 reports[place] = self._take(future, stage, task)
                 listen(TaskEnd(stage.name, task.round, task.index, reports[place]))
                 self._top_up(stage, job, waiting, running, done)
+        except Exception:
+            # Whoever tidies up after a failure must not be written to by those still at work.
+            with suppress(Exception), self.client.as_current():
+                distributed.wait(list(done.futures), timeout=LAST_WORDS)
+            raise
         finally:
             if running:
                 self.client.cancel(list(done.futures))

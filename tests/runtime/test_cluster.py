@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import dask.array
@@ -129,6 +130,15 @@ def fail_at_three(job: Job, task: Task) -> Report:
     return Report()
 
 
+def fail_first_and_write_late(job: Job, task: Task) -> Report:
+    """A stage whose first task fails while the second is at work."""
+    if task.index == 0:
+        raise RuntimeError("the disk is on fire")
+    time.sleep(0.7)
+    Path(job.scratch).touch()
+    return Report()
+
+
 def die(job: Job, task: Task) -> Report:
     """A stage that takes its worker with it."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -160,6 +170,14 @@ def test_a_failing_task_says_which(processes):
     stage = Stage("burn", fail_at_three, [Task("burn", 0, index) for index in range(8)], 0)
     with pytest.raises(distnnd.StageError, match=r"task 3 of stage burn failed: RuntimeError\('the disk is on fire'\)"):
         DaskExecutor(processes).run(stage, a_job(), silent)
+
+
+def test_nobody_is_at_work_any_more_after_a_failure(tmp_path, processes):
+    stage = Stage("late", fail_first_and_write_late, [Task("late", 0, index) for index in range(2)], 0)
+    job = replace(a_job(), scratch=str(tmp_path / "late"))
+    with pytest.raises(distnnd.StageError, match="task 0 of stage late"):
+        DaskExecutor(processes).run(stage, job, silent)
+    assert (tmp_path / "late").exists()
 
 
 @pytest.mark.long
