@@ -17,7 +17,7 @@ from ..kernels.rows import Form
 from ..storage import mailbox
 from ..values.memory import DESCENT_FINDS, DESCENT_RANGE, DESCENT_ROWS
 from ..values.partitioning import companion_cap
-from .partition import Known, Work
+from .partition import Hands, Known, Work
 
 PASSES = 12
 # So many times as much counts as little where rows stand in other partitions too.
@@ -60,39 +60,46 @@ def descend(
     if work.job.layout.partitions > 1:
         little *= ELSEWHERE
     compared, passes = 0, 0
-    companions = no_companions(m, companion_cap(lists.ids.shape[1]))
-    cards = descent.new_cards(np.empty((m, 0), np.int32) if slots is None else slots)
     if by_distance:
         form = admitting(form)
         lists.state[:] = FRESH
-    walk = Walk(rows, form, lists, companions, cards, known.judge if by_distance else None)
-    descent.fill_cards(rows, form, lists, cards)
+    walk = walk_over(rows, form, lists, slots, known.judge if by_distance else None)
     for number in range(PASSES):
         if known.enough(lists):
             break
-        compared += descend_once(work, walk, number == 0, seed_of(work.seed, number))
+        compared += descend_once(work.hands, walk, number == 0, seed_of(work.seed, number))
         passes += 1
         if settle(lists, 0, m) <= little:
             break
     return {"passes": passes, "descended": compared}
 
 
-def descend_once(work: Work, walk: Walk, after_leaves: bool, seed: int) -> int:
+def walk_over(
+    rows: Rows, form: Form, lists: Lists, slots: np.ndarray | None = None, final: Judge | None = None
+) -> Walk:
+    """All that passes over these lists need; slots: as descend has them."""
+    companions = no_companions(len(lists.ids), companion_cap(lists.ids.shape[1]))
+    cards = descent.new_cards(np.empty((len(lists.ids), 0), np.int32) if slots is None else slots)
+    descent.fill_cards(rows, form, lists, cards)
+    return Walk(rows, form, lists, companions, cards, final)
+
+
+def descend_once(hands: Hands, walk: Walk, after_leaves: bool, seed: int) -> int:
     """One pass: draw companions, compare them, put what was found into the lists; returns the pairs compared.
 
     after_leaves: pairs that stand in one leaf have just been compared there.
     """
     m = len(walk.lists.ids)
     # Drawing reads all lists once for each range: one range a thread.
-    cuts = even_cuts(m, work.job.threads)
-    work.each(lambda a, b: draw(walk.lists, walk.companions, a, b, seed), cuts)
-    work.each(lambda a, b: mark(walk.lists, a, b), cuts)
+    cuts = even_cuts(m, hands.threads)
+    hands.each(lambda a, b: draw(walk.lists, walk.companions, a, b, seed), cuts)
+    hands.each(lambda a, b: mark(walk.lists, a, b), cuts)
     return sum(
-        compare_companions(work, walk, after_leaves, start, stop) for start, stop in mailbox.strips(0, m, DESCENT_ROWS)
+        compare_companions(hands, walk, after_leaves, start, stop) for start, stop in mailbox.strips(0, m, DESCENT_ROWS)
     )
 
 
-def compare_companions(work: Work, walk: Walk, after_leaves: bool, first: int, last: int) -> int:
+def compare_companions(hands: Hands, walk: Walk, after_leaves: bool, first: int, last: int) -> int:
     """Compare the companions of the rows first .. last against the lists as they stand, then change the lists."""
     rows, form, lists, companions, cards, final = walk
 
@@ -100,16 +107,16 @@ def compare_companions(work: Work, walk: Walk, after_leaves: bool, first: int, l
         return descent.join(rows, companions, cards, after_leaves, form, lists, a, b, room)
 
     todo = list(mailbox.strips(first, last, DESCENT_RANGE))
-    targets_of = even_cuts(len(lists.ids), work.job.threads)
+    targets_of = even_cuts(len(lists.ids), hands.threads)
     room, compared = DESCENT_RANGE * DESCENT_FINDS, 0
     while todo:
-        found = work.each(join, todo)
+        found = hands.each(join, todo)
         # A range whose finds filled the room stops early and goes on once they are in the lists.
         todo = [(stop, b) for (_, b), (_, stop, _) in zip(todo, found, strict=True) if stop < b]
         compared += sum(part[-1] for part in found)
         finds = descent.Finds(*(np.concatenate(parts) for parts in zip(*(part[0] for part in found), strict=True)))
         if final is not None:
-            cuts = even_cuts(len(finds.targets), work.parts)
-            work.each(lambda a, b, finds=finds: final.price(finds, a, b), cuts)
-        work.each(lambda a, b, finds=finds: descent.apply(finds, form, lists, cards, a, b), targets_of)
+            cuts = even_cuts(len(finds.targets), hands.threads)
+            hands.each(lambda a, b, finds=finds: final.price(finds, a, b), cuts)
+        hands.each(lambda a, b, finds=finds: descent.apply(finds, form, lists, cards, a, b), targets_of)
     return compared
