@@ -27,7 +27,7 @@ from .storage import mailbox
 from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .underway import Build
-from .values.errors import SpecError
+from .values.errors import SpecError, Unreachable
 from .values.partitioning import first_width, make_units, next_width, pieces_of
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
@@ -175,6 +175,9 @@ def prepare(build: Build) -> None:
     """Check every number, keep sampled rows aside, and solve the probe rows."""
     try:
         scanned = build.run(plan_scan_sparse(build.job) if build.job.layout.sparse else plan_scan(build.job))
+    except Unreachable:
+        # The points may be as good as they were: what is done is kept for another attempt.
+        raise
     except Exception:
         # Nothing was computed yet that would be worth keeping: leave no trace of a build that cannot be.
         if not build.facts["rounds"]:

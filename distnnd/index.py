@@ -241,7 +241,7 @@ class Index:
             answers = self._lazily(queries, spec, filter, parse_bytes(memory_limit), client)
         else:
             asked = self._asked(spec, filter, parse_bytes(memory_limit))
-            answers = asked.answers(self._opened(asked.plan.whole), queries, threads)
+            answers = asked.answers(self._opened(asked.plan), queries, threads)
         return answers if return_distances else answers[0]
 
     def query_into(
@@ -280,7 +280,7 @@ class Index:
             limit = parse_bytes(memory_limit) or indexes.worker_limit(own)
             run = self._asked(spec, filter, limit, own)
             found = (
-                (run.answers(self._opened(run.plan.whole), batch, threads) for batch in batches(asked))
+                (run.answers(self._opened(run.plan), batch, threads) for batch in batches(asked))
                 if own is None
                 else (query.apart(both) for both in indexes.in_order(own, run, run.plan.need, batches(asked)))
             )
@@ -291,9 +291,9 @@ class Index:
                     writer.append(ids, distances)
         return {"location": place, "queries": asked.n, "k": k, "plan": str(run.plan)}
 
-    def _opened(self, whole: bool) -> query.Opened:
-        if self._here is None or self._here.whole != whole:
-            self._here = query.Opened(self.location, self.facts, whole, self.function)
+    def _opened(self, plan: SearchPlan) -> query.Opened:
+        if self._here is None or (self._here.whole, self._here.room) != (plan.whole, plan.room):
+            self._here = query.Opened(self.location, self.facts, plan.whole, self.function, plan.room)
         return self._here
 
     def _asked(self, spec: SearchSpec, allowed: Any, limit: int | None, client: Any = None) -> Asked:
@@ -355,7 +355,9 @@ class Asked(NamedTuple):
     @property
     def open(self) -> Callable[[], query.Opened]:
         """What opens the index in another process."""
-        return partial(query.Opened, self.index.location, self.index.facts, self.plan.whole, self.index.function)
+        return partial(
+            query.Opened, self.index.location, self.index.facts, self.plan.whole, self.index.function, self.plan.room
+        )
 
     def answers(self, opened: query.Opened, queries: Any, threads: int = 1) -> Any:
         """ids and distances of the queries."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 import distnnd.build  # noqa: F401  the module, not the function that bears its name
 from distnnd.runtime.serial import SerialExecutor
+from distnnd.storage import stores
 from distnnd.values.partitioning import FANOUT, LOOKED_IN, make_plan
+from tests.object_store import BUCKET, Server, serving
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -49,6 +52,29 @@ def processes():
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Server]:
+    """An S3 server with a bucket, which the environment names."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def place(s3: Server, request: pytest.FixtureRequest) -> str:
+    """A URL in the bucket that no other test uses."""
+    s3.asked.clear()
+    return f"s3://{BUCKET}/{re.sub('[^a-z0-9]+', '-', request.node.name)}"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server that does not answer is asked once more, not for a quarter of a minute."""
+    monkeypatch.setitem(stores.RETRIES, "max_retries", 1)
+    stores.forget()
+    yield
+    stores.forget()
 
 
 @pytest.fixture

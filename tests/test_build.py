@@ -169,6 +169,17 @@ def test_what_is_enough_is_enough(serial):
     assert counted[0.3]["compared"] < 0.5 * counted[0.97]["compared"]
 
 
+def test_a_pass_ends_in_the_middle_when_it_is_enough(serial):
+    many, passes = clustered(12_000, 48), []
+    for target in np.linspace(0.9, 0.97, 8).tolist():
+        reports: list[dict[str, float]] = []
+        listen = lambda event: reports.append(event.report.counters) if hasattr(event, "report") else None  # noqa: E731,B023
+        distnnd.build(many, client=serial, target_recall=target, max_rounds=1, progress=listen)
+        passes.append(next(one for one in reports if "passes" in one)["passes"])
+    assert passes == sorted(passes)
+    assert any(count % 1 for count in passes)
+
+
 class Stop(Exception):
     """What a crash looks like from inside."""
 

@@ -57,26 +57,52 @@ def offer(drawn, seen, at, row, label, seed):
 def draw(lists, companions, first, last, seed):
     """Draw the companions of the rows first .. last among the rows that hold them and are not held by them.
 
-    All lists are read once for each DRAWN_AT_ONCE rows: their holders are gathered first, with nothing to wait for,
-    and each row then looks at its own list alone.
+    So many rows at a time: their holders are gathered first, with nothing to wait for, from the strips of lists that
+    name any of them, and each row then looks at its own list alone.
     """
     holders = np.empty((min(last - first, DRAWN_AT_ONCE), HOLDERS), np.int32)
     counts = np.empty(len(holders), np.int32)
+    strip = max(LANES, 4096 // lists.ids.shape[1] // LANES * LANES)
+    named = ranges_named(lists.ids, strip)
     for start in range(first, last, DRAWN_AT_ONCE):
         stop = min(last, start + DRAWN_AT_ONCE)
         counts[:] = 0
-        gather_holders(lists, holders, counts, start, stop, seed)
+        gather_holders(lists, named, strip, holders, counts, start, stop, seed)
         choose(lists, holders, counts, companions, start, stop, seed)
 
 
+@kernel(inline=True)
+def bit_of(row):
+    """The bit that stands for the range of rows which a row lies in; far ones may share one."""
+    return np.uint64(1) << np.uint64((row // DRAWN_AT_ONCE) % 64)
+
+
 @kernel
-def gather_holders(lists, holders, counts, first, last, seed):
-    """Gather the holders of the rows first .. last, at most HOLDERS of each: r as 2 r + 1 where the entry is fresh."""
+def ranges_named(ids, strip):
+    """The bits of the ranges that each strip of lists names: uint64[strips], for strips of so many rows."""
+    named = np.zeros((ids.shape[0] + strip - 1) // strip, np.uint64)
+    for number in range(named.size):
+        bits = np.uint64(0)
+        for row in range(number * strip, min(number * strip + strip, ids.shape[0])):
+            for slot in range(ids.shape[1]):
+                bits |= bit_of(ids[row, slot])
+        named[number] = bits
+    return named
+
+
+@kernel
+def gather_holders(lists, named, strip, holders, counts, first, last, seed):
+    """Gather the holders of the rows first .. last, at most HOLDERS of each: r as 2 r + 1 where the entry is fresh.
+
+    named: of ranges_named, by strips of so many rows.
+    """
     width = lists.ids.shape[1]
-    rows_at_once = max(LANES, 4096 // width // LANES * LANES)
-    places = np.empty((rows_at_once + LANES) * width, np.int32)
-    for row in range(0, lists.ids.shape[0], rows_at_once):
-        entries = min(rows_at_once, lists.ids.shape[0] - row) * width
+    places = np.empty((strip + LANES) * width, np.int32)
+    wanted = bit_of(first) | bit_of(last - 1)
+    for row in range(0, lists.ids.shape[0], strip):
+        if not named[row // strip] & wanted:
+            continue
+        entries = min(strip, lists.ids.shape[0] - row) * width
         whole = entries - entries % LANES
         found = within(lists.ids[row:], 0, whole, first, last, places)
         for entry in range(whole, entries):

@@ -25,6 +25,8 @@ from .sieve import meetings, near, strangers
 LEAVES, SQUARE, START, LIMIT, CARD = 4, 4, 5, 6, 8
 # Near pairs that are looked up in the lists together: by then the lists are at hand.
 AT_ONCE = 96
+# So many rows ahead of its turn what a row holds is asked for.
+AHEAD = 4
 
 
 class Meeting(NamedTuple):
@@ -154,6 +156,15 @@ def near_pairs(rows, form, lists, all_met, news, count, meeting, pairs, used):
     return used, compared
 
 
+@kernel(inline=True)
+def ask_for_companions(lists, companions, row):
+    """Ask for what says who the companions of a row are."""
+    ask_for(lists, row)
+    prefetch(lists.state, row * lists.state.shape[1])
+    prefetch(companions.fresh, row * companions.fresh.shape[1])
+    prefetch(companions.old, row * companions.old.shape[1])
+
+
 class Finds(NamedTuple):
     """What a pass found: label would enter the list of target. targets, labels: int32[u]; distances: float32[u]."""
 
@@ -163,10 +174,11 @@ class Finds(NamedTuple):
 
 
 @kernel(inline=True)
-def expect(rows, companions, cards, lists, row, last, meeting):
+def expect(rows, companions, cards, lists, row, last, step, meeting):
     """Gather the companions of a row that comes next, and ask for their cards and codes before they are needed."""
     if row >= last:
         return 0, 0
+    ask_for_companions(lists, companions, min(row + AHEAD * step, lists.ids.shape[0] - 1))
     news, count = gather_companions(lists, companions, row, meeting.coming)
     width = rows.values.shape[1]
     if news > 0:
@@ -200,12 +212,12 @@ def note(rows, form, lists, pairs, count, finds, used):
 
 
 @kernel
-def join(rows, companions, cards, in_leaves, form, lists, first, last, room):
-    """Compare the companions of each row first .. last among themselves, but those that met in a leaf of that row.
+def join(rows, companions, cards, in_leaves, form, lists, first, last, step, room):
+    """Compare the companions of the rows first, first + step ... < last, each among themselves, but those that met.
 
-    cards: as fill_cards writes them; in_leaves: all pairs of each leaf on the cards have been compared.
-    Returns Finds (as the lists stood), the row before which it stopped because `room` finds might not have held more,
-    and the pairs compared.
+    cards: as fill_cards writes them; in_leaves: all pairs of each leaf on the cards have been compared, so that
+    companions which stand in one leaf of their row have met. Returns Finds (as the lists stood), the row before which
+    it stopped because `room` finds might not have held more, and the pairs compared.
     """
     cap = lists.ids.shape[1] + companions.fresh.shape[1]
     meeting, pairs = room_for_meeting(cap, rows.values.shape[1]), room_for_near(cap)
@@ -213,15 +225,15 @@ def join(rows, companions, cards, in_leaves, form, lists, first, last, room):
     finds = Finds(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float32))
     used = compared = waiting = 0
     stop = last
-    news, count = expect(rows, companions, cards, lists, first, last, meeting)
-    for row in range(first, last):
+    news, count = expect(rows, companions, cards, lists, first, last, step, meeting)
+    for row in range(first, last, step):
         if used + 2 * (waiting + news * count) > room:
             stop = row
             break
         for i in range(count):
             meeting.members[i] = meeting.coming[i]
         now, here = news, count
-        news, count = expect(rows, companions, cards, lists, row + 1, last, meeting)
+        news, count = expect(rows, companions, cards, lists, row + step, last, step, meeting)
         if now == 0 or here < 2:
             continue
         all_met = introduce(cards, in_leaves, row, now, here, meeting)

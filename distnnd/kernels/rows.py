@@ -20,7 +20,7 @@ WORD = 4
 # Wider rows of narrow numbers are compared as floats: their squares would leave 32 bits.
 WIDEST_NARROW = 8192
 # So many entries of a list ahead a row is asked for before it is needed.
-AHEAD = 3
+AHEAD = 6
 
 
 class Form(NamedTuple):

@@ -18,10 +18,10 @@ from .neighbours import Lists, empty
 from .ranges import Each, even_cuts, serial
 from .rows import Form
 
-# From so many pivots on guides pay: as many as GUIDES times the root of their number. A pivot that follows twelve
-# guides, of which a row asks two, is found as often as one that follows eight of half as many guides, in fewer pairs;
-# guides of guides save no more (docs/performance.md).
-MANY, GUIDES, FOLLOWED, ASKED = 3072, 4, 12, 2
+# From so many pivots on guides pay: as many as GUIDES times the root of their number. Of the four nearest pivots a row
+# must find nearly all, or passes of NN-descent have to make up for it; guides of guides save no more
+# (docs/performance.md).
+MANY, GUIDES, FOLLOWED, ASKED = 3072, 3, 16, 2
 
 
 class Signposts(NamedTuple):

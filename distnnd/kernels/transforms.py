@@ -19,6 +19,8 @@ from ..values.points import Csr, row_of_entries
 # Squared distances between rows of larger numbers, divided by the root of d, overflow float32.
 LARGEST = 4e18
 QUARTER_TURN = float(np.float32(math.pi / 2))
+# Steps that make of a number what they do whatever stands beside it.
+NUMBER_BY_NUMBER = frozenset({"root", "fill", "eighth_root", "presence"})
 # Multipliers that mix bits (Steele, Lea and Flood 2014).
 _ODD, _OTHER_ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
@@ -28,7 +30,15 @@ def transform(points: np.ndarray, metric: Metric) -> np.ndarray:
 
     Scaling to unit length is not one of them: what becomes of zero rows is for `prepare` to say.
     """
-    rows = points if "fold" in metric.steps else points.astype(np.float64)
+    if points.dtype.itemsize == 1 and NUMBER_BY_NUMBER.issuperset(metric.steps):
+        # There are 256 different numbers, some of which a metric may not take.
+        all_bytes = np.arange(256, dtype=np.uint8).view(points.dtype).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            return _stepped(all_bytes, metric)[points.view(np.uint8)]
+    return _stepped(points if "fold" in metric.steps else points.astype(np.float64), metric)
+
+
+def _stepped(rows: np.ndarray, metric: Metric) -> np.ndarray:
     for step in metric.steps:
         rows = _STEPS[step](rows, metric)
     return rows

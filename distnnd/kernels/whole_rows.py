@@ -33,12 +33,31 @@ def _users_own(form, x, y):
 # --- places ---------------------------------------------------------------------------------------
 
 
+@kernel(inline=True)
+def sine(angle):
+    """sin(angle), float64: a short series near 0, where the gaps between neighbours lie, is thrice as fast."""
+    if abs(angle) > 0.1:
+        return math.sin(angle)
+    square = angle * angle
+    return angle * (1 + square * (-1 / 6 + square * (1 / 120 + square * (-1 / 5040 + square / 362880))))
+
+
+@kernel(inline=True)
+def arc_of(sine):
+    """asin(sine) for sines from 0 to 1, likewise."""
+    if sine > 0.05:
+        return math.asin(min(sine, 1.0))
+    square = sine * sine
+    series = square * (15 / 336 + square * (105 / 3456 + square * 945 / 42240))
+    return sine * (1 + square * (1 / 6 + square * (3 / 40 + series)))
+
+
 @whole.of(Haversine)
 def _haversine(form, x, y):
     latitude, other = np.float64(x[0]), np.float64(y[0])
-    up = math.sin((latitude - other) / 2)
-    along = math.sin((np.float64(x[1]) - np.float64(y[1])) / 2)
-    return 2 * math.asin(min(math.sqrt(up * up + math.cos(latitude) * math.cos(other) * along * along), 1.0))
+    up = sine((latitude - other) / 2)
+    along = sine((np.float64(x[1]) - np.float64(y[1])) / 2)
+    return 2 * arc_of(math.sqrt(up * up + math.cos(latitude) * math.cos(other) * along * along))
 
 
 # --- ranks ----------------------------------------------------------------------------------------

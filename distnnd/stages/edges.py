@@ -18,7 +18,7 @@ from ..storage.mailbox import strips
 from ..values.metric import Metric
 from ..values.searching import AT_ONCE, SIGHT, IndexJob, SearchSpec
 from .partition import Hands
-from .passes import descend_once, walk_over
+from .passes import TURNS, compare_companions, draw_companions, walk_over
 from .query import as_rows, entries_in, pivots_of, reach_of
 
 HIDDEN, COMPLETED = 42, 43  # what random numbers are for: a part of their seed
@@ -65,7 +65,9 @@ def completed(place: Place, rows: Rows, form: Form, ids: np.ndarray) -> np.ndarr
     place.each(begin, m)
     walk = walk_over(rows, form, lists)
     for number in range(PASSES):
-        descend_once(place.hands, walk, False, seed_of(place.seed(COMPLETED), number))
+        draw_companions(place.hands, walk, seed_of(place.seed(COMPLETED), number))
+        for turn in range(TURNS):
+            compare_companions(place.hands, walk, False, turn)
         if settle(lists, 0, m) <= LITTLE * lists.ids.size:
             break
     return prune.append_found(ids, lists.ids)

@@ -117,15 +117,16 @@ def into_tree_order(tree: Tree, present: np.ndarray, points: np.ndarray, others:
 
 
 def search(work: Work, tree: Tree, points: np.ndarray, lists: Lists) -> None:
-    """The k nearest rows into each list, with canonical distances; lists keep what they hold where that is nearer.
+    """The k nearest rows into each list, and some to spare; lists keep what they hold where that is nearer.
 
     points: prepared rows in the order of the tree, rows of no leaf behind them; lists: of all rows, full of what is
-    known or empty.
+    known or empty. Distances are canonical, but where the metric is judged anyway.
     """
-    k = work.job.spec.n_neighbors
-    settler = Judge(points, plain_form(work.job.kind, points.shape[1]))
+    k, metric = work.job.spec.n_neighbors, work.job.kind
+    settler = Judge(points, plain_form(metric, points.shape[1]))
     fresh = not (lists.ids != -1).any()
-    places = lists.ids.shape[1] if work.job.kind.judged else min(k + SPARE, lists.ids.shape[1])
+    # A layout of the inner form has the order of the metric, but for its own rounding.
+    places = min(metric.selected(k) + SPARE if metric.form == "inner" else lists.ids.shape[1], lists.ids.shape[1])
 
     def run(first: int, last: int) -> None:
         for a, b in mailbox.strips(first, last, TREE_AT_ONCE):
@@ -134,7 +135,8 @@ def search(work: Work, tree: Tree, points: np.ndarray, lists: Lists) -> None:
             # A little more than what is known, which is rounded otherwise.
             limits = lists.distances[rows, k - 1] * np.float32(1.0001)
             walk(tree, limits, found, a, b)
-            settler.settle(found, 0, len(found.ids), points[rows])
+            if not metric.judged:
+                settler.settle(found, 0, len(found.ids), points[rows])
             if fresh:
                 lists.ids[rows, :places], lists.distances[rows, :places] = found.ids, found.distances
             else:

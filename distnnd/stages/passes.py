@@ -20,6 +20,8 @@ from ..values.partitioning import companion_cap
 from .partition import Hands, Known, Work
 
 PASSES = 12
+# A pass is taken in turns, each with every fourth row: between them the probe rows may show that it is enough.
+TURNS = 4
 # So many times as much counts as little where rows stand in other partitions too.
 ELSEWHERE = 3
 
@@ -59,16 +61,19 @@ def descend(
     little = min(max((1 - spec.target_recall) / 5, 0.001), 0.02) * spec.n_neighbors * m
     if work.job.layout.partitions > 1:
         little *= ELSEWHERE
-    compared, passes = 0, 0
+    compared, passes = 0, 0.0
     if by_distance:
         form = admitting(form)
         lists.state[:] = FRESH
     walk = walk_over(rows, form, lists, slots, known.judge if by_distance else None)
     for number in range(PASSES):
-        if known.enough(lists):
-            break
-        compared += descend_once(work.hands, walk, number == 0, seed_of(work.seed, number))
-        passes += 1
+        for turn in range(TURNS):
+            if known.enough(lists):
+                return {"passes": passes, "descended": compared}
+            if turn == 0:
+                draw_companions(work.hands, walk, seed_of(work.seed, number))
+            compared += compare_companions(work.hands, walk, number == 0, turn)
+            passes += 1 / TURNS
         if settle(lists, 0, m) <= little:
             break
     return {"passes": passes, "descended": compared}
@@ -84,29 +89,32 @@ def walk_over(
     return Walk(rows, form, lists, companions, cards, final)
 
 
-def descend_once(hands: Hands, walk: Walk, after_leaves: bool, seed: int) -> int:
-    """One pass: draw companions, compare them, put what was found into the lists; returns the pairs compared.
-
-    after_leaves: pairs that stand in one leaf have just been compared there.
-    """
+def draw_companions(hands: Hands, walk: Walk, seed: int) -> None:
+    """Begin a pass: draw companions of all rows, and mark what has been drawn."""
     m = len(walk.lists.ids)
     # Drawing reads all lists once for each range: one range a thread.
     cuts = even_cuts(m, hands.threads)
     hands.each(lambda a, b: draw(walk.lists, walk.companions, a, b, seed), cuts)
     hands.each(lambda a, b: mark(walk.lists, a, b), cuts)
-    return sum(
-        compare_companions(hands, walk, after_leaves, start, stop) for start, stop in mailbox.strips(0, m, DESCENT_ROWS)
-    )
 
 
-def compare_companions(hands: Hands, walk: Walk, after_leaves: bool, first: int, last: int) -> int:
-    """Compare the companions of the rows first .. last against the lists as they stand, then change the lists."""
+def compare_companions(hands: Hands, walk: Walk, after_leaves: bool, turn: int) -> int:
+    """Compare the companions of every row whose turn it is, strip by strip; returns the pairs compared.
+
+    after_leaves: pairs that stand in one leaf have just been compared there.
+    """
+    strips = mailbox.strips(0, len(walk.lists.ids), DESCENT_ROWS * TURNS)
+    return sum(compare_strip(hands, walk, after_leaves, turn, start, stop) for start, stop in strips)
+
+
+def compare_strip(hands: Hands, walk: Walk, after_leaves: bool, turn: int, first: int, last: int) -> int:
+    """Compare the companions of such rows first .. last against the lists as they stand, then change the lists."""
     rows, form, lists, companions, cards, final = walk
 
     def join(a: int, b: int) -> tuple[descent.Finds, int, int]:
-        return descent.join(rows, companions, cards, after_leaves, form, lists, a, b, room)
+        return descent.join(rows, companions, cards, after_leaves, form, lists, a, b, TURNS, room)
 
-    todo = list(mailbox.strips(first, last, DESCENT_RANGE))
+    todo = [(start + turn, stop) for start, stop in mailbox.strips(first, last, DESCENT_RANGE * TURNS)]
     targets_of = even_cuts(len(lists.ids), hands.threads)
     room, compared = DESCENT_RANGE * DESCENT_FINDS, 0
     while todo:

@@ -70,12 +70,21 @@ class Pivots(NamedTuple):
 
 
 class Opened:
-    """An index as one process holds it: what every query needs; parts are mapped when they are first asked for."""
+    """An index as one process holds it: what every query needs; parts are mapped when they are first asked for.
+
+    room: bytes that may be kept of what cannot be mapped, None for all of it.
+    """
 
     def __init__(
-        self, location: str, facts: dict[str, Any], whole: bool, function: Callable[..., float] | None
+        self,
+        location: str,
+        facts: dict[str, Any],
+        whole: bool,
+        function: Callable[..., float] | None,
+        room: int | None = None,
     ) -> None:
         self.location, self.facts, self.whole, self.function = location, facts, whole, function
+        self.room, self.arrays = room, store.Reader(location, room)
         self.layout = IndexLayout(**facts["layout"])
         self.ruler: Ruler = ruler_of(facts, function)
         coder = facts["coder"]
@@ -93,7 +102,7 @@ class Opened:
         if self.whole and self._whole is not None:
             return self._whole
         codes, edges, rows, order = (
-            store.rows_of(self.location, name, first, last) for name in ("codes", "edges", "rows", "order")
+            self.arrays.rows(name, first, last) for name in ("codes", "edges", "rows", "order")
         )
         part = Part(first, last, with_words(codes), edges, rows, order)
         if self.whole:
@@ -103,13 +112,13 @@ class Opened:
     def pivots(self) -> Pivots:
         """The pivots, read when they are first asked for."""
         if self._pivots is None:
-            at = store.rows_of(self.location, "pivots")
-            step = self.layout.rows
+            at = self.arrays.rows("pivots")
+            step = self.layout.n if self.whole else self.layout.rows
             codes = []
             for first in range(0, self.layout.n, step):
-                part = store.rows_of(self.location, "codes", first, min(first + step, self.layout.n))
+                part = self.arrays.rows("codes", first, min(first + step, self.layout.n))
                 codes.append(part[at[(at >= first) & (at < first + step)] - first])
-            pieces = store.rows_of(self.location, "pieces")
+            pieces = self.arrays.rows("pieces")
             self._pivots = pivots_of(at, pieces, np.concatenate(codes), self.coder, self.metric)
         return self._pivots
 
@@ -186,7 +195,7 @@ def allowed_positions(opened: Opened, allowed: Any) -> np.ndarray:
         by_id[allowed] = True
     else:
         raise SpecError("filter is a boolean array over all rows, or an array of row ids")
-    return by_id[store.rows_of(opened.location, "order")].astype(np.uint8)
+    return by_id[opened.arrays.rows("order")].astype(np.uint8)
 
 
 def answer(
@@ -230,6 +239,7 @@ def answer_some(
 
     for part, mine, entries in visits(opened, rows):
         look(part, mine, entries, allowed is not None and is_few(allowed[part.first : part.last]))
+        del part
     # Where a search ends with too few answers, on a small piece say, all rows are compared: seldom, and never in vain.
     there = opened.layout.n if allowed is None else int(allowed.sum())
     short = np.flatnonzero(result.ids[:, min(spec.k, there) - 1] < 0) if there else np.empty(0, np.int64)
@@ -271,6 +281,8 @@ def visits(opened: Opened, rows: Rows) -> Iterator[tuple[Part, np.ndarray, np.nd
         visited = first_distinct(inside)
         if not (visited >= 0).any():
             continue
+        # Not two of them at a time: room was made for one.
+        part = None
         part = opened.part(first, last)
         # Each piece by itself: its pivots may lie beyond the bound that answers of another one set.
         for number in visited.T:

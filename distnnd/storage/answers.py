@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 import zarr
 
 from ..values.errors import SpecError
-from . import arrays
+from . import arrays, stores
 from .formats import absolute
 
 CHUNK_ROWS = 65536
@@ -18,8 +17,11 @@ CHUNK_ROWS = 65536
 def free_place(out: Any) -> str:
     """The path or URL of answers to be; SpecError if something is there already."""
     place = absolute(out)
-    for path in (place, _beside(place)) if place.endswith(".npy") else (place,):
-        if "://" not in path and os.path.lexists(path):
+    npy = place.endswith(".npy")
+    if npy and not stores.is_local(place):
+        raise SpecError(f"{place}: a file of answers cannot lie there; name a Zarr group, without .npy")
+    for path in (place, _beside(place)) if npy else (place,):
+        if not stores.is_empty(path):
             raise SpecError(f"{path} exists already; name a new path, or remove it first")
     return place
 
@@ -43,7 +45,7 @@ class Writer:
             for path, dtype in ((out, np.int64), (_beside(out), np.float32)):
                 self._files.append(np.lib.format.open_memmap(path, "w+", dtype, (m, k)))
         else:
-            zarr.create_group(store=out)
+            zarr.create_group(store=stores.opened(out))
             for name, dtype in (("indices", np.int64), ("distances", np.float32)):
                 self._files.append(arrays.create(out, name, (m, k), dtype, CHUNK_ROWS, ("query", "neighbour")))
 

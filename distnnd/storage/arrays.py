@@ -16,12 +16,11 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 import zarr
-from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from ..values.errors import StoreError
-from . import chunks, documents, shards
+from ..values.errors import StoreError, Unreachable
+from . import chunks, documents, shards, stores
 
 REMEDY = "restore it from a copy, or delete the graph store and build it again"
 
@@ -43,28 +42,33 @@ def create(
     """
     chunk_shape = (max(1, min(chunk_rows, max(shape[0], 1))), *shape[1:])
     kind, form = documents.Kind(np.dtype(dtype).str, separator, one_file), documents.Form(shape, chunk_shape, dims)
-    array = None if "://" in location else documents.create(location, name, kind, form)
+    if not stores.is_local(location):
+        kind = kind._replace(one_file=False)
+    array = documents.create(location, name, kind, form)
+    if array is not None:
+        return array
     # Zarr would read and write a shard again for each strip that is added: it gets a file for each chunk.
-    return documents.create_by_zarr(location, name, kind._replace(one_file=False), form) if array is None else array
+    return documents.create_by_zarr(stores.opened(location), name, kind._replace(one_file=False), form)
 
 
 def ensure(location: str, name: str, shape: tuple[int, ...], dtype: Any, chunk_rows: int, dims: tuple[str, ...]) -> Any:
     """The array as create() would make it, with the chunks that an interrupted run of the same build has written."""
-    try:
-        array = zarr.open_array(store=location, path=name, mode="r+")
-    except (FileNotFoundError, KeyError):
+    if not documents.stands(location, name):
         return create(location, name, shape, dtype, chunk_rows, dims)
+    array = opened(location, name, "r+")
     same = array.shape == shape and array.dtype == np.dtype(dtype) and array.chunks[0] == min(chunk_rows, shape[0])
     return array if same else create(location, name, shape, dtype, chunk_rows, dims)
 
 
 def opened(location: str, name: str, mode: Literal["r", "r+"] = "r") -> Any:
     """The array at location/name as it is now; StoreError if there is none or its metadata are damaged."""
-    array = None if "://" in location else documents.opened(location, name, mode)
+    array = documents.opened(location, name, mode)
     if array is not None:
         return array
     try:
-        return zarr.open_array(store=location, path=name, mode=mode)
+        return zarr.open_array(store=stores.opened(location, read_only=mode == "r"), path=name, mode=mode)
+    except Unreachable:
+        raise
     except Exception as error:
         raise StoreError(f"{location}/{name} cannot be opened ({error}); {REMEDY}") from error
 
@@ -83,7 +87,7 @@ def read(array: Any, first: int, last: int) -> np.ndarray:
         return _read_directly(shards.read, array, first, last)
     try:
         values = np.asarray(array[first:last])
-    except MemoryError:
+    except (MemoryError, Unreachable):
         raise
     except Exception as error:
         _raise_damage(array, first, last, error)
@@ -150,37 +154,12 @@ def _raise_damage(array: Any, first: int, last: int, error: Exception) -> NoRetu
     raise StoreError(f"{array.store_path}: rows {first}:{last} cannot be read ({error}); {REMEDY}") from error
 
 
-def _key(group: Any, name: str) -> str:
-    return f"{group.path}/{name}" if group.path else name
-
-
 def put_json(location: str, name: str, value: Any) -> None:
-    """Write a small JSON document beside the arrays, atomically where the store is."""
-    if "://" not in location:
-        chunks.write_file(os.path.join(location, name), [json.dumps(value).encode()])
-        return
-    group = zarr.open_group(store=location, mode="a")
-    data = default_buffer_prototype().buffer.from_bytes(json.dumps(value).encode())
-    sync(group.store.set(_key(group, name), data))
+    """Write a small JSON document beside the arrays, in one piece."""
+    stores.put(location, name, json.dumps(value).encode())
 
 
 def get_json(location: str, name: str) -> Any | None:
     """The JSON document of that name, None where there is none."""
-    if "://" not in location:
-        try:
-            with open(os.path.join(location, name), "rb") as file:
-                return json.loads(file.read())
-        except FileNotFoundError:
-            return None
-    try:
-        group = zarr.open_group(store=location, mode="r")
-    except FileNotFoundError:
-        return None
-    data = sync(group.store.get(_key(group, name), default_buffer_prototype()))
-    return None if data is None else json.loads(data.to_bytes())
-
-
-def remove(location: str, name: str) -> None:
-    """Delete everything below location/name."""
-    group = zarr.open_group(store=location, mode="a")
-    sync(group.store.delete_dir(_key(group, name)))
+    data = stores.get(location, name)
+    return None if data is None else json.loads(data)

@@ -1,4 +1,4 @@
-"""Chunks of our own arrays on a local disk, read and written without the way through Zarr's event loop.
+"""Chunks of our own arrays, read and written without the way through Zarr: files directly, objects by one request each.
 
 A build exchanges thousands of small pieces, and a call of Zarr costs a millisecond for each: a third of an out-of-core
 build. The format is Zarr's own (uncompressed little-endian values, then their crc32c), so either side may be Zarr.
@@ -7,15 +7,16 @@ build. The format is Zarr's own (uncompressed little-endian values, then their c
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Sequence
-from io import FileIO
 from typing import Any
 
 import google_crc32c
 import numpy as np
+import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
+
+from . import stores
+from .files import write_file
 
 CHECKSUM = 4  # bytes
 
@@ -29,26 +30,34 @@ class Damage(Exception):
 
 
 def direct(array: Any) -> bool:
-    """Whether the chunks of `array` are files that hold whole rows, their checksum, and nothing else."""
-    if (
-        not isinstance(getattr(array, "store", None), LocalStore)
-        or array.chunks[1:] != array.shape[1:]
-        or array.dtype.byteorder == ">"
-    ):
+    """Whether the chunks of `array` hold whole rows, their checksum, and nothing else."""
+    if not isinstance(array, zarr.Array) or array.chunks[1:] != array.shape[1:] or array.dtype.byteorder == ">":
         return False
     codecs = getattr(array.metadata, "codecs", ())
     return tuple(map(type, codecs)) == (BytesCodec, Crc32cCodec)
 
 
+def in_files(array: Any) -> bool:
+    """Whether the chunks of `array` are files on a local disk."""
+    return isinstance(getattr(array, "store", None), LocalStore)
+
+
 def read(array: Any, first: int, last: int) -> np.ndarray:
     """Rows first .. last of a direct array, 0 <= first < last <= length; Damage names the chunk that cannot be read."""
     rows = array.chunks[0]
-    parts = []
+    result = np.empty((last - first, *array.shape[1:]), array.dtype)
+    places = {}
     for chunk in range(first // rows, -(-last // rows)):
-        begin = chunk * rows
-        values = _read_chunk(array, _key(array, chunk))
-        parts.append(values[max(first - begin, 0) : last - begin])
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        begin = chunk * rows - first
+        inside = begin >= 0 and begin + rows <= len(result)
+        places[chunk] = result[begin : begin + rows] if inside else np.empty(array.chunks, array.dtype)
+    _fill(array, {_key(array, chunk): values.reshape(-1).view(np.uint8) for chunk, values in places.items()})
+    for chunk, values in places.items():
+        if values.base is not result:
+            begin = chunk * rows
+            start, stop = max(first, begin), min(last, begin + rows)
+            result[start - first : stop - first] = values[start - begin : stop - begin]
+    return result
 
 
 def write(array: Any, first: int, values: np.ndarray) -> None:
@@ -56,12 +65,20 @@ def write(array: Any, first: int, values: np.ndarray) -> None:
     rows = array.chunks[0]
     values = np.ascontiguousarray(values, array.dtype)
     assert first % rows == 0, "a chunk is written in one piece"
+    parts = {}
     for start in range(0, len(values), rows):
         part = values[start : start + rows]
         if len(part) < rows:
             assert first + len(values) == array.shape[0], "only the last chunk may be short"
             part = np.concatenate([part, np.full((rows - len(part), *part.shape[1:]), array.fill_value, part.dtype)])
-        _write_chunk(array, _key(array, (first + start) // rows), part)
+        parts[_key(array, (first + start) // rows)] = part.reshape(-1).view(np.uint8)
+    if in_files(array):
+        for key, data in parts.items():
+            write_file(path_of(array, key), [data.data, checksum(data)])
+    else:
+        stores.send(
+            array.store, {_object(array, key): (data.data, memoryview(checksum(data))) for key, data in parts.items()}
+        )
 
 
 def _key(array: Any, chunk: int) -> str:
@@ -79,60 +96,36 @@ def path_of(array: Any, key: str) -> str:
     return os.path.join(array.store.root, array.path, key)
 
 
-def _read_chunk(array: Any, key: str) -> np.ndarray:
-    values = np.empty(array.chunks, array.dtype)
-    view = memoryview(values.reshape(-1).view(np.uint8))
+def _object(array: Any, key: str) -> str:
+    """The object of that key."""
+    path: str = (array.store_path / key).path
+    return path
+
+
+def _fill(array: Any, wanted: dict[str, np.ndarray]) -> None:
+    """Read the values of each chunk into the bytes wanted of it."""
+    if in_files(array):
+        rests: Any = (_read_file(array, key, body) for key, body in wanted.items())
+    else:
+        rests = stores.fetch(array.store, {_object(array, key): body for key, body in wanted.items()})
+    for (key, body), rest in zip(wanted.items(), rests, strict=True):
+        if rest is None:
+            raise Damage(key, "is missing", missing=True)
+        if len(rest) != CHECKSUM:
+            raise Damage(key, f"it does not hold the {len(body) + CHECKSUM} bytes it should")
+        if checksum(body) != rest:
+            raise Damage(key, "its checksum does not match")
+
+
+def _read_file(array: Any, key: str, body: np.ndarray) -> bytes | None:
+    """Fill `body`, and return what follows it in the file; None where there is no such file."""
+    view, done = memoryview(body), 0
     try:
         with open(path_of(array, key), "rb", buffering=0) as file:
-            done = 0
-            while done < values.nbytes and (more := file.readinto(view[done:])):
+            while done < len(view) and (more := file.readinto(view[done:])):
                 done += more
-            rest = file.read(CHECKSUM + 1)
+            return file.read(CHECKSUM + 1)
     except FileNotFoundError:
-        raise Damage(key, "is missing", missing=True) from None
+        return None
     except OSError as error:
         raise Damage(key, str(error)) from error
-    if done < values.nbytes or len(rest) != CHECKSUM:
-        raise Damage(key, f"it does not hold the {values.nbytes + CHECKSUM} bytes it should")
-    if checksum(values) != rest:
-        raise Damage(key, "its checksum does not match")
-    return values
-
-
-def created(path: str) -> FileIO:
-    """A new file; most chunks have neighbours in their folder, so it is looked for only where it is missing."""
-    try:
-        return open(path, "wb", buffering=0)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return open(path, "wb", buffering=0)
-
-
-def _write_chunk(array: Any, key: str, values: np.ndarray) -> None:
-    write_file(path_of(array, key), [values.reshape(-1).view(np.uint8).data, checksum(values)])
-
-
-def name_aside(path: str) -> str:
-    """A name of its own under which a file is written before it is moved to its place: several may write the same."""
-    return f"{path}.{uuid.uuid4().hex}.partial"
-
-
-def write_all(file: FileIO, pieces: Sequence[bytes | memoryview]) -> None:
-    """Write pieces one after the other, all of each."""
-    for piece in pieces:
-        done = 0
-        while done < len(piece):
-            done += file.write(piece[done:])
-
-
-def write_file(path: str, pieces: Sequence[bytes | memoryview]) -> None:
-    """Write a file aside and move it to its place: nobody sees half of it."""
-    aside = name_aside(path)
-    try:
-        with created(aside) as file:
-            write_all(file, pieces)
-        os.replace(aside, path)
-    except BaseException:
-        if os.path.exists(aside):
-            os.unlink(aside)
-        raise

@@ -5,13 +5,13 @@ The major number of the format version says whether this distnnd can read the re
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 import zarr
 from zarr.errors import ContainsArrayError, ContainsGroupError
 
-from ..values.errors import SpecError, StoreError
+from ..values.errors import SpecError, StoreError, Unreachable
+from . import stores
 
 
 class Kind(NamedTuple):
@@ -35,11 +35,13 @@ def read(location: str, kind: Kind) -> dict[str, Any] | None:
     Raises SpecError if something else is there, StoreError if it is damaged or of another format version.
     """
     try:
-        group = zarr.open_group(store=location, mode="r")
+        group = zarr.open_group(store=stores.opened(location, read_only=True), mode="r", zarr_format=3)
     except (FileNotFoundError, ContainsArrayError) as error:
-        if "://" not in location and os.path.exists(location):
+        if not stores.is_empty(location):
             raise SpecError(f"{location} exists and is no {kind.name} of distnnd; name another place") from error
         return None
+    except (SpecError, Unreachable):
+        raise
     except Exception as error:
         raise StoreError(f"{location}: the metadata cannot be read ({error}); {kind.damaged}") from error
     facts = group.attrs.get(kind.attribute)
@@ -52,16 +54,18 @@ def read(location: str, kind: Kind) -> dict[str, Any] | None:
 
 
 def create(location: str, kind: Kind, facts: dict[str, Any] | None = None) -> None:
-    """Begin a store, with its facts or without any yet; SpecError if a group or an array is at `location` already."""
+    """Begin a store, with its facts or without any yet; SpecError if anything is at `location` already."""
+    if not stores.is_empty(location):
+        raise taken(location)
     try:
-        zarr.create_group(store=location, attributes=None if facts is None else _attributes(kind, facts))
+        zarr.create_group(store=stores.opened(location), attributes=None if facts is None else _attributes(kind, facts))
     except (ContainsGroupError, ContainsArrayError, FileExistsError) as error:
         raise taken(location) from error
 
 
 def commit(location: str, kind: Kind, facts: dict[str, Any]) -> None:
     """Replace the facts: one small document, written atomically, is what turns new arrays into the truth."""
-    zarr.open_group(store=location, mode="r+").update_attributes(_attributes(kind, facts))
+    zarr.open_group(store=stores.opened(location), mode="r+", zarr_format=3).update_attributes(_attributes(kind, facts))
 
 
 def taken(location: str) -> SpecError:

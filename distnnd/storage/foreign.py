@@ -7,14 +7,12 @@ has touched, and names the one that is missing, truncated or altered.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import itertools
 import json
 import math
 import os
-import re
 import stat
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NoReturn
@@ -29,31 +27,11 @@ from zarr.buffer.cpu import buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
-from distnnd.values.errors import SpecError, StoreError
+from distnnd.storage.stores import Objects
+from distnnd.values.errors import SpecError, StoreError, Unreachable
 
 METADATA_NAMES = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"})
 ABSENT_IN_SHARD = np.iinfo(np.uint64).max
-
-
-def open_store(location: str, *, read_only: bool) -> Store:
-    """The store at a local path or URL, which need not exist yet.
-
-    Raises SpecError for a URL that carries credentials, or that nothing installed here opens.
-    """
-    if "://" not in location:
-        return LocalStore(location, read_only=read_only)
-    if "?" in location or re.search("://[^/@]*:[^/@]*@", location):
-        raise SpecError("a URL with a password or a query would stay in logs; give these by the environment")
-    try:
-        return FsspecStore.from_url(location, read_only=read_only)
-    except (ImportError, ValueError) as error:
-        reason = error
-    try:
-        # Optional, hence named at run time: it serves where fsspec has no driver for the protocol.
-        store = importlib.import_module("obstore.store").from_url(location)
-    except Exception as error:
-        raise SpecError(f"{location}: nothing installed opens this ({reason}); try distnnd[s3]") from error
-    return ObjectStore(store, read_only=read_only)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +52,7 @@ class ForeignArray:
         """Entries [start, stop) along the first axis; StoreError names what is missing or damaged."""
         try:
             values = np.asarray(self.array[start:stop])
-        except MemoryError:
+        except (MemoryError, Unreachable):
             raise
         except Exception as error:
             self._raise_damage(start, stop, error)
@@ -90,6 +68,10 @@ class ForeignArray:
         for place in itertools.product(*axes):
             keys[self.array.metadata.encode_chunk_key(tuple(i for i, _ in place))] = tuple(part for _, part in place)
         return keys
+
+    def _all_keys(self) -> list[str]:
+        """The keys of all objects there may be, from the top of the store."""
+        return [(self.array.store_path / key).path for key in self._keys(0, self.array.shape[0])]
 
     def _raise_damage(self, start: int, stop: int, error: Exception) -> NoReturn:
         """Raise StoreError for a read that failed, naming the object that cannot be read by itself."""
@@ -129,6 +111,8 @@ class ForeignArray:
                 folder = os.path.join(store.root, self.array.path)
                 return {key: _file_size(os.path.join(folder, key)) for key in keys}
             sizes = sync(_object_sizes(store, [(self.array.store_path / key).path for key in keys]))
+        except Unreachable:
+            raise
         except Exception as error:
             raise StoreError(f"{self.location}: cannot look for chunk {keys[0]} ({error})") from error
         return dict(zip(keys, sizes, strict=True))
@@ -157,7 +141,9 @@ class ForeignArray:
         head = ".zarray" if self.array.metadata.zarr_format == 2 else "zarr.json"
         try:
             document = json.loads(self._fetch(head), parse_constant=str)
-            objects = sorted(_objects(self.array))
+            objects = sorted(_objects(self.array, self._all_keys))
+        except Unreachable:
+            raise
         except Exception as error:
             raise StoreError(f"{self.location}: its chunks cannot be listed ({error})") from error
         layout = {key: document[key] for key in document if key not in ("attributes", "dimension_names")}
@@ -226,13 +212,15 @@ async def _object_sizes(store: Store, keys: list[str]) -> list[int]:
 # --- what an array consists of ---------------------------------------------------------------------------
 
 
-def _objects(array: zarr.Array) -> list[tuple[str, int, str]]:
-    """(name, bytes, a mark that changes with the content) of each chunk or shard that exists."""
+def _objects(array: zarr.Array, keys: Callable[[], Iterable[str]]) -> list[tuple[str, int, str]]:
+    """(name, bytes, a mark that changes with the content) of each chunk or shard that exists; keys: of all."""
     store = array.store
     if isinstance(store, LocalStore):
         found = list(_local_objects(os.path.join(store.root, array.path)))
     elif isinstance(store, FsspecStore):
         found = _fsspec_objects(store, array.path)
+    elif isinstance(store, Objects):
+        found = [(key.removeprefix(array.path), size, mark) for key, size, mark in store.described(array.path, keys)]
     elif isinstance(store, ObjectStore):
         found = [
             (item["path"].removeprefix(array.path), item["size"], str(item["e_tag"] or item["last_modified"]))

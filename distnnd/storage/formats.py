@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from distnnd.storage.stores import refuse_secrets
 from distnnd.values.errors import InputError, SpecError, StoreError
 
 NARROW = tuple(np.dtype(name) for name in ("float32", "float16", "uint8", "int8"))
@@ -131,8 +132,12 @@ def to_points(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """The local path, ~ expanded, absolute, without a trailing slash; a URL stays one, save for file://."""
+    """The local path, ~ expanded, absolute, without a trailing slash; a URL stays one, save for file://.
+
+    Raises SpecError for a URL that carries credentials.
+    """
     text = os.fsdecode(path)
+    refuse_secrets(text)
     if text.startswith("file://"):
         text = text.removeprefix("file://")
         text = text if os.path.exists(text) else unquote(text)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..values.errors import SpecError, StoreError
-from . import arrays, facts
+from . import arrays, facts, stores
 from .formats import absolute
 
 FORMAT_VERSION = "1.0"
@@ -70,12 +70,12 @@ def read_lists(location: str, number: int, first: int, last: int) -> tuple[np.nd
 def tidy(location: str) -> None:
     """Delete what only a build needs, once the graph is published."""
     for name in ("rounds", "scratch"):
-        arrays.remove(location, name)
+        stores.remove(location, name)
 
 
 def drop_round(location: str, number: int) -> None:
     """Delete the lists of a round that a later commit made useless."""
-    arrays.remove(location, f"rounds/{number}")
+    stores.remove(location, f"rounds/{number}")
 
 
 def create_result(location: str, n: int, k: int, block_rows: int) -> None:
@@ -139,7 +139,7 @@ def check_apart(out: str, source: str) -> None:
 
 def free_bytes(location: str) -> int | None:
     """Free bytes of the disk a local path lies on; None for other stores."""
-    if "://" in location:
+    if not stores.is_local(location):
         return None
     folder = location
     while not os.path.isdir(folder):
@@ -150,6 +150,4 @@ def free_bytes(location: str) -> int | None:
 def drop(location: str) -> None:
     """Delete a graph store of ours, whole."""
     if facts_of(location) is not None:
-        arrays.remove(location, "")
-        if "://" not in location:
-            shutil.rmtree(location, ignore_errors=True)
+        stores.remove(location)

@@ -8,19 +8,21 @@
 
 On a local disk an array is one chunk, hence one file of plain values with their crc32c behind them: any range of rows
 can be mapped. It is written in ranges, beside its place, and moved there when all are. Elsewhere a chunk is a
-partition, and what is opened is read.
+partition, and what is opened is read, once a process.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 import google_crc32c
 import numpy as np
 
 from ..values.errors import StoreError
-from . import arrays, chunks, facts
+from . import arrays, chunks, facts, stores
+from .files import write_all
 
 AT_ONCE = 2**22
 NAMES = ("codes", "rows", "edges", "order", "pivots", "pieces")
@@ -48,8 +50,6 @@ def facts_of(location: str) -> dict[str, Any]:
 
 def create(location: str) -> None:
     """Begin an index; SpecError if anything is at `location` already."""
-    if "://" not in location and os.path.lexists(location):
-        raise facts.taken(location)
     facts.create(location, KIND)
 
 
@@ -63,7 +63,7 @@ def commit(location: str, known: dict[str, Any]) -> None:
 
 def create_array(location: str, name: str, shape: tuple[int, ...], dtype: Any, partition_rows: int) -> None:
     """A new array of the index, to be written by ranges of whole partitions and then sealed."""
-    local = "://" not in location
+    local = stores.is_local(location)
     rows = shape[0] if local else partition_rows
     array = arrays.create(location, name, shape, dtype, rows, ("row", "dim")[: len(shape)])
     if local:
@@ -76,20 +76,20 @@ def create_array(location: str, name: str, shape: tuple[int, ...], dtype: Any, p
 def write(location: str, name: str, first: int, values: np.ndarray) -> None:
     """Write rows from `first` on, in whole partitions where the store is elsewhere."""
     array = arrays.opened(location, name, "r+")
-    if not chunks.direct(array):
+    if not chunks.in_files(array):
         arrays.write(array, first, values)
         return
     values = np.ascontiguousarray(values, array.dtype)
     row = values.nbytes // max(len(values), 1)
     with open(_aside(array), "r+b", buffering=0) as file:
         file.seek(first * row)
-        chunks.write_all(file, [values.reshape(-1).view(np.uint8).data])
+        write_all(file, [values.reshape(-1).view(np.uint8).data])
 
 
 def seal(location: str, name: str) -> None:
     """Put the checksum behind a local array, all of whose rows are written, and move it to its place."""
     array = arrays.opened(location, name)
-    if not chunks.direct(array):
+    if not chunks.in_files(array):
         return
     aside = _aside(array)
     if os.path.exists(_path(array)) and not os.path.exists(aside):
@@ -125,7 +125,7 @@ def rows_of(location: str, name: str, first: int = 0, last: int | None = None) -
     """
     array = arrays.opened(location, name)
     last = array.shape[0] if last is None else last
-    if not chunks.direct(array) or array.chunks[0] < array.shape[0]:
+    if not (chunks.direct(array) and chunks.in_files(array)) or array.chunks[0] < array.shape[0]:
         return arrays.read(array, first, last)
     path, row = _path(array), _bytes_of(array) // max(array.shape[0], 1)
     try:
@@ -140,6 +140,44 @@ def rows_of(location: str, name: str, first: int = 0, last: int | None = None) -
     # Not "r": kernels are compiled for arrays that may be written to.
     mapped = np.memmap(path, array.dtype, "c", offset=first * row, shape=shape)
     return np.asarray(mapped).view(np.ndarray)
+
+
+class Reader:
+    """The arrays of an index as one process holds them: mapped where they are local files, elsewhere read and kept."""
+
+    def __init__(self, location: str, room: int | None) -> None:
+        """room: bytes that may be kept of what was read, None for all; what was asked for longest ago goes first."""
+        self._location, self._room = location, room
+        self._opened: dict[str, Any] = {}
+        self._kept: dict[tuple[str, int, int], np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def rows(self, name: str, first: int = 0, last: int | None = None) -> np.ndarray:
+        """Rows first .. last of an array of the index, as `rows_of` has them."""
+        if stores.is_local(self._location):
+            return rows_of(self._location, name, first, last)
+        # Threads that ask for the same wait for the one that reads it.
+        with self._lock:
+            if name not in self._opened:
+                self._opened[name] = arrays.opened(self._location, name)
+            array = self._opened[name]
+            asked = name, first, array.shape[0] if last is None else last
+            rows = self._kept.pop(asked, None)
+            if rows is None:
+                fits = self._make_room(_bytes_of(array) * (asked[2] - first) // max(array.shape[0], 1))
+                rows = arrays.read(array, first, asked[2])
+                if not fits:
+                    return rows
+            self._kept[asked] = rows
+            return rows
+
+    def _make_room(self, size: int) -> bool:
+        """Let go of what was asked for longest ago until so many bytes fit; whether they do."""
+        if self._room is None:
+            return True
+        while self._kept and sum(rows.nbytes for rows in self._kept.values()) + size > self._room:
+            del self._kept[next(iter(self._kept))]
+        return size <= self._room
 
 
 def verify(location: str) -> int:

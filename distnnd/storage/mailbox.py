@@ -15,7 +15,6 @@ block, and each slice should cost one call, not one for each column. On a local 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,7 +22,7 @@ import numpy as np
 import zarr
 
 from ..values.memory import WRITTEN_AT_ONCE
-from . import arrays, shards
+from . import arrays, shards, stores
 
 # Smaller chunks cost more in calls than they save in bytes.
 LEAST_CHUNK = 32768
@@ -31,20 +30,18 @@ LEAST_CHUNK = 32768
 
 def create(scratch: str) -> None:
     """Make the scratch group, if it is not there."""
-    zarr.open_group(store=scratch, mode="a")
+    zarr.open_group(store=stores.opened(scratch), mode="a", zarr_format=3)
 
 
 def drop(scratch: str, place: str) -> None:
     """Delete everything below `place`, a round's mail once the round is committed."""
-    arrays.remove(scratch, place)
+    stores.remove(scratch, place)
     arrays.opened_once.cache_clear()
 
 
 def discard(scratch: str) -> None:
     """Delete the whole scratch of a build."""
     drop(scratch, "")
-    if "://" not in scratch:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def strips(first: int, last: int, rows: int) -> Iterator[tuple[int, int]]:

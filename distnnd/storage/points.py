@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +16,10 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec
 from zarr.errors import ContainsArrayError, ContainsGroupError
 
-from distnnd.storage import formats
-from distnnd.storage.foreign import ForeignArray, foreign_array, open_store
+from distnnd.storage import formats, stores
+from distnnd.storage.foreign import ForeignArray, foreign_array
 from distnnd.storage.formats import Source
-from distnnd.values.errors import InputError, SpecError, StoreError
+from distnnd.values.errors import InputError, SpecError, StoreError, Unreachable
 
 CHUNK_BYTES = 16 << 20
 WHOLE_SHARD_BYTES = 32 << 20
@@ -149,19 +148,23 @@ def _checked(block: NDArray[Any], d: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 @contextmanager
 def new_store(path: str) -> Iterator[Store]:
-    """A store for one new array; if local, it bears the name `path` from the last chunk on, or is removed."""
-    if os.path.lexists(path):
+    """A store for one new array, removed if that fails; if local, it bears the name `path` from the last chunk on."""
+    if not stores.is_empty(path):
         raise SpecError(f"{path} exists already; name a new path, or remove it first")
-    remote = "://" in path
-    place = path if remote else f"{path}.{uuid.uuid4().hex}.partial"
+    place = f"{path}.{uuid.uuid4().hex}.partial" if stores.is_local(path) else path
+    kept = False
     try:
-        yield open_store(place, read_only=False)
-        if not remote:
+        yield stores.opened(place)
+        if place != path:
             os.rename(place, path)
+        kept = True
     except (ContainsArrayError, ContainsGroupError) as error:
+        # Somebody else's, made meanwhile.
+        kept = True
         raise SpecError(f"{path} exists already; name a new path, or remove it first") from error
     except OSError as error:
         raise StoreError(f"the points cannot be written to {path} ({error})") from error
     finally:
-        if not remote:
-            shutil.rmtree(place, ignore_errors=True)
+        if not kept:
+            with suppress(Unreachable, OSError):
+                stores.remove(place)

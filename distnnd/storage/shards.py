@@ -15,7 +15,8 @@ import numpy as np
 from zarr.codecs import ShardingCodec
 from zarr.storage import LocalStore
 
-from .chunks import CHECKSUM, Damage, checksum, created, name_aside, path_of, write_all
+from .chunks import CHECKSUM, Damage, checksum, path_of
+from .files import created, name_aside, write_all
 
 ENTRY = 16  # bytes of the index for each chunk: where it begins and how long it is, as little-endian uint64
 NOWHERE = 2**64 - 1  # both numbers of a chunk that was never written

@@ -12,13 +12,13 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
+from distnnd.storage import stores
 from distnnd.storage.bits import packed
 from distnnd.storage.dense import open_array, open_file, reopen_mapped
-from distnnd.storage.foreign import open_store
 from distnnd.storage.formats import Opened, Source, absolute, find_resident, keep_resident
 from distnnd.storage.points import open_zarr
 from distnnd.storage.sparse import SparseSource, is_scipy_sparse, open_csr, open_matrix, open_npz, sparse_encoding
-from distnnd.values.errors import SpecError, StoreError
+from distnnd.values.errors import SpecError, StoreError, Unreachable
 from distnnd.values.metric import Metric
 
 __all__ = ["Source", "SparseSource", "is_dask_array", "open_for", "open_source", "reopen_source"]
@@ -131,7 +131,7 @@ def _open_path(path: str | os.PathLike[str], component: str | None, sparse: bool
     if not os.fspath(path):
         raise SpecError("the path of the points is empty")
     place = absolute(path)
-    if "://" in place:
+    if not stores.is_local(place):
         return _open_store(place, component, sparse)
     if not os.path.exists(place):
         raise SpecError(_what_is_near(place))
@@ -162,7 +162,7 @@ def _what_is_near(path: str) -> str:
 
 def _open_store(location: str, component: str | None, sparse: bool) -> Source | SparseSource:
     """The source of an array or sparse matrix at, or within the group at, a local path or URL."""
-    node = _find_points(open_store(location, read_only=True), component or "", location, sparse)
+    node = _find_points(stores.opened(location, read_only=True), component or "", location, sparse)
     source = _source_of(node, location, {"kind": "zarr", "location": location, "component": node.path or None})
     return keep_resident(source) if location.startswith("memory://") else source
 
@@ -226,12 +226,21 @@ def _open_node(store: Store, path: str, where: str) -> zarr.Array | zarr.Group:
         return zarr.open(store=store, path=path, mode="r")
     except FileNotFoundError as error:
         if not path:
-            raise SpecError(f"{where} holds no Zarr array or group") from error
+            raise SpecError(f"{where} holds no Zarr array or group{_why_nothing(where)}") from error
+    except (SpecError, Unreachable):
+        raise
     except Exception as error:
         raise StoreError(f"{_join(where, path)}: the metadata cannot be read ({error})") from error
     root = _open_node(store, "", where)
     hint = _choice(root, where) if isinstance(root, zarr.Group) else "it is itself an array"
     raise SpecError(f"{where} has no component {path!r}; {hint}")
+
+
+def _why_nothing(where: str) -> str:
+    """What more to say of a URL that holds no points; Unreachable where the bucket itself is not there."""
+    if stores.is_local(where) or where.startswith("<") or stores.is_empty(where):
+        return ""
+    return ", but other objects; points in object stores are Zarr, as `distnnd convert` writes them"
 
 
 def _choice(group: zarr.Group, where: str) -> str:
@@ -253,6 +262,8 @@ def _members(group: zarr.Group, where: str, depth: int) -> list[tuple[str, zarr.
     """(path, node) of each array of two dimensions and sparse matrix down to `depth` groups below `group`, by path."""
     try:
         members = list(group.members(max_depth=depth))
+    except Unreachable:
+        raise
     except Exception as error:
         raise StoreError(f"{where}: the group cannot be listed ({error})") from error
     return sorted(((name, node) for name, node in members if _holds_points(node)), key=lambda member: member[0])

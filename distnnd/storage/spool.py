@@ -7,11 +7,13 @@ import shutil
 import tempfile
 import uuid
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import zarr
 
-from . import arrays, graph
+from ..values.errors import Unreachable
+from . import arrays, graph, stores
 from .points import write_points
 from .source import Source, SparseSource, open_source
 from .sparse import convert_csr
@@ -42,8 +44,10 @@ class Spool:
     def __exit__(self, *exception: object) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        if self._points is not None and "://" not in self._points:
-            shutil.rmtree(self._points, ignore_errors=True)
+        if self._points is not None:
+            # What is done, or what went wrong, matters more than a copy that stays.
+            with suppress(Unreachable):
+                stores.remove(self._points)
 
     def _place(self) -> str:
         # Never a name that somebody may have used for something else.
@@ -55,7 +59,7 @@ class Spool:
         """A new array for points that come lazily."""
         place = self._place()
         rows = max(1, 2**23 // max(1, d * 4))
-        zarr.open_group(store=place, mode="w")
+        zarr.create_group(store=stores.opened(place))
         return arrays.create(place, "points", (n, d), dtype, rows, ("row", "dim"))
 
     def spooled(self) -> Source:

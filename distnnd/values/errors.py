@@ -27,6 +27,12 @@ class StoreError(DistnndError):
     exit_code = 3
 
 
+class Unreachable(StoreError):
+    """A store that refuses or does not answer; nothing in it is damaged."""
+
+    exit_code = 1
+
+
 class BudgetError(DistnndError):
     """A plan that would exceed the memory or the disk it was given."""
 

@@ -245,6 +245,11 @@ class SearchPlan:
         """Bytes that a worker must have."""
         return (self.index if self.whole else self.partition) + OWN
 
+    @property
+    def room(self) -> int | None:
+        """Bytes for what is opened by partitions, beside what a worker holds; None where all of it is kept."""
+        return None if self.whole or self.limit is None else self.limit - OWN
+
     def __str__(self) -> str:
         limit = "without a limit" if self.limit is None else f"of {format_bytes(self.limit)}"
         if self.whole:

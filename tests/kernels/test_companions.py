@@ -161,6 +161,17 @@ def test_batches_of_rows_draw_what_the_whole_draws() -> None:
         same(parts[2:], whole[2:])
 
 
+def test_strips_of_lists_bear_the_ranges_that_they_name() -> None:
+    rng, strip = np.random.default_rng(3), 32
+    # More ranges than bits: the last ones share theirs with the first.
+    ids = rng.integers(0, 70 * DRAWN_AT_ONCE, (95, 3)).astype(np.int32)
+    ids[strip : 2 * strip] = 5
+    named = drawing.ranges_named(ids, strip)
+    ranges = [set((part // DRAWN_AT_ONCE % 64).ravel().tolist()) for part in (ids[:32], ids[32:64], ids[64:])]
+    assert [{bit for bit in range(64) if int(bits) >> bit & 1} for bits in named] == ranges
+    assert ranges[1] == {0}
+
+
 @pytest.mark.parametrize("state", [FRESH, OLD])
 @pytest.mark.parametrize("cap", [10, HOLDERS + 8])
 def test_every_offer_has_an_equal_chance(cap: int, state: int) -> None:

@@ -212,6 +212,18 @@ def test_ranges_of_rows_find_what_the_whole_finds(cuts: tuple[int, ...], trust: 
     assert sum(part[2] for part in parts) == compared
 
 
+@pytest.mark.parametrize("step", [2, 4, 7])
+def test_rows_in_turns_find_what_the_whole_finds(step: int) -> None:
+    rows, form = coded(whole_points(60, 4, 5))
+    lists = some_lists(gaps_of(rows, form), 7, 5)
+    companions = drawn(lists, 6)
+    whole, _, compared = meet(rows, companions, form, lists)
+    turns = [meet(rows, companions, form, lists, turn, step=step) for turn in range(step)]
+    assert as_tuples(*(part[0] for part in turns)) == as_tuples(whole)
+    assert sum(part[2] for part in turns) == compared
+    assert min(part[2] for part in turns) > 0
+
+
 def test_nobody_to_meet() -> None:
     """A row without fresh companions, or with one companion alone, compares nothing; nor does one with nobody here."""
     rows, form = coded(whole_points(6, 3, 6))
@@ -378,7 +390,7 @@ def test_a_few_passes_find_nearly_all_neighbours(kind: str) -> None:
         mark(lists, 0, n)
         at = 0
         while at < n:
-            finds, at, _ = join(rows, companions, cards, False, form, lists, at, n, 20 * n)
+            finds, at, _ = join(rows, companions, cards, False, form, lists, at, n, 1, 20 * n)
             apply(finds, form, lists, cards, 0, n)
         passes += 1
         if settle(lists, 0, n) < 0.001 * n * k:

@@ -105,6 +105,18 @@ def test_dense_rows_are_as_far_as_the_twin_says(name: str) -> None:
             assert_close(told, true(name, rows, params))
 
 
+def test_places_near_each_other_are_as_far_as_the_library_says() -> None:
+    """Where short series stand for sines, where they end, and beyond."""
+    gaps = np.concatenate([np.geomspace(1e-7, 3.1, sized(400, 40)), [0.0999, 0.1, 0.1001, 0.199999, 0.200001]])
+    for latitude in (0.0, 0.8, -1.5):
+        along = np.stack([np.full(len(gaps), latitude), gaps - 1.5], axis=1)
+        up = np.stack([np.clip(latitude + gaps / 3, -1.57, 1.57), np.full(len(gaps), -1.5)], axis=1)
+        rows = np.concatenate([[[latitude, -1.5]], along, up]).astype(np.float32)
+        exact = sklearn.metrics.pairwise.haversine_distances(rows.astype(np.float64))
+        told = all_pairs(rows, metric_of("haversine"), 2, len(rows))
+        np.testing.assert_allclose(told[0], exact[0], rtol=2e-7, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", SPARSE)
 def test_sparse_rows_are_as_far_as_dense_ones(name: str) -> None:
     for d in (2,) if name == "haversine" else (D, 1):

@@ -73,6 +73,17 @@ def test_constant_rows_leave_nothing_whatever_their_number() -> None:
         assert not transform(rows, metric_of(name)).any()
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "bool"])
+@pytest.mark.parametrize("name", ["canberra", "jaccard", "hamming", "hellinger"])
+def test_bytes_are_transformed_as_numbers_are(name: str, dtype: str) -> None:
+    """Number by number from a table, or as they stand beside each other."""
+    rows = np.random.default_rng(1).integers(0, 2 if dtype == "bool" else 128, (40, 11)).astype(dtype)
+    if dtype == "int8" and name != "hellinger":
+        rows -= np.int8(60)
+    metric = metric_of(name, None, 11)
+    np.testing.assert_array_equal(transform(rows, metric), transform(rows.astype(np.float64), metric))
+
+
 def test_ranks_share_the_mean_of_their_places() -> None:
     rows = np.float32([[3, 1, 3, 2], [5, 5, 5, 5], [-1, -0.0, 0, 9]])
     ranks = transform(rows, metric_of("spearmanr")) + 1.5

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distnnd.storage import arrays, mailbox
+from distnnd.storage import arrays, mailbox, stores
 from distnnd.values.errors import StoreError
 
 Array = NDArray[Any]
@@ -303,5 +303,5 @@ def test_notes_come_back_and_can_be_replaced(scratch: str) -> None:
     for note in ({"counters": {"a": 1.5}}, [1, "zwei", None]):
         arrays.put_json(scratch, "done/1.json", note)
         assert arrays.get_json(scratch, "done/1.json") == note
-    arrays.remove(scratch, "done")
+    stores.remove(scratch, "done")
     assert arrays.get_json(scratch, "done/1.json") is None
