@@ -1,10 +1,11 @@
 """Queries of rows never seen, as ann-benchmarks asks them: k = 10, one thread, recall against queries a second.
 
-    python -m benchmarks.queries [mnist glove] [--peers distnnd pynndescent hnswlib faiss-hnsw]
+    python -m benchmarks.queries [mnist glove] [--peers distnnd pynndescent hnswlib faiss-hnsw] [--partitions P]
 
 10,000 rows are held out of each set (of MNIST the last ones, its test digits; of GloVe random ones) and the rest is
 indexed, everything on one thread. Each builder runs in a process of its own, after a small run that compiles what it
-has to. An answer is right when it is as near as the tenth true one.
+has to. An answer is right when it is as near as the tenth true one. --partitions: our index is cut into so many, and
+opened one after the other, as if a worker could not hold all of them.
 """
 
 from __future__ import annotations
@@ -83,11 +84,19 @@ def distnnd(sets: Split, settings: dict[str, Any]) -> tuple[Asker, list[Any]]:
 
     folder = tempfile.mkdtemp(prefix="queries-")
     options = {"n_neighbors": 15, "pruning_degree_multiplier": 2.0, **settings}
-    degree = options.pop("pruning_degree_multiplier")
+    degree, partitions = options.pop("pruning_degree_multiplier"), options.pop("partitions", 1)
     graph = distnnd.build(sets.points, f"{folder}/graph.zarr", metric=sets.metric, **options)
-    index = distnnd.build_index(graph, f"{folder}/index.zarr", sets.points, pruning_degree_multiplier=degree)
-    index.query(sets.queries[:10])
-    return lambda queries, epsilon: index.query(queries, K, epsilon)[0], [0, 0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2]
+    index = distnnd.build_index(
+        graph, f"{folder}/index.zarr", sets.points, pruning_degree_multiplier=degree, partitions=partitions
+    )
+    # A byte less than the whole takes, so that it is opened by partitions.
+    limit = None if partitions == 1 else index.plan().need - 1
+
+    def ask(queries: np.ndarray, epsilon: float) -> np.ndarray:
+        return index.query(queries, K, epsilon, memory_limit=limit)[0]
+
+    ask(sets.queries[:10], 0.1)
+    return ask, [0, 0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2]
 
 
 def pynndescent(sets: Split, settings: dict[str, Any]) -> tuple[Asker, list[Any]]:
@@ -166,6 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=["mnist", "glove"])
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
+    parser.add_argument("--partitions", type=int, default=1)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -179,7 +189,10 @@ def main() -> None:
     for name in arguments.names:
         split(name)
         for peer in arguments.peers:
-            told = measure.run("benchmarks.queries", "--one", peer, name, "{}", environment=one, placed=False).said
+            settings = {"partitions": arguments.partitions} if peer == "distnnd" else {}
+            told = measure.run(
+                "benchmarks.queries", "--one", peer, name, json.dumps(settings), environment=one, placed=False
+            ).said
             print(f"{name:<7}{peer:<12} built in {told[0]['built']:.1f} s", flush=True)
             for point in told:
                 print(f"{point['width']:>12} {point['recall']:>8.4f} {point['qps']:>10,.0f} queries/s", flush=True)

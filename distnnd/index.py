@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from .runtime import indexes
@@ -14,13 +15,14 @@ from .runtime.cluster import current_client, executor_for, machine_memory
 from .runtime.events import Listener, silent
 from .stages import prune, query
 from .stages.views import same_points
+from .storage import answers, mailbox
 from .storage import graph as graph_store
 from .storage import index as store
-from .storage import mailbox
-from .storage.source import is_dask_array
+from .storage.source import Source, is_dask_array, open_source
 from .storage.spool import Spool
 from .values.budget import RESERVED, USABLE
 from .values.errors import SpecError, StoreError
+from .values.memory import strip_rows
 from .values.metric import metric_behind
 from .values.searching import (
     IndexJob,
@@ -90,7 +92,6 @@ def build_index(
             points = spool.copy(points)
         name = uuid.uuid4().hex
         work = f"{spool.scratch}/{name}"
-        store.create(target)
         job = IndexJob(
             name,
             spec,
@@ -104,6 +105,9 @@ def build_index(
             function,
             bounded=layout.partitions > 1 or not executor.in_process,
         )
+        # Refuses a graph whose metric is not at hand, before there is anything at `out`.
+        prune.ruler(job)
+        store.create(target)
         try:
             _carry_out(job, executor, progress or silent)
         finally:
@@ -236,25 +240,75 @@ class Index:
         if is_dask_array(queries):
             answers = self._lazily(queries, spec, filter, parse_bytes(memory_limit), client)
         else:
-            asked = Asked(self, self.plan(memory_limit), spec, filter)
+            asked = self._asked(spec, filter, parse_bytes(memory_limit))
             answers = asked.answers(self._opened(asked.plan), queries, threads)
         return answers if return_distances else answers[0]
+
+    def query_into(
+        self,
+        queries: Any,
+        out: Any,
+        k: int = 10,
+        epsilon: float = 0.1,
+        *,
+        ef: int | None = None,
+        radius: float | None = None,
+        filter: Any = None,
+        threads: int = 1,
+        memory_limit: int | str | None = None,
+        client: Any = None,
+        component: str | None = None,
+    ) -> dict[str, Any]:
+        """Answer the queries of a file and write ids and distances, batch by batch, in memory that does not grow.
+
+        queries: whatever build() takes as dense points; component: the array of a Zarr group. out: a new Zarr group
+        with the arrays `indices` int64[m, k] and `distances` float32[m, k], or "<name>.npy" for the ids, with
+        "<name>.distances.npy" beside it. client: a Dask client, cluster or address, whose workers answer; by default
+        the current client, or this process. The other arguments are those of `query`. Returns location, queries (how
+        many), k, and plan: how the index was held.
+
+        Raises what `query` does, and SpecError if something is at `out`.
+        """
+        spec, place = SearchSpec(k, epsilon, ef, radius), answers.free_place(out)
+        spec.check_rows(self.n)
+        asked = open_source(queries, component)
+        if asked.d != self.layout.d:
+            raise SpecError(
+                f"{asked.location} holds rows of {asked.d} columns, but the index at {self.location} of {self.layout.d}"
+            )
+        with indexes.client_of(client) as own:
+            limit = parse_bytes(memory_limit) or indexes.worker_limit(own)
+            run = self._asked(spec, filter, limit, own)
+            found = (
+                (run.answers(self._opened(run.plan), batch, threads) for batch in batches(asked))
+                if own is None
+                else (query.apart(both) for both in indexes.in_order(own, run, run.plan.need, batches(asked)))
+            )
+            # What is wrong with the index or the arguments shows before anything is written.
+            first = next(found)
+            with answers.Writer(place, asked.n, k) as writer:
+                for ids, distances in chain([first], found):
+                    writer.append(ids, distances)
+        return {"location": place, "queries": asked.n, "k": k, "plan": str(run.plan)}
 
     def _opened(self, plan: SearchPlan) -> query.Opened:
         if self._here is None or (self._here.whole, self._here.room) != (plan.whole, plan.room):
             self._here = query.Opened(self.location, self.facts, plan.whole, self.function, plan.room)
         return self._here
 
+    def _asked(self, spec: SearchSpec, allowed: Any, limit: int | None, client: Any = None) -> Asked:
+        """What travels to workers that have so many bytes; those of the client, if there is one, open the index."""
+        run = Asked(self, self.plan(limit), spec, allowed)
+        if client is not None:
+            indexes.install(client, run.name, run.open, run.plan.need)
+        return run
+
     def _lazily(self, queries: Any, spec: SearchSpec, allowed: Any, limit: int | None, client: Any) -> tuple[Any, Any]:
         if queries.ndim != 2 or queries.shape[1] != self.layout.d:
             raise SpecError(f"queries have shape {queries.shape}, but the index holds rows of {self.layout.d} columns")
         known = client or current_client()
-        limit = limit or indexes.worker_limit(known)
-        plan = plan_search(self.layout, metric_behind(self.facts), limit)
-        run = Asked(self, plan, spec, allowed)
-        if known is not None:
-            indexes.install(known, run.name, run.open)
-        return indexes.query_lazily(queries, spec.k, run, query.no_answers())
+        run = self._asked(spec, allowed, limit or indexes.worker_limit(known), known)
+        return indexes.query_lazily(queries, spec.k, run, run.plan.need, query.no_answers())
 
     def verify(self) -> int:
         """Read the whole index against its checksums; returns its bytes. StoreError names what is damaged."""
@@ -276,8 +330,17 @@ class Index:
         )
 
 
+def batches(asked: Source) -> Iterator[Any]:
+    """The queries of a source, a few megabytes at a time, in chunks that are read as a whole."""
+    rows = strip_rows(asked.d)
+    for first in range(0, asked.n, asked.chunk_rows):
+        chunk = asked.read(first, min(asked.n, first + asked.chunk_rows))
+        for start in range(0, len(chunk), rows):
+            yield chunk[start : start + rows]
+
+
 class Asked(NamedTuple):
-    """A question to an index that travels to workers: what to open there, and what is asked."""
+    """A question to an index that travels to workers: what to open there and how, what is asked."""
 
     index: Index
     plan: SearchPlan

@@ -263,11 +263,12 @@ def build_tiny(kind: Kind, layout: Layout) -> None:
 
 
 def ask_tiny(graph: Graph, source: Source, place: str) -> None:
-    """Make an index of a graph and ask it, for few rows and for all."""
-    index = build_index(graph, place, source)
+    """Make an index of a graph, whole and in partitions, and ask it, for few rows and for all."""
     queries = source.read(0, 8)
-    for allowed in (None, [0, 1], range(graph.n - 1)):
-        index.query(queries, 5, filter=None if allowed is None else np.array(allowed))
+    for partitions in (1, 2):
+        index = build_index(graph, f"{place}-{partitions}", source, partitions=partitions)
+        for allowed in (None, [0, 1], range(graph.n - 1)):
+            index.query(queries, 5, filter=None if allowed is None else np.array(allowed))
 
 
 def listed_source(points: np.ndarray) -> SparseSource:

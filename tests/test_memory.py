@@ -137,3 +137,39 @@ def test_tasks_of_sparse_rows_stay_under_their_projection(tmp_path, monkeypatch,
         distnnd.build(tmp_path / "p.zarr", tmp_path / "g", client=executor, **wanted)
     assert not {name: pair for name, pair in executor.grown.items() if pair[0] > pair[1]}
     assert max(pair[0] for pair in executor.grown.values()) > 5 * 2**20, "nothing was measured"
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="reads /proc, which only Linux has")
+@pytest.mark.parametrize("partitions", [1, 4])
+@pytest.mark.parametrize(
+    ("metric", "dtype", "d"),
+    [
+        ("euclidean", "float32", 64),
+        ("euclidean", "float32", 3),
+        ("euclidean", "uint8", 256),
+        ("cosine", "float16", 64),
+        ("inner_product", "float32", 32),
+        ("manhattan", "uint8", 64),
+        ("bit_jaccard", "uint8", 32),
+        ("mahalanobis", "float32", 48),
+    ],
+)
+def test_indexes_are_made_within_their_projection(tmp_path, partitions, metric, dtype, d):
+    n = 60_000
+    points = clustered(n, d) * {"uint8": 10, "float16": 1, "float32": 0.1}[dtype]
+    points = (np.clip(points, 0, 255) if dtype == "uint8" else points).astype(dtype)
+    write_points(tmp_path / "p.zarr", [points], n=n, d=d, dtype=dtype, chunk_rows=4096)
+    wanted = {"metric": metric, "target_recall": 0.1, "max_rounds": 1}
+    if metric == "mahalanobis":
+        wanted["metric_params"] = {"VI": np.eye(d) + 0.1}
+    distnnd.build(points[:5000], tmp_path / "few", client=SerialExecutor(2), **wanted)
+    distnnd.build(tmp_path / "p.zarr", tmp_path / "g", client=SerialExecutor(2), **wanted)
+    threads = 2 if partitions == 1 else 1
+    few = {"client": SerialExecutor(threads), "partitions": partitions}
+    distnnd.build_index(tmp_path / "few", tmp_path / "few-index", points[:5000], **few)
+    del points
+    executor = Measuring(threads)
+    distnnd.build_index(tmp_path / "g", tmp_path / "index", client=executor, partitions=partitions)
+    assert {"pivots", "place", "order", "prune", "seal"} == set(executor.grown)
+    assert executor.grown["prune"][0] > 2 * 2**20, "nothing was measured"
+    assert not {name: pair for name, pair in executor.grown.items() if pair[0] > pair[1]}

@@ -281,6 +281,7 @@ def recall(**arguments: Any) -> Answer:
 @click.option("--diversify-prob", default=1.0, show_default=True, help="How likely a needless edge is dropped.")
 @click.option("--partitions", type=click.IntRange(min=1), help="Cut the index.  [default: as few as fit]")
 @click.option("--scratch", metavar="DIR", help="For work in between, on a disk all workers see.  [default: OUT]")
+@own_metric
 @random_state
 @cluster
 @quiet
@@ -300,11 +301,14 @@ def index(**arguments: Any) -> Answer:
 @click.option("--epsilon", default=0.1, show_default=True, help="How much farther than the k-th answer it searches.")
 @click.option("--ef", type=int, help="Instead: how many nearest rows it looks at, as in HNSW.")
 @click.option("--radius", type=float, help="No answer lies farther.")
+@click.option("--filter", metavar="FILE.npy", help="Rows that may be answers: booleans over all rows, or ids.")
+@own_metric
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of this process.")
-@click.option("--memory-limit", metavar="SIZE", help="That the index may take, for example 2GiB.")
+@click.option("--scheduler", "client", metavar="ADDRESS", help="A Dask cluster, whose workers answer.")
+@click.option("--memory-limit", metavar="SIZE", help="That the index may take of a process, for example 2GiB.")
 @quiet
 def query(**arguments: Any) -> Answer:
-    """Answer QUERIES (a file of points) by INDEX, into the Zarr group OUT, or OUT.npy and OUT.distances.npy."""
+    """Answer QUERIES (a source of points) by INDEX, into the Zarr group OUT, or OUT.npy and OUT.distances.npy."""
     from . import index_commands
 
     return index_commands.query(**arguments)

@@ -28,7 +28,7 @@ from ..values.spec import format_bytes
 from ..warmup import Warmed
 from ..warmup import warmup as warm_up
 from .answer import Answer, say, table
-from .metric_options import metric_of_text, params_of_texts
+from .metric_options import metric_of_text, own_metric_of_text, params_of_texts
 from .progress import listening
 
 # Dask sets the levels of these when it is imported; its other loggers follow them.
@@ -176,10 +176,7 @@ def graph_at(location: str, metric: str | None = None) -> Graph:
     metric: where the user's own lies, if the graph is of one.
     """
     facts_at(location)
-    function = metric_of_text(metric) if metric is not None else None
-    if isinstance(function, str):
-        raise SpecError(f"--metric {metric} is no MODULE:FUNCTION; the graph knows a metric that has a name")
-    return open_graph(location, function)
+    return open_graph(location, own_metric_of_text(metric))
 
 
 def status(out: str) -> Answer:

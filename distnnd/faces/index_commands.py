@@ -6,24 +6,28 @@ import os
 import time
 from typing import Any
 
+import numpy as np
+
 from ..index import Index, build_index, open_index
-from ..storage import answers
 from ..storage.source import open_source
 from ..values.errors import SpecError
-from ..values.searching import SearchSpec
 from ..values.spec import format_bytes
 from .answer import Answer, table
 from .commands import hush
+from .metric_options import own_metric_of_text
 from .progress import listening
 
 
-def index(graph: str, out: str, source: str | None, component: str | None, quiet: bool, **arguments: Any) -> Answer:
+def index(
+    graph: str, out: str, source: str | None, component: str | None, metric: str | None, quiet: bool, **arguments: Any
+) -> Answer:
     """Make an index; the arguments are those of distnnd.build_index."""
     hush()
+    function = own_metric_of_text(metric)
     points = None if source is None else open_source(source, component)
     start = time.perf_counter()
     with listening(not quiet) as show:
-        made = build_index(graph, out, points, progress=show, **arguments)
+        made = build_index(graph, out, points, metric=function, progress=show, **arguments)
     facts = made.info() | {"seconds": round(time.perf_counter() - start, 3)}
     return Answer(facts, "" if quiet else text_of_index(made))
 
@@ -42,24 +46,27 @@ def text_of_index(index: Index) -> str:
     )
 
 
-def query(index: str, queries: str, out: str, component: str | None, quiet: bool, **arguments: Any) -> Answer:
-    """Answer the queries of a file and write ids and distances; the arguments are those of Index.query."""
+def query(
+    index: str, queries: str, out: str, metric: str | None, filter: str | None, quiet: bool, **arguments: Any
+) -> Answer:
+    """Answer the queries of a file and write ids and distances; the arguments are those of Index.query_into."""
     hush()
-    opened = open_index(index)
-    asked = open_source(queries, component)
-    if asked.d != opened.layout.d:
-        raise SpecError(f"{queries} holds rows of {asked.d} columns, but the index at {index} of {opened.layout.d}")
-    if os.path.lexists(out):
-        raise SpecError(f"{out} exists already; name a new path, or remove it first")
-    spec = SearchSpec(arguments["k"], arguments["epsilon"], arguments["ef"], arguments["radius"])
-    spec.check_rows(opened.n)
-    start, k = time.perf_counter(), spec.k
-    with answers.Writer(out, asked.n, k) as writer:
-        for first in range(0, asked.n, asked.chunk_rows):
-            block = asked.read(first, min(asked.n, first + asked.chunk_rows))
-            writer.append(*opened.query(block, **arguments))
+    opened = open_index(index, own_metric_of_text(metric))
+    start = time.perf_counter()
+    facts = opened.query_into(queries, out, filter=allowed_in(filter), **arguments)
     seconds = time.perf_counter() - start
-    plan = str(opened.plan(arguments.get("memory_limit")))
-    facts = {"location": out, "queries": asked.n, "k": k, "seconds": round(seconds, 3), "plan": plan}
-    text = f"{out}: {asked.n:,} x {k} answers in {seconds:.1f} s; {plan}"
-    return Answer(facts, "" if quiet else text)
+    text = f"{out}: {facts['queries']:,} x {facts['k']} answers in {seconds:.1f} s; {facts['plan']}"
+    return Answer(facts | {"seconds": round(seconds, 3)}, "" if quiet else text)
+
+
+def allowed_in(path: str | None) -> np.ndarray | None:
+    """What an .npy file says of the rows that may be answers: booleans over all of them, or ids; None without a file.
+
+    SpecError for what cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return np.asarray(np.load(os.path.expanduser(path), allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise SpecError(f"--filter: {path} cannot be read ({error}); write it by numpy.save") from error

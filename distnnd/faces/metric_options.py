@@ -33,6 +33,14 @@ def metric_of_text(text: str) -> str | Callable[..., float]:
     return function
 
 
+def own_metric_of_text(text: str | None) -> Callable[..., float] | None:
+    """The user's own metric from MODULE:FUNCTION, None for None; SpecError for a name, which a graph knows itself."""
+    function = metric_of_text(text) if text is not None else None
+    if isinstance(function, str):
+        raise SpecError(f"--metric {text} is no MODULE:FUNCTION; the graph knows a metric that has a name")
+    return function
+
+
 def params_of_texts(texts: Iterable[str]) -> dict[str, Any] | None:
     """Parameters from NAME=VALUE: a number, inf, a list in JSON, or the path of an .npy file; None without any.
 

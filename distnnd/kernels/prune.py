@@ -14,9 +14,10 @@ import numpy as np
 from .codes import Rows
 from .jit import kernel
 from .lanes import LANES, prefetch
+from .neighbours import FRESH, holds, insert
 from .products import OFFSET, dots
 from .random import below
-from .rows import WORD, Form
+from .rows import WORD, Form, surrogate
 
 # A kept neighbour hides another one that is by so much nearer to it than to the row, as a share of the surrogate: a
 # little more than none, or searches get stuck (the factor alpha of Jayaram Subramanya et al. 2019, DiskANN).
@@ -82,6 +83,34 @@ def estimates_to(coded, others, count, query, start, square, products):
     last = coded.words.shape[1] - 1
     for i in range(count):
         products[i] = square + coded.words[others[i], last] - 2 * products[i]
+
+
+@kernel
+def fill_beside(points, form, lists, first, last):
+    """Offer lists that have room the rows beside theirs, nearest places first, until they are full."""
+    m, width = lists.ids.shape
+    for row in range(first, last):
+        step = 1
+        while lists.ids[row, width - 1] == -1 and step < m:
+            for label in (row - step, row + step):
+                if 0 <= label < m:
+                    insert(lists, row, np.int32(label), surrogate(points, row, points, label, form), np.uint8(FRESH))
+            step += 1
+
+
+@kernel
+def append_found(ids, found):
+    """Lists int32[m, k + f]: ids, int32[m, k], and behind them what else is in `found`, int32[m, f], -1 at the end."""
+    m, k = ids.shape
+    both = np.full((m, k + found.shape[1]), -1, np.int32)
+    for row in range(m):
+        both[row, :k] = ids[row]
+        used = k
+        for slot in range(found.shape[1]):
+            if found[row, slot] >= 0 and not holds(ids, row, found[row, slot]):
+                both[row, used] = found[row, slot]
+                used += 1
+    return both
 
 
 @kernel
@@ -187,16 +216,22 @@ def _walk(edges, piece, stack, origin, number):
 
 
 @kernel(inline=True)
+def _append(edges, row, label):
+    """Add an edge behind the last one of a row; whether there was room."""
+    place = edges.shape[1]
+    while place > 0 and edges[row, place - 1] == -1:
+        place -= 1
+    if place < edges.shape[1]:
+        edges[row, place] = label
+    return place < edges.shape[1]
+
+
+@kernel(inline=True)
 def _hold(edges, ids, piece, row):
     """Add an edge to `row` from the nearest of its neighbours that is in a piece and has room; whether there is one."""
-    last = edges.shape[1] - 1
     for slot in range(ids.shape[1]):
         label = ids[row, slot]
-        if label >= 0 and piece[label] >= 0 and edges[label, last] == -1:
-            place = last
-            while place > 0 and edges[label, place - 1] == -1:
-                place -= 1
-            edges[label, place] = row
+        if label >= 0 and piece[label] >= 0 and _append(edges, label, row):
             return True
     return False
 
@@ -237,8 +272,8 @@ def make_reachable(edges, ids, pivots, cells):
     edges: int32[m, w], changed; ids: int32[m, k], lists of the graph; pivots: int32; cells: int32[m], ascending, which
     pivot of all is nearest to each row. What most rows are reached from is the main piece, and it takes in all rows
     whose neighbours are in it and have room. A piece has a pivot in each cell where it has rows, so that a query finds
-    one near by. Returns the pivots, with those that are new, and for each the row after which its piece is named:
-    int32[p] both.
+    one near by. Returns the pivots, with those that are new, int32[p], and for each row the one after which its piece
+    is named, int32[m].
     """
     m = edges.shape[0]
     piece, stack = np.full(m, -1, np.int32), np.empty(m, np.int32)
@@ -264,8 +299,46 @@ def make_reachable(edges, ids, pivots, cells):
     for row in range(m):
         if piece[row] < 0:
             _walk(edges, piece, stack, np.int32(row), np.int32(row))
-    begins = _begin_in_each_cell(piece, cells, pivots)
-    return begins, piece[begins]
+    return _begin_in_each_cell(piece, cells, pivots), piece
+
+
+@kernel
+def hold_by_found(edges, rows, found):
+    """Add an edge to each of some rows from the nearest row found for it that has room.
+
+    edges: int32[m, w], changed; rows: int32[r]; found: int32[r, f], the nearest first, -1 at the end.
+    """
+    for i in range(rows.size):
+        for slot in range(found.shape[1]):
+            if found[i, slot] >= 0 and _append(edges, found[i, slot], rows[i]):
+                break
+
+
+@kernel
+def into_whole(edges, known, first):
+    """Make edges between rows of a partition edges of the whole index, in place.
+
+    edges: int32[m, w], -2 - slot for a neighbour elsewhere, at known[row, slot]; known: int64[m, k]; first: position of
+    the first row.
+    """
+    for row in range(edges.shape[0]):
+        for slot in range(edges.shape[1]):
+            label = edges[row, slot]
+            if label == -1:
+                break
+            edges[row, slot] = label + first if label >= 0 else known[row, -2 - label]
+
+
+@kernel
+def count_leaving(edges, rows, partitions):
+    """How many edges lead to each partition of so many rows: int64[partitions]. edges: int32[m, w] in the whole."""
+    counts = np.zeros(partitions, np.int64)
+    for row in range(edges.shape[0]):
+        for slot in range(edges.shape[1]):
+            if edges[row, slot] == -1:
+                break
+            counts[edges[row, slot] // rows] += 1
+    return counts
 
 
 @kernel(inline=True)

@@ -117,10 +117,11 @@ def gather_neighbours(searched, here, others, seen, touched, marked):
 
 
 @kernel
-def search(searched, values, squares, entries, reach, first, last, found):
-    """Write to found, int32[m, w], the rows nearest to the queries first .. last by their estimates, -1 where none.
+def search(searched, values, squares, entries, reach, wanted, found):
+    """Write to found, int32[m, w], the rows nearest to the queries by their estimates, -1 where there are no more.
 
-    values, squares: codes of the queries, as in Rows; entries: int32[m, e], distinct rows to begin at, -1 for none.
+    values, squares: codes of the m queries, as in Rows; entries: int32[m, e], distinct rows to begin at, -1 for none;
+    wanted: int32[m], a row of each query that ends its search as soon as it is met, or int32[0].
     Returns the rows that were looked at, and those compared.
     """
     coded, edges = searched.coded, searched.edges
@@ -135,11 +136,12 @@ def search(searched, values, squares, entries, reach, first, last, found):
         np.zeros(coded.codes.shape[1], np.int8),
     )
     looked = compared = 0
-    for row in range(first, last):
+    for row in range(found.shape[0]):
+        target = wanted[row] if wanted.size > 0 else np.int32(-1)
         start = take_query(values, row, reach.columns, query)
         square = squares[row] if reach.euclidean else np.int32(0)
         size = answered = at = 0
-        bound = FARTHEST
+        bound, met = FARTHEST, False
         count = begin(entries, row, others, seen, touched)
         marked = count
         while True:
@@ -150,6 +152,7 @@ def search(searched, values, squares, entries, reach, first, last, found):
                 estimate = np.int64(estimates[i])
                 if estimate > bound:
                     continue
+                met |= others[i] == target
                 key = (estimate << 32) | (np.int64(others[i]) << 1)
                 if size < pool.size or key < pool[size - 1]:
                     at = min(at, put(pool, size, key))
@@ -161,7 +164,7 @@ def search(searched, values, squares, entries, reach, first, last, found):
                     answered = min(answered + 1, answers.size)
                     bound = bound_of(answers, answered, reach)
             at = next_of(pool, size, at)
-            if at == size or (pool[at] >> 32) > bound:
+            if at == size or (pool[at] >> 32) > bound or met:
                 break
             here = (pool[at] >> 1) & ROW
             pool[at] |= 1

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import distributed
+from distributed.scheduler import KilledWorker
 
-from ..values.errors import BudgetError
-from .cluster import current_client
+from ..values.errors import BudgetError, StageError
+from ..values.spec import format_bytes
+from .cluster import WINDOW, current_client, executor_for
 
 # What this process has opened, by name: an index is opened where it is asked for first, and stays.
 _opened: dict[str, Any] = {}
@@ -33,13 +38,26 @@ def close(name: str) -> None:
 
 
 class OpensIndex(distributed.WorkerPlugin):  # type: ignore[misc]
-    """Opens an index when a worker starts, and closes it when the plugin is taken away."""
+    """Opens an index when a worker starts, and closes it when the plugin is taken away.
 
-    def __init__(self, name: str, opener: Opener) -> None:
-        self.name, self._opener = name, opener
+    need: bytes that a worker must have for it.
+    """
+
+    def __init__(self, name: str, opener: Opener, need: int) -> None:
+        self.name, self._opener, self._need = name, opener, need
 
     def setup(self, worker: Any) -> None:
-        """Open the index in the process of this worker."""
+        """Open the index in the process of this worker; BudgetError, in the log of one that joins, if it is too small.
+
+        Such a worker goes on with other work: see `where_it_fits`.
+        """
+        limit = limit_of(worker)
+        if limit and limit < self._need:
+            raise BudgetError(
+                f"worker {worker.address} has {format_bytes(limit)}, but {self.name} takes {format_bytes(self._need)} "
+                "of a worker; it opens nothing, and queries go to the others. Give each worker as much memory, or open "
+                "the index by partitions: pass memory_limit"
+            )
         opened(self.name, self._opener)
 
     def teardown(self, worker: Any) -> None:
@@ -56,9 +74,17 @@ def worker_limit(client: Any = None) -> int | None:
     return min((worker["memory_limit"] for worker in workers if worker["memory_limit"]), default=None)
 
 
-def install(client: Any, name: str, opener: Opener) -> None:
-    """Open the index on all workers of the client, and on those to come; errors of the project pass as they are."""
-    for address, status in client.register_plugin(OpensIndex(name, opener), name=name).items():
+def limit_of(worker: Any) -> int | None:
+    """The memory limit of a worker object; None where there is none."""
+    return worker.memory_manager.memory_limit or None
+
+
+def install(client: Any, name: str, opener: Opener, need: int) -> None:
+    """Open the index, which takes `need` bytes, on all workers of the client, and on those to come.
+
+    Errors of the project pass as they are.
+    """
+    for address, status in client.register_plugin(OpensIndex(name, opener, need), name=name).items():
         if isinstance(status, dict) and status.get("status") not in ("OK", None):
             raise status.get("exception") or BudgetError(f"worker {address} could not open the index")
 
@@ -68,18 +94,83 @@ def uninstall(client: Any, name: str) -> None:
     client.unregister_worker_plugin(name)
 
 
-def query_lazily(queries: Any, k: int, run: Callable[[Any], Any], nothing: Any) -> tuple[Any, Any]:
+def query_lazily(queries: Any, k: int, run: Callable[[Any], Any], need: int, nothing: Any) -> tuple[Any, Any]:
     """ids and distances as lazy dask arrays, a chunk of whole queries at a time.
 
-    run: from queries to an array of records (ids, distances); nothing: such an array without rows. A chunk is one task:
-    where its worker dies it is run again on another one, and answers the same.
+    run: from queries to an array of records (ids, distances), which takes `need` bytes of a worker; nothing: such an
+    array without rows. A chunk is one task: where its worker dies it is run again on another one, and answers the same.
     """
     queries = queries.rechunk({1: -1})
     # Dask would find out the kind of the answers by a call in this process, which need not open the index.
-    both = queries.map_blocks(run, meta=nothing, chunks=(queries.chunks[0], (k,)))
+    asked = partial(where_it_fits, run, need)
+    both = queries.map_blocks(asked, meta=nothing, chunks=(queries.chunks[0], (k,)))
     ids, distances = (both.map_blocks(_field, name, meta=nothing[name].copy()) for name in ("ids", "distances"))
     return ids, distances
 
 
 def _field(both: Any, name: str) -> Any:
     return both[name].copy()
+
+
+def where_it_fits(run: Callable[[Any], Any], need: int, queries: Any) -> Any:
+    """run(queries), here or, where this worker has less than `need` bytes, on one that has them.
+
+    Dask forgets which workers a task of an array is meant for when it optimises the graph, so a worker that joined
+    later and is too small is asked like the others. BudgetError where no worker is left that can.
+    """
+    try:
+        limit = limit_of(distributed.get_worker())
+    except ValueError:
+        return run(queries)
+    if limit is None or limit >= need:
+        return run(queries)
+    with distributed.worker_client() as client:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        able = [address for address, one in workers.items() if not one["memory_limit"] or one["memory_limit"] >= need]
+        if not able:
+            raise BudgetError(
+                f"the index takes {format_bytes(need)} of a worker, but the workers that are left have less; give them "
+                "more memory, or open it by partitions: pass memory_limit"
+            )
+        # Should all of these die, somebody else may try, and finds out for himself.
+        task = client.submit(where_it_fits, run, need, queries, workers=able, allow_other_workers=True, pure=False)
+        return task.result()
+
+
+# --- batches, answered in their order --------------------------------------------------------------------
+
+
+@contextmanager
+def client_of(client: Any) -> Iterator[Any]:
+    """The Dask client for what the user passed (see executor_for); None for None where there is no current one."""
+    if client is None and current_client() is None:
+        yield None
+        return
+    with executor_for(client) as executor:
+        yield getattr(executor, "client", None)
+
+
+def in_order(client: Any, run: Callable[[Any], Any], need: int, batches: Iterable[Any]) -> Iterator[Any]:
+    """What workers answer to each batch, in the order of the batches, of which few are under way at any time.
+
+    StageError if a worker died of one several times; errors of the project pass as they are.
+    """
+    waiting: deque[Any] = deque()
+    try:
+        for batch in batches:
+            waiting.append(client.submit(where_it_fits, run, need, batch, pure=False))
+            if len(waiting) > WINDOW * max(sum(client.nthreads().values()), 1):
+                yield _taken(waiting.popleft())
+        while waiting:
+            yield _taken(waiting.popleft())
+    finally:
+        client.cancel(list(waiting))
+
+
+def _taken(future: Any) -> Any:
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise StageError(
+            f"a batch of queries lost its worker several times ({error}); give workers more memory"
+        ) from error

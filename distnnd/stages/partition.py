@@ -16,6 +16,13 @@ from .points import Held, Ruler
 from .probe import probes_between
 
 
+class Hands(NamedTuple):
+    """Who works on arrays: how ranges are run, and on how many threads."""
+
+    each: Each
+    threads: int
+
+
 class Work(NamedTuple):
     """Who works on a partition: the job, the number of the round, the task's seed, how ranges are run and how cut."""
 
@@ -24,6 +31,11 @@ class Work(NamedTuple):
     seed: int
     each: Each
     parts: int
+
+    @property
+    def hands(self) -> Hands:
+        """Who does it."""
+        return Hands(self.each, self.job.threads)
 
 
 class Partition(NamedTuple):

@@ -17,7 +17,7 @@ from ..kernels.rows import Form
 from ..storage import mailbox
 from ..values.memory import DESCENT_FINDS, DESCENT_RANGE, DESCENT_ROWS
 from ..values.partitioning import companion_cap
-from .partition import Known, Work
+from .partition import Hands, Known, Work
 
 PASSES = 12
 # A pass is taken in turns, each with every fourth row: between them the probe rows may show that it is enough.
@@ -62,45 +62,52 @@ def descend(
     if work.job.layout.partitions > 1:
         little *= ELSEWHERE
     compared, passes = 0, 0.0
-    companions = no_companions(m, companion_cap(lists.ids.shape[1]))
-    cards = descent.new_cards(np.empty((m, 0), np.int32) if slots is None else slots)
     if by_distance:
         form = admitting(form)
         lists.state[:] = FRESH
-    walk = Walk(rows, form, lists, companions, cards, known.judge if by_distance else None)
-    descent.fill_cards(rows, form, lists, cards)
+    walk = walk_over(rows, form, lists, slots, known.judge if by_distance else None)
     for number in range(PASSES):
         for turn in range(TURNS):
             if known.enough(lists):
                 return {"passes": passes, "descended": compared}
             if turn == 0:
-                draw_companions(work, walk, seed_of(work.seed, number))
-            compared += compare_companions(work, walk, number == 0, turn)
+                draw_companions(work.hands, walk, seed_of(work.seed, number))
+            compared += compare_companions(work.hands, walk, number == 0, turn)
             passes += 1 / TURNS
         if settle(lists, 0, m) <= little:
             break
     return {"passes": passes, "descended": compared}
 
 
-def draw_companions(work: Work, walk: Walk, seed: int) -> None:
+def walk_over(
+    rows: Rows, form: Form, lists: Lists, slots: np.ndarray | None = None, final: Judge | None = None
+) -> Walk:
+    """All that passes over these lists need; slots: as descend has them."""
+    companions = no_companions(len(lists.ids), companion_cap(lists.ids.shape[1]))
+    cards = descent.new_cards(np.empty((len(lists.ids), 0), np.int32) if slots is None else slots)
+    descent.fill_cards(rows, form, lists, cards)
+    return Walk(rows, form, lists, companions, cards, final)
+
+
+def draw_companions(hands: Hands, walk: Walk, seed: int) -> None:
     """Begin a pass: draw companions of all rows, and mark what has been drawn."""
     m = len(walk.lists.ids)
     # Drawing reads all lists once for each range: one range a thread.
-    cuts = even_cuts(m, work.job.threads)
-    work.each(lambda a, b: draw(walk.lists, walk.companions, a, b, seed), cuts)
-    work.each(lambda a, b: mark(walk.lists, a, b), cuts)
+    cuts = even_cuts(m, hands.threads)
+    hands.each(lambda a, b: draw(walk.lists, walk.companions, a, b, seed), cuts)
+    hands.each(lambda a, b: mark(walk.lists, a, b), cuts)
 
 
-def compare_companions(work: Work, walk: Walk, after_leaves: bool, turn: int) -> int:
+def compare_companions(hands: Hands, walk: Walk, after_leaves: bool, turn: int) -> int:
     """Compare the companions of every row whose turn it is, strip by strip; returns the pairs compared.
 
     after_leaves: pairs that stand in one leaf have just been compared there.
     """
     strips = mailbox.strips(0, len(walk.lists.ids), DESCENT_ROWS * TURNS)
-    return sum(compare_strip(work, walk, after_leaves, turn, start, stop) for start, stop in strips)
+    return sum(compare_strip(hands, walk, after_leaves, turn, start, stop) for start, stop in strips)
 
 
-def compare_strip(work: Work, walk: Walk, after_leaves: bool, turn: int, first: int, last: int) -> int:
+def compare_strip(hands: Hands, walk: Walk, after_leaves: bool, turn: int, first: int, last: int) -> int:
     """Compare the companions of such rows first .. last against the lists as they stand, then change the lists."""
     rows, form, lists, companions, cards, final = walk
 
@@ -108,16 +115,16 @@ def compare_strip(work: Work, walk: Walk, after_leaves: bool, turn: int, first: 
         return descent.join(rows, companions, cards, after_leaves, form, lists, a, b, TURNS, room)
 
     todo = [(start + turn, stop) for start, stop in mailbox.strips(first, last, DESCENT_RANGE * TURNS)]
-    targets_of = even_cuts(len(lists.ids), work.job.threads)
+    targets_of = even_cuts(len(lists.ids), hands.threads)
     room, compared = DESCENT_RANGE * DESCENT_FINDS, 0
     while todo:
-        found = work.each(join, todo)
+        found = hands.each(join, todo)
         # A range whose finds filled the room stops early and goes on once they are in the lists.
         todo = [(stop, b) for (_, b), (_, stop, _) in zip(todo, found, strict=True) if stop < b]
         compared += sum(part[-1] for part in found)
         finds = descent.Finds(*(np.concatenate(parts) for parts in zip(*(part[0] for part in found), strict=True)))
         if final is not None:
-            cuts = even_cuts(len(finds.targets), work.parts)
-            work.each(lambda a, b, finds=finds: final.price(finds, lists, a, b), cuts)
-        work.each(lambda a, b, finds=finds: descent.apply(finds, form, lists, cards, a, b), targets_of)
+            cuts = even_cuts(len(finds.targets), hands.threads)
+            hands.each(lambda a, b, finds=finds: final.price(finds, lists, a, b), cuts)
+        hands.each(lambda a, b, finds=finds: descent.apply(finds, form, lists, cards, a, b), targets_of)
     return compared

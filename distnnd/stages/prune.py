@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from ..kernels import prune
 from ..kernels.codes import Coder, coded_form, coder_of, encode, farthest_from, peak_of, routing_form
 from ..kernels.neighbours import empty
 from ..kernels.pivots import share_out
 from ..kernels.random import seed_of
-from ..kernels.ranges import even_cuts
 from ..kernels.rows import plain_form
 from ..kernels.signposts import find_pivots, signposts_of
 from ..storage import graph as graph_store
@@ -22,13 +22,15 @@ from ..storage.source import Source, reopen_source
 from ..values import memory
 from ..values.plan import Stage, Task
 from ..values.searching import PLACED, SAMPLED, IndexJob, pivot_count, prune_fixed, prune_row
+from .edges import Place, completed, mended, pruned
 from .measured import measured, side_by_side
+from .partition import Hands
 from .points import Held, Ruler, assemble
 from .views import blocks_of, points_at, ruler_of
 
-PIVOTS, HIDDEN = 41, 42  # what random numbers are for: a part of their seed
-# Parts that a thread's share of a partition is cut into.
-PARTS = 4
+PIVOTS = 41  # what random numbers are for: a part of their seed
+# Partitions hang together where so many edges lead from one to the other and back, as a share of their rows.
+TIED = 0.01
 
 
 def plan_index(job: IndexJob) -> list[Stage]:
@@ -37,8 +39,9 @@ def plan_index(job: IndexJob) -> list[Stage]:
     row = memory.coded_bytes(metric, layout.dtype, layout.d) + memory.raw_bytes(metric, layout.dtype, layout.d)
     sampled = memory.SLACK + 3 * SAMPLED * row
     placed = memory.SLACK + memory.tile_bytes(layout.d) + memory.strip_rows(layout.d) * 8 * row + 8 * PLACED
-    pruned = prune_fixed(layout.n, layout.d, layout.n_neighbors)
-    pruned += layout.rows * prune_row(metric, layout.dtype, layout.d, layout.n_neighbors, layout.width)
+    cut = layout.partitions > 1
+    pruned = prune_fixed(layout.n, layout.d, layout.n_neighbors, cut)
+    pruned += layout.rows * prune_row(metric, layout.dtype, layout.d, layout.n_neighbors, layout.degree, cut)
     places = [Task("place", 0, index) for index in range(-(-layout.n // PLACED))]
     parts = [Task("prune", 0, index) for index in range(layout.partitions)]
     stages = [
@@ -132,7 +135,10 @@ def run_order(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
 
 @measured
 def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
-    """Write a partition of the index: codes, rows, edges. Counters: edges, and rows that had to become pivots."""
+    """Write a partition of the index: codes, rows, edges.
+
+    Counters: edges, rows that had to become pivots, and rows that did not find themselves at first.
+    """
     layout, how, coder = job.layout, ruler(job), read_coder(job.scratch)
     first, last = layout.range_of(task.index)
     position = mailbox.read(job.scratch, "position", "at")
@@ -145,42 +151,30 @@ def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     store.write(job.out, "codes", first, codes)
     store.write(job.out, "rows", first, exact)
     read, written = exact.nbytes, exact.nbytes + codes.nbytes
-    del rows, held, exact
-    known = gather_lists(job, position, first, last)
-    inside = (known >= first) & (known < last)
-    slots = -2 - np.arange(known.shape[1], dtype=np.int32)
-    ids = np.where(inside, known - first, slots).astype(np.int32)
+    del held, exact
+    known, ids = gather_lists(job, position, first, last)
     pivots = position[mailbox.read(job.scratch, "pivots", "rows")]
     mine = (pivots[(pivots >= first) & (pivots < last)] - first).astype(np.int32)
-    edges = prune_rows(job, task, codes, ids)
     cells = mailbox.read(job.scratch, "position", "cell", first, last)
-    begins, pieces = prune.make_reachable(edges, ids, mine, cells)
-    edges = globalised(edges, known, first)
-    store.write(job.out, "edges", first, edges)
-    columns = {"at": begins.astype(np.int64) + first, "pieces": pieces.astype(np.int64) + first}
-    mailbox.write(job.scratch, f"pivots/{task.index}", columns)
-    counters = {"edges": int((edges >= 0).sum()), "new_pivots": len(begins) - len(mine)}
-    return counters, read + known.nbytes, written + edges.nbytes
-
-
-def prune_rows(job: IndexJob, task: Task, codes: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Edges int32[m, width] of a partition's rows as positions in it, -2 - slot for those that are not at hand."""
-    coded, layout = prune.with_words(codes), job.layout
-    m, seed = len(ids), seed_of(job.spec.random_state, HIDDEN, task.index) >> 1
-    kept = np.empty((m, min(ids.shape[1], layout.degree)), np.int32)
     with side_by_side(job.threads) as each:
-        probability = float(job.spec.diversify_prob)
-        parts = even_cuts(m, PARTS * job.threads)
-        each(lambda a, b: prune.diversify(coded, ids, probability, seed, a, b, kept), parts)
-    edges = np.full((m, layout.width), -1, np.int32)
-    edges[:, : layout.degree] = prune.both_ways(kept, layout.degree)
-    return edges
-
-
-def globalised(edges: np.ndarray, known: np.ndarray, first: int) -> np.ndarray:
-    """Edges as positions in the whole index. known: int64[m, k], positions of the neighbours."""
-    elsewhere = np.take_along_axis(known, np.clip(-2 - edges, 0, known.shape[1] - 1).astype(np.int64), axis=1)
-    return np.where(edges >= 0, edges + first, np.where(edges == -1, -1, elsewhere)).astype(np.int32)
+        place = Place(job, task.index, coder, how.metric, Hands(each, job.threads))
+        if layout.partitions > 1:
+            ids = completed(place, rows, form, ids)
+        del rows
+        coded = prune.with_words(codes)
+        edges = pruned(place, coded, ids)
+        begins, piece = prune.make_reachable(edges, ids, mine, cells)
+        begins, strayed = mended(place, coded, edges, begins, piece)
+    prune.into_whole(edges, known, first)
+    store.write(job.out, "edges", first, edges)
+    columns = {"at": begins.astype(np.int64) + first, "pieces": piece[begins].astype(np.int64) + first}
+    columns |= {
+        "main": main_piece(piece) + first,
+        "leaving": prune.count_leaving(edges, layout.rows, layout.partitions),
+    }
+    mailbox.write(job.scratch, f"pivots/{task.index}", columns)
+    counters = {"edges": int((edges >= 0).sum()), "new_pivots": len(begins) - len(mine), "strayed": strayed}
+    return counters, read + known.nbytes, written + edges.nbytes
 
 
 def gather_rows(points: Source, how: Ruler, position: np.ndarray, first: int, last: int) -> Held:
@@ -202,23 +196,51 @@ def as_stored(how: Ruler, held: Held) -> np.ndarray:
     return rows[0] if isinstance(rows, tuple) else rows
 
 
-def gather_lists(job: IndexJob, position: np.ndarray, first: int, last: int) -> np.ndarray:
-    """The neighbours of the rows at the positions first .. last, as positions: int64[last - first, k]."""
+def gather_lists(job: IndexJob, position: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """The neighbours of the rows at the positions first .. last, as positions in the whole and in this part.
+
+    int64[last - first, k] and int32[last - first, k], the latter -2 - slot for a neighbour that is elsewhere.
+    """
     known = np.empty((last - first, job.layout.n_neighbors), np.int64)
+    inside = np.empty(known.shape, np.int32)
+    slots = -2 - np.arange(known.shape[1], dtype=np.int32)
     for start, ids, _ in graph_store.result_blocks(job.graph):
         here = position[start : start + len(ids)]
         mine = np.flatnonzero((here >= first) & (here < last))
-        known[here[mine] - first] = position[ids[mine]]
-    return known
+        there, at = position[ids[mine]], here[mine] - first
+        known[at] = there
+        inside[at] = np.where((there >= first) & (there < last), there - first, slots)
+    return known, inside
+
+
+def main_piece(piece: np.ndarray) -> np.ndarray:
+    """The piece that most rows are on: int64[1]. piece: int32[m], of each row."""
+    names, counts = np.unique(piece, return_counts=True)
+    return names[[counts.argmax()]].astype(np.int64)
+
+
+def joined(pieces: np.ndarray, mains: np.ndarray, leaving: np.ndarray, rows: int) -> np.ndarray:
+    """The pieces of pivots where the main ones of partitions are one, as far as enough edges lead there and back.
+
+    A search that has all rows at hand then walks them together. pieces: int64[p]; mains: int64[partitions]; leaving:
+    int64[partitions, partitions], how many edges of each partition lead to each.
+    """
+    tied = (leaving >= TIED * rows) & (TIED * rows <= leaving.T)
+    _, label = connected_components(tied, directed=False)
+    first_of = np.unique(label, return_index=True)[1]
+    together = dict(zip(mains.tolist(), mains[first_of[label]].tolist(), strict=True))
+    return np.array([together.get(piece, piece) for piece in pieces.tolist()], np.int64)
 
 
 @measured
 def run_seal(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     """Write the pivots as ascending positions, with the pieces that they lie on, and close the files."""
-    both = []
-    for part in range(job.layout.partitions):
-        both.append([mailbox.read(job.scratch, f"pivots/{part}", name) for name in ("at", "pieces")])
-    pivots, pieces = (np.concatenate(part) for part in zip(*both, strict=True))
+    names, parts = ("at", "pieces", "main", "leaving"), range(job.layout.partitions)
+    columns = zip(
+        *([mailbox.read(job.scratch, f"pivots/{part}", name) for name in names] for part in parts), strict=True
+    )
+    pivots, pieces, mains, leaving = (np.concatenate(part) for part in columns)
+    pieces = joined(pieces, mains, leaving.reshape(len(mains), -1), job.layout.rows)
     ascending = np.argsort(pivots)
     for name, values in (("pivots", pivots), ("pieces", pieces)):
         store.create_array(job.out, name, values.shape, np.int64, len(values))

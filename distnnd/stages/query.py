@@ -26,6 +26,9 @@ from .measured import one_blas_thread, side_by_side
 from .points import Ruler
 from .views import ruler_of
 
+# No query wants a certain row.
+NOBODY = np.empty(0, np.int32)
+
 
 class Part(NamedTuple):
     """A range of positions, ready to be searched: its codes, edges, exact rows, and their row ids."""
@@ -39,7 +42,7 @@ class Part(NamedTuple):
 
 
 class Pivots(NamedTuple):
-    """Where searches begin. at: positions, int64[p]; pieces: int64[p], what is reached together.
+    """Where searches begin. at: positions, int64[p]; pieces: int64[p], what is reached together in the whole.
 
     signposts: the way to them; form: how queries are compared with them, by estimates.
     """
@@ -48,6 +51,22 @@ class Pivots(NamedTuple):
     pieces: np.ndarray
     signposts: Signposts
     form: Form
+
+    @property
+    def wanted(self) -> int:
+        """How many a query looks at, if all of the graph is at hand."""
+        return PIECES if (self.pieces != self.pieces[0]).any() else ENTRIES
+
+    def near(self, rows: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The positions and the pieces of those nearest to some rows, the nearest first: int64[m, count], -1 for none.
+
+        Fewer columns where there are fewer pivots.
+        """
+        lists = empty(len(rows.points), min(count, len(self.at)))
+        find_pivots(rows, np.arange(len(rows.points), dtype=np.int32), self.signposts, self.form, lists)
+        at = np.maximum(lists.ids, 0)
+        at, pieces = (np.where(lists.ids >= 0, part[at], -1).astype(np.int64) for part in (self.at, self.pieces))
+        return at, pieces
 
 
 class Opened:
@@ -99,11 +118,16 @@ class Opened:
             for first in range(0, self.layout.n, step):
                 part = self.arrays.rows("codes", first, min(first + step, self.layout.n))
                 codes.append(part[at[(at >= first) & (at < first + step)] - first])
-            rows = as_rows(np.concatenate(codes), self.coder, self.metric)
-            form = trusted(coded_form(self.metric, rows, self.coder))
             pieces = self.arrays.rows("pieces")
-            self._pivots = Pivots(at, pieces, signposts_of(rows, form), form)
+            self._pivots = pivots_of(at, pieces, np.concatenate(codes), self.coder, self.metric)
         return self._pivots
+
+
+def pivots_of(at: np.ndarray, pieces: np.ndarray, codes: np.ndarray, coder: Coder, metric: Metric) -> Pivots:
+    """Pivots at these positions, with their pieces and codes, and the way to them."""
+    rows = as_rows(codes, coder, metric)
+    form = trusted(coded_form(metric, rows, coder))
+    return Pivots(at, pieces, signposts_of(rows, form), form)
 
 
 def as_rows(codes: np.ndarray, coder: Coder, metric: Metric) -> Rows:
@@ -181,6 +205,8 @@ def answer(
 
     queries: of check_queries; allowed: of allowed_positions. -1 and inf where fewer are allowed, or lie in the radius.
     """
+    if not len(queries):
+        return np.empty((0, spec.k), np.int64), np.empty((0, spec.k), np.float32)
     with one_blas_thread(), side_by_side(threads) as each:
 
         def some(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
@@ -188,8 +214,6 @@ def answer(
 
         parts = max(-(-len(queries) // AT_ONCE), min(threads, len(queries)))
         answers = each(some, even_cuts(len(queries), parts))
-    if not answers:
-        return np.empty((0, spec.k), np.int64), np.empty((0, spec.k), np.float32)
     ids, distances = (np.concatenate(part) for part in zip(*answers, strict=True))
     return ids, distances
 
@@ -205,8 +229,10 @@ def answer_some(
     result = empty(len(queries), width, np.int64)
 
     def look(part: Part, mine: np.ndarray, entries: np.ndarray, everywhere: bool) -> None:
-        how = exhaust if everywhere else walk
-        found = how(opened, part, chosen(rows, mine), entries, spec, width, allowed)
+        if everywhere:
+            found = exhaust(opened, part, chosen(rows, mine), width, allowed)
+        else:
+            found = walk(opened, part, chosen(rows, mine), entries, spec, width, allowed)
         lists = settle(opened, part, found, chosen_asked(asked, mine))
         ids = np.where(lists.ids >= 0, part.order[np.maximum(lists.ids, 0)], -1)
         fold(result, mine.astype(np.int64), ids, lists.distances)
@@ -249,38 +275,33 @@ def chosen_asked(asked: Any, mine: np.ndarray) -> Any:
 def visits(opened: Opened, rows: Rows) -> Iterator[tuple[Part, np.ndarray, np.ndarray]]:
     """The parts to search, the queries that go to each, and where each of them begins: int32[m, e], -1 for none."""
     pivots = opened.pivots()
-    in_pieces = bool((pivots.pieces != pivots.pieces[0]).any())
-    wanted = SIGHT if not opened.whole else PIECES if in_pieces else ENTRIES
-    lists = empty(len(rows.points), min(wanted, len(pivots.at)))
-    everyone = np.arange(len(rows.points), dtype=np.int32)
-    find_pivots(rows, everyone, pivots.signposts, pivots.form, lists)
-    there = np.maximum(lists.ids, 0)
-    near = np.where(lists.ids >= 0, pivots.at[there], -1)
-    if opened.whole:
-        part, near = opened.part(0, opened.layout.n), near.astype(np.int32)
+    near, piece = pivots.near(rows, pivots.wanted if opened.whole else SIGHT * opened.layout.partitions)
+    for first, last in parts_of(opened):
+        inside = np.where((near >= first) & (near < last), piece, -1)
+        visited = first_distinct(inside)
+        if not (visited >= 0).any():
+            continue
+        # Not two of them at a time: room was made for one.
+        part = None
+        part = opened.part(first, last)
         # Each piece by itself: its pivots may lie beyond the bound that answers of another one set.
-        piece = pivots.pieces[there]
-        visited = first_distinct(piece)
-        for turn in range(visited.shape[1]):
-            mine = np.flatnonzero(visited[:, turn] >= 0)
+        for number in visited.T:
+            mine = np.flatnonzero(number >= 0)
             if len(mine):
-                own = piece[mine] == visited[mine, turn][:, None]
-                yield part, mine, np.where(own & (np.cumsum(own, axis=1) <= ENTRIES), near[mine], np.int32(-1))
-        return
-    place = np.where(near >= 0, near // opened.layout.rows, -1)
-    visited = first_distinct(place)
-    for partition in range(opened.layout.partitions):
-        mine = np.flatnonzero((visited == partition).any(axis=1))
-        if len(mine):
-            # Not two of them at a time: room was made for one.
-            part = None
-            part = opened.part(*opened.layout.range_of(partition))
-            inside = place[mine] == partition
-            yield part, mine, np.where(inside, near[mine] - part.first, -1).astype(np.int32)
+                yield part, mine, entries_in(inside[mine], number[mine], near[mine] - first)
+
+
+def entries_in(piece: np.ndarray, wanted: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """The first few pivots of each row that are of the piece it wants: int32[m, p], -1 for the others.
+
+    piece, near: int64[m, p], of each pivot, the nearest first; wanted: int64[m].
+    """
+    own = piece == wanted[:, None]
+    return np.where(own & (np.cumsum(own, axis=1) <= ENTRIES), near, -1).astype(np.int32)
 
 
 def first_distinct(place: np.ndarray) -> np.ndarray:
-    """The first VISITED different partitions of each row of places: int64[m, VISITED], -1 where there are fewer."""
+    """The first VISITED different numbers of each row, int64[m, VISITED], -1 where there are fewer, as for none."""
     visited = np.full((len(place), VISITED), -1, np.int64)
     count = np.zeros(len(place), np.int64)
     for column in place.T:
@@ -300,19 +321,22 @@ def walk(
     opened: Opened, part: Part, rows: Rows, entries: np.ndarray, spec: SearchSpec, width: int, allowed: Any
 ) -> np.ndarray:
     """Candidates by a search along the edges: int32[m, width], positions in the part, -1 where there are no more."""
-    euclidean = opened.metric.euclidean
     mask = np.zeros(0, np.uint8) if allowed is None else allowed[part.first : part.last]
     searched = kernels.Searched(part.coded, part.edges, part.first, mask)
-    columns = len(opened.coder.centre) - (not euclidean)
-    reach = kernels.Reach(spec.followed(width), spec.factor(euclidean), spec.pool(), columns, euclidean)
+    reach = reach_of(spec, opened.metric, opened.coder, width)
     found = np.empty((len(rows.values), width), np.int32)
-    kernels.search(searched, rows.values, rows.squares, entries, reach, 0, len(found), found)
+    kernels.search(searched, rows.values, rows.squares, entries, reach, NOBODY, found)
     return found
 
 
-def exhaust(
-    opened: Opened, part: Part, rows: Rows, entries: np.ndarray, spec: SearchSpec, width: int, allowed: Any
-) -> np.ndarray:
+def reach_of(spec: SearchSpec, metric: Metric, coder: Coder, width: int) -> kernels.Reach:
+    """How far a search for so many candidates goes."""
+    euclidean = metric.euclidean
+    columns = len(coder.centre) - (not euclidean)
+    return kernels.Reach(spec.followed(width), spec.factor(euclidean), spec.pool(), columns, euclidean)
+
+
+def exhaust(opened: Opened, part: Part, rows: Rows, width: int, allowed: Any) -> np.ndarray:
     """The same by comparing all rows that are allowed."""
     mine = slice(part.first, part.last)
     at = np.arange(part.last - part.first) if allowed is None else np.flatnonzero(allowed[mine])
@@ -345,6 +369,11 @@ def side_by_side_of(ids: np.ndarray, distances: np.ndarray) -> np.ndarray:
     both = np.empty(ids.shape, RECORD)
     both["ids"], both["distances"] = ids, distances
     return both
+
+
+def apart(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ids and distances of such an array."""
+    return both["ids"], both["distances"]
 
 
 def no_answers() -> np.ndarray:

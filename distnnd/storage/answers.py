@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -10,15 +9,32 @@ import zarr
 
 from ..values.errors import SpecError
 from . import arrays, stores
+from .formats import absolute
 
 CHUNK_ROWS = 65536
+
+
+def free_place(out: Any) -> str:
+    """The path or URL of answers to be; SpecError if something is there already."""
+    place = absolute(out)
+    npy = place.endswith(".npy")
+    if npy and not stores.is_local(place):
+        raise SpecError(f"{place}: a file of answers cannot lie there; name a Zarr group, without .npy")
+    for path in (place, _beside(place)) if npy else (place,):
+        if not stores.is_empty(path):
+            raise SpecError(f"{path} exists already; name a new path, or remove it first")
+    return place
+
+
+def _beside(out: str) -> str:
+    return f"{out.removesuffix('.npy')}.distances.npy"
 
 
 class Writer:
     """Writes ids int64[m, k] and distances float32[m, k] to a new place.
 
-    out: "<name>.npy" for the ids, with the distances beside it in "<name>.distances.npy"; else a Zarr group with the
-    arrays `indices` and `distances`. SpecError where something is there.
+    out: of free_place, "<name>.npy" for the ids, with the distances beside it in "<name>.distances.npy"; else a Zarr
+    group with the arrays `indices` and `distances`.
     """
 
     def __init__(self, out: str, m: int, k: int) -> None:
@@ -26,16 +42,9 @@ class Writer:
         self._held: list[tuple[np.ndarray, np.ndarray]] = []
         self._files: list[Any] = []
         if out.endswith(".npy"):
-            if not stores.is_local(out):
-                raise SpecError(f"{out}: a file of answers cannot lie there; name a Zarr group, without .npy")
-            beside = f"{out.removesuffix('.npy')}.distances.npy"
-            if os.path.lexists(beside):
-                raise SpecError(f"{beside} exists already; name a new path, or remove it first")
-            for path, dtype in ((out, np.int64), (beside, np.float32)):
+            for path, dtype in ((out, np.int64), (_beside(out), np.float32)):
                 self._files.append(np.lib.format.open_memmap(path, "w+", dtype, (m, k)))
         else:
-            if not stores.is_empty(out):
-                raise SpecError(f"{out} exists already; name a new path, or remove it first")
             zarr.create_group(store=stores.opened(out))
             for name, dtype in (("indices", np.int64), ("distances", np.float32)):
                 self._files.append(arrays.create(out, name, (m, k), dtype, CHUNK_ROWS, ("query", "neighbour")))

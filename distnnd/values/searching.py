@@ -10,6 +10,7 @@ from typing import Any
 from . import memory
 from .errors import BudgetError, SpecError
 from .metric import Metric, metric_behind
+from .partitioning import companion_cap
 from .spec import format_bytes, whole_number
 
 # Rows that a search notes down to look at them later; only a wide epsilon has more.
@@ -20,14 +21,14 @@ FOLLOWED = 10
 AT_ONCE = 1024
 # Pivots: so many times the root of n, where searches begin; a query begins at the nearest few.
 PIVOTS, LEAST_PIVOTS, ENTRIES = 4.0, 64, 4
-# Where a graph is in pieces, a query begins on each piece that has one of so many nearest pivots.
-PIECES = 32
+# Where a graph is in pieces, a query begins on each piece that has one of so many nearest pivots, on so many at most.
+PIECES, VISITED = 32, 4
 # Rows that are compared at a time where all of them are.
 EXHAUSTED = 65536
 # Rows from which the coder of an index learns, and rows that are placed by one task.
 SAMPLED, PLACED = 16384, 65536
-# Partitions that a query is sent to, at most, among those of so many of its nearest pivots.
-VISITED, SIGHT = 4, 64
+# A query is sent to each partition that has one of its nearest pivots: of so many for each partition that there is.
+SIGHT = 8
 # Edges of a row are whole lines of memory.
 EDGES = 16
 # Where so few rows are allowed as answers, all of them are compared instead.
@@ -159,22 +160,49 @@ def pivot_count(n: int) -> int:
     return min(n, max(LEAST_PIVOTS, int(PIVOTS * n**0.5)))
 
 
+def code_bytes(metric: Metric, d: int) -> int:
+    """Bytes of the codes of a row with its square, whole lines of memory."""
+    return metric.laid_out_columns(d) + 1 + 4 + 63
+
+
+def exact_bytes(metric: Metric, dtype: str, d: int) -> int:
+    """Bytes of a row as exact distances take it."""
+    return memory.raw_bytes(metric, dtype, d) or memory.prepared_bytes(metric, dtype, d)
+
+
 def index_row(metric: Metric, dtype: str, d: int, width: int) -> int:
     """Bytes of one row in the index: codes with the square, exact numbers, edges, its id."""
-    codes = metric.laid_out_columns(d) + 1 + 4 + 63
-    exact = memory.raw_bytes(metric, dtype, d) or memory.prepared_bytes(metric, dtype, d)
-    return codes + exact + 4 * width + 8
+    return code_bytes(metric, d) + exact_bytes(metric, dtype, d) + 4 * width + 8
 
 
-def prune_row(metric: Metric, dtype: str, d: int, n_neighbors: int, width: int) -> int:
-    """Bytes per row of a partition that is pruned: what is written, coded rows, lists, what was kept of them."""
-    coded = memory.coded_bytes(metric, dtype, d) + memory.raw_bytes(metric, dtype, d)
-    return coded + index_row(metric, dtype, d, width) + 20 * n_neighbors + 4 * width + 40
+def prune_row(metric: Metric, dtype: str, d: int, k: int, degree: int, cut: bool) -> int:
+    """Bytes per row of a partition that is pruned; cut: there are several, so that lists have to be completed.
+
+    Rows prepared, as they came and coded, with their lists as positions in the whole and in the partition, and lists
+    that are completed with the companions of passes and longer ones after them, or else a copy of what is written. Then
+    codes and lists alone, what was kept of them, edges, and what is reached from where.
+    """
+    codes, width = code_bytes(metric, d), edge_width(degree)
+    rows = memory.coded_bytes(metric, dtype, d) + memory.raw_bytes(metric, dtype, d) + codes
+    completing = 17 * k + 8 * companion_cap(k) + 40 if cut else 0
+    known = 12 * k + 4 * k * cut
+    edges = 4 * min(2 * k if cut else k, degree) + 4 * degree + 8 * width + 32
+    return max(rows + 12 * k + completing, rows + exact_bytes(metric, dtype, d), codes + known + edges)
 
 
-def prune_fixed(n: int, d: int, n_neighbors: int) -> int:
-    """Bytes of such a task beside them: where each row of the graph stands, a strip of points and of lists."""
-    return memory.SLACK + 8 * n + memory.strip_rows(d) * 24 * d + 3 * 131072 * 16 * n_neighbors
+def edge_width(degree: int) -> int:
+    """Room for the edges of a row, whole lines of memory."""
+    return -(-degree // EDGES) * EDGES
+
+
+def prune_fixed(n: int, d: int, k: int, cut: bool) -> int:
+    """Bytes of such a task beside them: where each row of the graph stands, a strip of points and of lists.
+
+    Where lists are completed, the finds and the holders of a pass of NN-descent.
+    """
+    passes = 2 * 12 * memory.DESCENT_ROWS * memory.DESCENT_FINDS + 4 * memory.DRAWN_AT_ONCE * (memory.HOLDERS + 1)
+    strips = memory.strip_rows(d) * 24 * d + 3 * 131072 * 16 * k
+    return memory.SLACK + 8 * n + strips + cut * passes
 
 
 def lay_out_index(
@@ -185,14 +213,13 @@ def lay_out_index(
     BudgetError with what is needed, what there is and what would fit.
     """
     degree = spec.degree(k)
-    width = -(-degree // EDGES) * EDGES
-    row, fixed = prune_row(metric, dtype, d, k, width), prune_fixed(n, d, k)
+    wanted = None if partitions is None else min(whole_number("partitions", partitions, 1), n)
+    row, fixed = prune_row(metric, dtype, d, k, degree, False), prune_fixed(n, d, k, False)
+    cut = fixed + n * row > task_memory if wanted is None else wanted > 1
+    if cut:
+        row, fixed = prune_row(metric, dtype, d, k, degree, True), prune_fixed(n, d, k, True)
     room = (task_memory - fixed) // row
-    if partitions is not None:
-        partitions = whole_number("partitions", partitions, 1)
-        rows = -(-n // min(partitions, n))
-    else:
-        rows = n if room >= n else -(-n // max(-(-n // max(room, 1)), 1))
+    rows = -(-n // (wanted or (-(-n // max(room, 1)) if cut else 1)))
     if rows > room or rows < min(n, 4 * k):
         least = fixed + row * min(n, max(4 * k, 1024))
         raise BudgetError(
@@ -200,7 +227,7 @@ def lay_out_index(
             f"{format_bytes(task_memory)}; give workers more memory (at least {format_bytes(least)} a task), "
             "or cut into more partitions"
         )
-    return IndexLayout(n, d, dtype, k, degree, width, -(-n // rows), rows)
+    return IndexLayout(n, d, dtype, k, degree, edge_width(degree), -(-n // rows), rows)
 
 
 @dataclass(frozen=True)
@@ -214,6 +241,11 @@ class SearchPlan:
     limit: int | None
 
     @property
+    def need(self) -> int:
+        """Bytes that a worker must have."""
+        return (self.index if self.whole else self.partition) + OWN
+
+    @property
     def room(self) -> int | None:
         """Bytes for what is opened by partitions, beside what a worker holds; None where all of it is kept."""
         return None if self.whole or self.limit is None else self.limit - OWN
@@ -224,7 +256,8 @@ class SearchPlan:
             return f"each worker {limit} opens the whole index, {format_bytes(self.index)}"
         return (
             f"each worker {limit} opens the index, {format_bytes(self.index)}, partition by partition: "
-            f"{self.partitions} of {format_bytes(self.partition)}; a query goes to the {VISITED} nearest at most"
+            f"{self.partitions} of {format_bytes(self.partition)}; a query goes to those of its nearest "
+            f"{SIGHT * self.partitions} pivots"
         )
 
 
@@ -233,11 +266,10 @@ def plan_search(layout: IndexLayout, metric: Metric, limit: int | None) -> Searc
     row = index_row(metric, layout.dtype, layout.d, layout.width)
     index, partition = row * layout.n, row * layout.rows
     plan = SearchPlan(limit is None or index + OWN <= limit, layout.partitions, index, partition, limit)
-    if not plan.whole and limit is not None and (partition + OWN > limit or layout.partitions == 1):
-        need = OWN + partition
+    if not plan.whole and limit is not None and (plan.need > limit or layout.partitions == 1):
         advice = "build the index anew with more partitions" if layout.partitions > 1 else "build it with partitions="
         raise BudgetError(
-            f"a partition of this index takes {format_bytes(need)} of a worker, which has {format_bytes(limit)}; "
+            f"a partition of this index takes {format_bytes(plan.need)} of a worker, which has {format_bytes(limit)}; "
             f"give workers more memory, or {advice}{'' if layout.partitions > 1 else f'{-(-2 * index // limit)}'}"
         )
     return plan

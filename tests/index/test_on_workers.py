@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask.array as da
@@ -13,6 +17,7 @@ import pytest
 import distnnd
 from distnnd.runtime import indexes
 from tests.index.conftest import Made
+from tests.test_floors import ROOT
 
 
 def opened_there() -> list[str]:
@@ -61,6 +66,58 @@ def test_more_than_the_workers_have_is_refused_before(made: Made) -> None:
         pytest.raises(distnnd.BudgetError, match=r"partitions="),
     ):
         made.index.query(da.from_array(made.queries), client=client)
+
+
+@contextmanager
+def small_worker(address: str, megabytes: int) -> Iterator[None]:
+    """A worker process of so little memory."""
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
+    more = ["--memory-limit", f"{megabytes}MB", "--no-dashboard", "--name", "small"]
+    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def test_a_small_worker_that_joins_later_opens_nothing(made: Made) -> None:
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, memory_limit="2GiB", dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        ids, _ = made.index.query(da.from_array(made.queries, chunks=(20, 16)), client=client)
+        with small_worker(cluster.scheduler_address, 290):
+            client.wait_for_workers(2, timeout=60)
+            # What is asked of the small one by name is answered too: by the other.
+            workers = client.scheduler_info(n_workers=-1)["workers"]
+            small = next(address for address, one in workers.items() if one["name"] == "small")
+            asked = client.compute(ids, workers=[small], allow_other_workers=False)
+            np.testing.assert_array_equal(asked.result(timeout=60), made.index.query(made.queries)[0])
+            names = client.run(opened_there)
+            assert [len(names[address]) for address in workers] == [int(address != small) for address in workers]
+            log = " ".join(text for _, text in client.get_worker_logs(workers=[small])[small])
+            assert "BudgetError" in log
+            assert "queries go to the others" in log
+            with pytest.raises(distnnd.BudgetError, match="worker"):
+                made.index.query(da.from_array(made.queries), client=client)
+
+
+def test_a_file_is_answered_by_workers_batch_by_batch(
+    made: Made, processes: distributed.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distnnd import index as module
+
+    monkeypatch.setattr(module, "strip_rows", lambda d: 32)
+    np.save(tmp_path / "queries.npy", made.queries)
+    facts = made.index.query_into(tmp_path / "queries.npy", tmp_path / "out.npy", 7, client=processes)
+    assert (facts["queries"], facts["k"]) == (300, 7)
+    assert "whole" in facts["plan"]
+    expected = made.index.query(made.queries, k=7)
+    for name, right in zip(("out.npy", "out.distances.npy"), expected, strict=True):
+        np.testing.assert_array_equal(np.load(tmp_path / name), right)
 
 
 def die_once(block: np.ndarray, mark: str) -> np.ndarray:

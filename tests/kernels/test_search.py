@@ -8,10 +8,12 @@ import pytest
 from distnnd.kernels import prune
 from distnnd.kernels import search as kernels
 from distnnd.kernels.codes import Rows, coded_form, coder_of, encode
+from distnnd.kernels.neighbours import empty
+from distnnd.kernels.rows import plain_form
 from distnnd.values.metric import metric_of
 from tests.conftest import clustered
 
-NOBODY = np.zeros(0, np.uint8)
+NOBODY, NOTHING = np.zeros(0, np.uint8), np.zeros(0, np.int32)
 
 
 def coded(points: np.ndarray, metric: str = "euclidean") -> tuple[Rows, prune.Coded, np.ndarray]:
@@ -113,7 +115,8 @@ def test_every_row_is_reachable() -> None:
     edges[:, :2] = ids[:, :2]
     pivots = np.array([3], np.int32)
     assert len(reachable(edges, pivots)) < 250
-    begins, pieces = prune.make_reachable(edges, ids, pivots, np.zeros(250, np.int32))
+    begins, piece = prune.make_reachable(edges, ids, pivots, np.zeros(250, np.int32))
+    pieces = piece[begins]
     # The rows far away have no neighbour among the others: one of them has to become a pivot, of another piece.
     assert begins[0] == pieces[0] == 3
     assert (begins[1:] >= 200).any()
@@ -127,14 +130,42 @@ def test_a_piece_takes_in_what_its_rows_are_neighbours_of() -> None:
     ids = np.maximum(np.arange(40)[:, None] - [[1, 2]], 0).astype(np.int32)
     edges = np.full((40, 4), -1, np.int32)
     edges[1:, :1] = ids[1:, :1]
-    begins, pieces = prune.make_reachable(edges, ids, np.array([39, 0], np.int32), np.arange(40, dtype=np.int32) // 10)
+    begins, piece = prune.make_reachable(edges, ids, np.array([39, 0], np.int32), np.arange(40, dtype=np.int32) // 10)
     # Each cell has one.
     assert begins.tolist() == [39, 0, 10, 20]
-    assert pieces.tolist() == [39] * 4
+    assert piece.tolist() == [39] * 40
     edges[:, :] = -1
-    begins, pieces = prune.make_reachable(edges, ids, np.array([0], np.int32), np.zeros(40, np.int32))
-    assert (begins.tolist(), pieces.tolist()) == ([0], [0])
+    begins, piece = prune.make_reachable(edges, ids, np.array([0], np.int32), np.zeros(40, np.int32))
+    assert (begins.tolist(), piece.tolist()) == ([0], [0] * 40)
     assert len(reachable(edges, begins)) == 40
+
+
+def test_lists_with_room_take_in_what_stands_beside() -> None:
+    rows, _, _ = coded(clustered(50, 8))
+    lists = empty(50, 6)
+    lists.ids[7, 0], lists.distances[7, 0] = 30, 0.0
+    prune.fill_beside(rows.points, plain_form(metric_of("euclidean"), 8), lists, 0, 50)
+    assert sorted(lists.ids[0].tolist()) == [1, 2, 3, 4, 5, 6]
+    assert {8, 9} <= set(lists.ids[7, 1:].tolist()) <= {4, 5, 6, 8, 9, 10}
+    assert lists.ids[7, 0] == 30
+    gaps = ((rows.points[:, None] - rows.points[lists.ids]) ** 2).sum(axis=2)
+    gaps[7, 0] = 0
+    np.testing.assert_allclose(lists.distances, gaps, rtol=1e-5)
+    assert (np.diff(lists.distances, axis=1) >= 0).all()
+
+
+def test_what_was_found_stands_behind_what_was_known() -> None:
+    ids = np.array([[4, -3, 9], [-2, -3, -4]], np.int32)
+    found = np.array([[9, 7, 4, 8], [5, -1, -1, -1]], np.int32)
+    both = prune.append_found(ids, found)
+    assert both.tolist() == [[4, -3, 9, 7, 8, -1, -1], [-2, -3, -4, 5, -1, -1, -1]]
+
+
+def test_a_row_is_held_by_the_nearest_that_has_room() -> None:
+    edges = np.array([[1, 2], [0, -1], [-1, -1], [0, 1]], np.int32)
+    prune.hold_by_found(edges, np.array([3, 2, 1], np.int32), np.array([[0, 1, 2], [0, 1, -1], [0, 3, -1]], np.int32))
+    # The second finds the first row full and the other one filled by then; the third finds none.
+    assert edges.tolist() == [[1, 2], [0, 3], [-1, -1], [0, 1]]
 
 
 def reach(k: int, epsilon: float, columns: int, pool: int = 512, euclidean: bool = True) -> kernels.Reach:
@@ -165,12 +196,26 @@ def test_a_search_finds_what_a_naive_one_finds(epsilon: float) -> None:
     entries = np.tile(np.array([[1, 90, 200, -1]], np.int32), (20, 1))
     found = np.empty((20, 10), np.int32)
     how = reach(5, epsilon, 20)
-    kernels.search(searched, rows.values[m:], rows.squares[m:], entries, how, 0, 20, found)
+    kernels.search(searched, rows.values[m:], rows.squares[m:], entries, how, NOTHING, found)
     for query in range(20):
         own = estimates[m + query, :m]
         naive = naive_search(own, edges, [1, 90, 200], 5, how.factor)
         # Beyond the fifth, what lies outside the bound is not written down in either.
         assert own[found[query, :5]].tolist() == own[naive[:5]].tolist()
+
+
+def test_a_search_ends_as_soon_as_it_meets_what_it_wants() -> None:
+    rows, base, estimates = coded(clustered(500, 20))
+    edges = prune.both_ways(lists_of(estimates, 10), 20)
+    begins, _ = prune.make_reachable(edges, lists_of(estimates, 10), np.array([0], np.int32), np.zeros(500, np.int32))
+    searched, entries = kernels.Searched(base, edges, 0, NOBODY), np.tile(begins, (500, 1))
+    costs, found = [], np.empty((500, 10), np.int32)
+    for wanted in (NOTHING, np.arange(500, dtype=np.int32)):
+        costs.append(
+            kernels.search(searched, rows.values, rows.squares, entries, reach(10, 9, 20, 600), wanted, found)[0]
+        )
+        assert (found[:, 0] == np.arange(500)).all()
+    assert costs[1] < costs[0] / 2
 
 
 def test_a_wide_search_is_exhaustive_and_bits_are_cleared() -> None:
@@ -179,7 +224,7 @@ def test_a_wide_search_is_exhaustive_and_bits_are_cleared() -> None:
     begins, _ = prune.make_reachable(edges, lists_of(estimates, 10), np.array([0], np.int32), np.zeros(500, np.int32))
     found, entries = np.empty((500, 10), np.int32), np.tile(begins, (500, 1))
     searched = kernels.Searched(base, edges, 0, NOBODY)
-    looked, _ = kernels.search(searched, rows.values, rows.squares, entries, reach(500, 9, 20, 600), 0, 500, found)
+    looked, _ = kernels.search(searched, rows.values, rows.squares, entries, reach(500, 9, 20, 600), NOTHING, found)
     assert looked == 500 * 500
     np.testing.assert_array_equal(
         np.take_along_axis(estimates, found.astype(np.int64), 1), np.sort(estimates, axis=1)[:, :10]
@@ -192,7 +237,7 @@ def test_only_allowed_rows_are_answers() -> None:
     allowed = (np.arange(500) % 3 == 0).astype(np.uint8)
     found, entries = np.empty((500, 10), np.int32), np.zeros((500, 1), np.int32)
     kernels.search(
-        kernels.Searched(base, edges, 0, allowed), rows.values, rows.squares, entries, reach(10, 1, 20), 0, 500, found
+        kernels.Searched(base, edges, 0, allowed), rows.values, rows.squares, entries, reach(10, 1, 20), NOTHING, found
     )
     assert (found[found >= 0] % 3 == 0).all()
     allowed_only = np.where(allowed, estimates, 2**40)
@@ -205,7 +250,7 @@ def test_edges_to_rows_elsewhere_are_passed_over() -> None:
     edges = prune.both_ways(lists_of(estimates, 10), 20)
     part = kernels.Searched(prune.with_words(base.codes[100:200].copy()), edges[100:200].copy(), 100, NOBODY)
     found, entries = np.empty((300, 5), np.int32), np.full((300, 1), 7, np.int32)
-    kernels.search(part, rows.values, rows.squares, entries, reach(5, 0.2, 20), 0, 300, found)
+    kernels.search(part, rows.values, rows.squares, entries, reach(5, 0.2, 20), NOTHING, found)
     assert found.max() < 100
     assert (found[:, 0] >= 0).all()
 

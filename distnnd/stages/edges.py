@@ -1,0 +1,138 @@
+"""The edges of a partition of an index: its lists are completed, pruned, and mended until rows find themselves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels import prune
+from ..kernels.codes import Coder, Rows, trusted
+from ..kernels.companions import settle
+from ..kernels.neighbours import FRESH, empty, sort_rows
+from ..kernels.random import seed_of
+from ..kernels.ranges import even_cuts
+from ..kernels.rows import Form, plain_form, rescore
+from ..kernels.search import Searched, search
+from ..storage.mailbox import strips
+from ..values.metric import Metric
+from ..values.searching import AT_ONCE, SIGHT, IndexJob, SearchSpec
+from .partition import Hands
+from .passes import TURNS, compare_companions, draw_companions, walk_over
+from .query import as_rows, entries_in, pivots_of, reach_of
+
+HIDDEN, COMPLETED = 42, 43  # what random numbers are for: a part of their seed
+# Passes that complete lists, at most, and the share of the lists' entries below which another is not worth while.
+PASSES, LITTLE = 4, 0.02
+# Times that edges are added for rows which do not find themselves.
+MENDED = 2
+
+
+class Place(NamedTuple):
+    """A partition as it is worked on. number: which; coder, metric: of the index; hands: who works."""
+
+    job: IndexJob
+    number: int
+    coder: Coder
+    metric: Metric
+    hands: Hands
+
+    def seed(self, what: int) -> int:
+        """Of random numbers for that."""
+        return seed_of(self.job.spec.random_state, what, self.number) >> 1
+
+    def each(self, function, count: int) -> None:
+        """Run function(first, last) over so many rows."""
+        self.hands.each(function, even_cuts(count, 4 * self.hands.threads))
+
+
+def completed(place: Place, rows: Rows, form: Form, ids: np.ndarray) -> np.ndarray:
+    """The lists with neighbours within the partition behind those that were known: int32[m, 2k], -1 at the end.
+
+    What lies elsewhere leaves lists short here, and a search within the partition would get stuck. ids: int32[m, k],
+    below -1 for rows elsewhere. Rows beside it in the order fill up a row's list first, then passes find better ones.
+    """
+    m = len(ids)
+    lists, form, plain = empty(m, ids.shape[1]), trusted(form), plain_form(place.metric, rows.points.shape[1])
+    np.copyto(lists.ids, ids, where=ids >= 0)
+    lists.state[:] = FRESH
+
+    def begin(first: int, last: int) -> None:
+        rescore(rows.points, rows.points, plain, lists, first, last)
+        sort_rows(lists, first, last)
+        prune.fill_beside(rows.points, plain, lists, first, last)
+
+    place.each(begin, m)
+    walk = walk_over(rows, form, lists)
+    for number in range(PASSES):
+        draw_companions(place.hands, walk, seed_of(place.seed(COMPLETED), number))
+        for turn in range(TURNS):
+            compare_companions(place.hands, walk, False, turn)
+        if settle(lists, 0, m) <= LITTLE * lists.ids.size:
+            break
+    return prune.append_found(ids, lists.ids)
+
+
+def pruned(place: Place, coded: prune.Coded, ids: np.ndarray) -> np.ndarray:
+    """Edges int32[m, width] of a partition's rows as positions in it, -2 - slot for those that are not at hand."""
+    layout, m = place.job.layout, len(ids)
+    kept = np.empty((m, min(ids.shape[1], layout.degree)), np.int32)
+    probability, seed = float(place.job.spec.diversify_prob), place.seed(HIDDEN)
+    place.each(lambda a, b: prune.diversify(coded, ids, probability, seed, a, b, kept), m)
+    edges = np.full((m, layout.width), -1, np.int32)
+    edges[:, : layout.degree] = prune.both_ways(kept, layout.degree)
+    return edges
+
+
+def mended(
+    place: Place, coded: prune.Coded, edges: np.ndarray, begins: np.ndarray, piece: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """The rows where searches begin, after every row has found itself, and how many rows had not.
+
+    A row that a search for itself passes by, as wide as the default, gets an edge from the nearest row that was found
+    and has room; if that is not enough, searches begin at it too. edges: changed; piece: int32[m], as make_reachable
+    returns it. Where nearness is not mutual a row need not be its own nearest, and nothing is done.
+    """
+    rows, count = np.arange(len(edges), dtype=np.int32), 0
+    if not place.metric.euclidean:
+        return begins, count
+    for turn in range(MENDED + 1):
+        rows, found = unfound(place, coded, edges, begins, piece, rows)
+        count = count or len(rows)
+        if not len(rows) or turn == MENDED:
+            break
+        prune.hold_by_found(edges, rows, found)
+    return np.concatenate([begins, rows]), count
+
+
+def unfound(
+    place: Place, coded: prune.Coded, edges: np.ndarray, begins: np.ndarray, piece: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of some rows a search for themselves does not find, and what it finds instead: int32[r, w]."""
+    spec, metric = SearchSpec(), place.metric
+    width = spec.candidates(metric, len(edges))
+    reach = reach_of(spec, metric, place.coder, width)
+    pivots = pivots_of(begins, piece[begins], coded.codes[begins], place.coder, metric)
+    sight = SIGHT if place.job.layout.partitions > 1 else pivots.wanted
+    searched = Searched(coded, edges, 0, np.zeros(0, np.uint8))
+
+    def look(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        mine = rows[first:last]
+        codes = coded.codes[mine]
+        asked = as_rows(codes, place.coder, metric)
+        near, pieces = pivots.near(asked, sight)
+        own = piece[mine].astype(np.int64)
+        # What has no pivot of its piece near by is to be held by another piece.
+        lost = (pieces != own[:, None]).all(axis=1)
+        own[lost] = pieces[lost, 0]
+        entries = entries_in(pieces, own, near)
+        found = np.empty((len(mine), width), np.int32)
+        search(searched, asked.values, asked.squares, entries, reach, mine, found)
+        missed = np.flatnonzero((found != mine[:, None]).all(axis=1))
+        # Among more equals than there are answers each one is as good as any other.
+        farthest = found[missed, -1]
+        missed = missed[(farthest < 0) | (codes[missed] != coded.codes[farthest]).any(axis=1)]
+        return mine[missed], found[missed]
+
+    parts = place.hands.each(look, strips(0, len(rows), AT_ONCE))
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
