@@ -73,7 +73,11 @@ def small_worker(address: str, megabytes: int) -> Iterator[None]:
     """A worker process of so little memory."""
     command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
     more = ["--memory-limit", f"{megabytes}MB", "--no-dashboard", "--name", "small"]
-    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    # A command that ran in this process may have told workers to log nothing.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DASK_LOGGING")}
+    process = subprocess.Popen(
+        [*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment
+    )
     try:
         yield
     finally:
