@@ -171,7 +171,7 @@ def test_what_is_enough_is_enough(serial):
 
 def test_a_pass_ends_in_the_middle_when_it_is_enough(serial):
     many, passes = clustered(12_000, 48), []
-    for target in np.linspace(0.9, 0.97, 8).tolist():
+    for target in (0.91, 0.93, 0.95, 0.97):
         reports: list[dict[str, float]] = []
         listen = lambda event: reports.append(event.report.counters) if hasattr(event, "report") else None  # noqa: E731,B023
         distnnd.build(many, client=serial, target_recall=target, max_rounds=1, progress=listen)

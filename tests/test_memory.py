@@ -140,18 +140,30 @@ def test_tasks_of_sparse_rows_stay_under_their_projection(tmp_path, monkeypatch,
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="reads /proc, which only Linux has")
-@pytest.mark.parametrize("partitions", [1, 4])
 @pytest.mark.parametrize(
-    ("metric", "dtype", "d"),
+    ("partitions", "metric", "dtype", "d"),
     [
-        ("euclidean", "float32", 64),
-        ("euclidean", "float32", 3),
-        ("euclidean", "uint8", 256),
-        ("cosine", "float16", 64),
-        ("inner_product", "float32", 32),
-        ("manhattan", "uint8", 64),
-        ("bit_jaccard", "uint8", 32),
-        ("mahalanobis", "float32", 48),
+        (1, "euclidean", "float32", 64),
+        (4, "euclidean", "float32", 64),
+        (4, "euclidean", "uint8", 256),
+        (1, "cosine", "float16", 64),
+        (4, "manhattan", "uint8", 64),
+        (1, "bit_jaccard", "uint8", 32),
+        *(
+            pytest.param(partitions, *case, marks=pytest.mark.long)
+            for partitions, case in [
+                (1, ("euclidean", "float32", 3)),
+                (4, ("euclidean", "float32", 3)),
+                (1, ("euclidean", "uint8", 256)),
+                (4, ("cosine", "float16", 64)),
+                (1, ("inner_product", "float32", 32)),
+                (4, ("inner_product", "float32", 32)),
+                (1, ("manhattan", "uint8", 64)),
+                (4, ("bit_jaccard", "uint8", 32)),
+                (1, ("mahalanobis", "float32", 48)),
+                (4, ("mahalanobis", "float32", 48)),
+            ]
+        ),
     ],
 )
 def test_indexes_are_made_within_their_projection(tmp_path, partitions, metric, dtype, d):
