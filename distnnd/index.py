@@ -15,7 +15,7 @@ from .runtime.cluster import current_client, executor_for, machine_memory
 from .runtime.events import Listener, silent
 from .stages import prune, query
 from .stages.views import same_points
-from .storage import answers, mailbox
+from .storage import answers, mailbox, stores
 from .storage import graph as graph_store
 from .storage import index as store
 from .storage.source import Source, is_dask_array, open_source
@@ -110,6 +110,10 @@ def build_index(
         store.create(target)
         try:
             _carry_out(job, executor, progress or silent)
+        except BaseException:
+            # No later attempt could go on with it, and it would be in that one's way.
+            stores.remove(target)
+            raise
         finally:
             mailbox.discard(work)
             if spool.scratch == f"{target}/scratch":

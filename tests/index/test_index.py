@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import distnnd
 from distnnd import InputError, SpecError, StoreError
+from distnnd.runtime.serial import SerialExecutor
+from distnnd.values.plan import Report, Stage
 from tests.conftest import all_distances, clustered
 from tests.index.conftest import Made, make
 
@@ -100,6 +103,23 @@ def test_bits_and_a_metric_of_the_users_own(tmp_path: Path) -> None:
         distnnd.open_index(tmp_path / "own").query(rows[2000:])
     ids, _ = distnnd.open_index(tmp_path / "own", metric=farthest).query(rows[2000:], k=5, epsilon=0.2)
     assert recall_of(ids, np.abs(rows[2000:, None] - rows[None, :2000]).max(axis=2)) > 0.9
+
+
+class Failing(SerialExecutor):
+    """Does everything up to the pruning."""
+
+    def run(self, stage: Stage, job: Any, listen: Any) -> list[Report]:
+        if stage.name == "prune":
+            raise RuntimeError("the disk is on fire")
+        return super().run(stage, job, listen)
+
+
+def test_what_fails_midway_is_not_in_the_way_of_the_next_attempt(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    with pytest.raises(RuntimeError, match="on fire"):
+        distnnd.build_index(made.folder / "graph.zarr", out, client=Failing())
+    assert not list(tmp_path.iterdir())
+    assert distnnd.build_index(made.folder / "graph.zarr", out).n == 6000
 
 
 def test_defaults_find_rows_never_seen(made: Made) -> None:
