@@ -23,7 +23,7 @@ from .query import as_rows, entries_in, pivots_of, reach_of
 
 HIDDEN, COMPLETED = 42, 43  # what random numbers are for: a part of their seed
 # Passes that complete lists, at most, and the share of the lists' entries below which another is not worth while.
-PASSES, LITTLE = 4, 0.02
+PASSES, LITTLE = 6, 0.02
 # Times that edges are added for rows which do not find themselves.
 MENDED = 2
 

@@ -49,7 +49,7 @@ def test_short_lists_are_completed_behind_what_was_known() -> None:
     assert all(len(set(row[row >= 0].tolist())) == (row >= 0).sum() for row in both)
     hits = [len(set(row.tolist()) & set(mine.tolist())) for row, mine in zip(both, true, strict=True)]
     # Rows stand in no order here, so that passes begin with anybody.
-    assert np.mean(hits) > 0.85 * 8
+    assert np.mean(hits) > 0.9 * 8
 
 
 def test_rows_that_nobody_holds_are_found_after_mending() -> None:
