@@ -7,6 +7,7 @@ import gc
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,19 @@ class Measuring(SerialExecutor):
         return reports
 
 
+def stored_points(place: Path, n: int, dtype: str, d: int) -> np.ndarray:
+    """Clustered rows that the dtype can hold, also written to `place`."""
+    points = clustered(n, d) * {"uint8": 10, "float16": 1, "float32": 0.1}[dtype]
+    points = (np.clip(points, 0, 255) if dtype == "uint8" else points).astype(dtype)
+    write_points(place, [points], n=n, d=d, dtype=dtype, chunk_rows=4096)
+    return points
+
+
+def with_params(metric: str, d: int) -> dict[str, Any]:
+    """The metric with what it cannot do without, as arguments of build()."""
+    return {"metric": metric} | ({"metric_params": {"VI": np.eye(d) + 0.1}} if metric == "mahalanobis" else {})
+
+
 @pytest.mark.skipif(not STATUS.exists(), reason="reads /proc, which only Linux has")
 @pytest.mark.parametrize(
     ("partitions", "metric", "dtype", "d"),
@@ -79,12 +93,8 @@ class Measuring(SerialExecutor):
 def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dtype, d):
     if partitions > 1:
         cut(partitions, 8192, cap=30_000)
-    points = clustered(40_000, d) * {"uint8": 10, "float16": 1, "float32": 0.1}[dtype]
-    points = (np.clip(points, 0, 255) if dtype == "uint8" else points).astype(dtype)
-    wanted = {"metric": metric, "target_recall": 0.999, "max_rounds": 2}
-    if metric == "mahalanobis":
-        wanted["metric_params"] = {"VI": np.eye(d) + 0.1}
-    write_points(tmp_path / "p.zarr", [points], n=len(points), d=d, dtype=dtype, chunk_rows=4096)
+    points = stored_points(tmp_path / "p.zarr", 40_000, dtype, d)
+    wanted = with_params(metric, d) | {"target_recall": 0.999, "max_rounds": 2}
     distnnd.build(points[:10_000], client=SerialExecutor(2), **(wanted | {"max_rounds": 1, "target_recall": 0.1}))
     del points
     executor = Measuring(threads=2 if partitions == 1 else 1)
@@ -167,13 +177,8 @@ def test_tasks_of_sparse_rows_stay_under_their_projection(tmp_path, monkeypatch,
     ],
 )
 def test_indexes_are_made_within_their_projection(tmp_path, partitions, metric, dtype, d):
-    n = 60_000
-    points = clustered(n, d) * {"uint8": 10, "float16": 1, "float32": 0.1}[dtype]
-    points = (np.clip(points, 0, 255) if dtype == "uint8" else points).astype(dtype)
-    write_points(tmp_path / "p.zarr", [points], n=n, d=d, dtype=dtype, chunk_rows=4096)
-    wanted = {"metric": metric, "target_recall": 0.1, "max_rounds": 1}
-    if metric == "mahalanobis":
-        wanted["metric_params"] = {"VI": np.eye(d) + 0.1}
+    points = stored_points(tmp_path / "p.zarr", 60_000, dtype, d)
+    wanted = with_params(metric, d) | {"target_recall": 0.1, "max_rounds": 1}
     distnnd.build(points[:5000], tmp_path / "few", client=SerialExecutor(2), **wanted)
     distnnd.build(tmp_path / "p.zarr", tmp_path / "g", client=SerialExecutor(2), **wanted)
     threads = 2 if partitions == 1 else 1
