@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -22,10 +23,18 @@ _INT, _LONG = ir.IntType(32), ir.IntType(64)
 INTS, FLOATS, BYTES = (ir.VectorType(kind, LANES) for kind in (_INT, ir.FloatType(), ir.IntType(8)))
 
 
+def machine_has(instructions: str) -> bool:
+    """Whether the machine that numba compiles for has a set of instructions, by LLVM's name: "avx2", "avx512vnni"."""
+    if config.CPU_NAME or config.CPU_FEATURES:
+        return f"+{instructions}" in (config.CPU_FEATURES or "").split(",")
+    return bool(llvmlite.binding.get_host_cpu_features().get(instructions))
+
+
 def splat(builder, value, vector):
     """A vector that holds `value` in every lane."""
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(INTS, [0] * LANES))
+    lanes = ir.VectorType(_INT, vector.count)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(lanes, [0] * vector.count))
 
 
 def place(context, builder, array_type, array, index, vector):

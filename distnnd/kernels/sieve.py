@@ -5,16 +5,23 @@ Written as LLVM vector code like the operations of `lanes`; with the JIT disable
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .lanes import INTS, LANES, mask_of, place, precede, splat, written
+from .lanes import INTS, LANES, machine_has, mask_of, place, precede, splat, written
 
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
 _TRUTHS = ir.VectorType(ir.IntType(1), LANES)
+EIGHT = 8
+_HALF = ir.VectorType(_INT, EIGHT)
+_TABLE = "distnnd.kept_lanes"
+# Whether the machine permutes lanes but cannot press them together: LLVM would move them one by one.
+BY_TABLE = machine_has("avx2") and not machine_has("avx512f")
 _IOTA = ir.Constant(INTS, list(range(LANES)))
 
 
@@ -38,15 +45,57 @@ def _write_down(call, kept, columns, used):
 
     columns: (array type, array, vector of int32); each array has room for sixteen more.
     """
-    builder, name = call.builder, "llvm.experimental.vector.compress.v16i32"
-    shape = ir.FunctionType(INTS, [INTS, _TRUTHS, INTS])
+    builder = call.builder
+    for part in _parts(builder, kept, [vector for *_, vector in columns]):
+        at = builder.load(used)
+        for (array_type, array, _), packed in zip(columns, part.packed, strict=True):
+            builder.store(packed, place(call.context, builder, array_type, array, at, packed.type), align=4)
+        builder.store(builder.add(at, builder.zext(part.count, _LONG)), used)
+
+
+class _Part(NamedTuple):
+    """Lanes of some vectors, those that are kept first: vectors of int32, and how many are kept."""
+
+    packed: list
+    count: Any
+
+
+def _parts(builder, kept, vectors):
+    """The kept lanes of vectors of sixteen: at once where the machine can, else half by half through a table."""
+    if BY_TABLE:
+        for half in (range(EIGHT), range(EIGHT, LANES)):
+            yield _permuted(builder, *(_half_of(builder, vector, half) for vector in (kept, *vectors)))
+        return
+    name, shape = "llvm.experimental.vector.compress.v16i32", ir.FunctionType(INTS, [INTS, _TRUTHS, INTS])
     compress = builder.module.globals.get(name) or ir.Function(builder.module, shape, name)
-    at = builder.load(used)
-    for array_type, array, vector in columns:
-        packed = builder.call(compress, [vector, kept, ir.Constant(INTS, ir.Undefined)])
-        builder.store(packed, place(call.context, builder, array_type, array, at, INTS), align=4)
-    more = builder.zext(builder.ctpop(mask_of(builder, kept)), _LONG)
-    builder.store(builder.add(at, more), used)
+    packed = [builder.call(compress, [vector, kept, ir.Constant(INTS, ir.Undefined)]) for vector in vectors]
+    yield _Part(packed, builder.ctpop(mask_of(builder, kept)))
+
+
+def _half_of(builder, vector, lanes):
+    """Those lanes of a vector of sixteen."""
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), ir.Constant(_HALF, list(lanes)))
+
+
+def _permuted(builder, kept, *vectors):
+    """The kept lanes of vectors of eight."""
+    mask = builder.bitcast(kept, ir.IntType(EIGHT))
+    table = builder.gep(_table(builder.module), [_INT(0), builder.zext(mask, _LONG)])
+    lanes = builder.zext(builder.load(table, align=1), _HALF)
+    name, shape = "llvm.x86.avx2.permd", ir.FunctionType(_HALF, [_HALF, _HALF])
+    permute = builder.module.globals.get(name) or ir.Function(builder.module, shape, name)
+    return _Part([builder.call(permute, [vector, lanes]) for vector in vectors], builder.ctpop(mask))
+
+
+def _table(module):
+    """For each eight truths the lanes that are true, ascending: 256 x 8 bytes."""
+    if _TABLE not in module.globals:
+        rows = [[lane for lane in range(EIGHT) if mask >> lane & 1] for mask in range(256)]
+        eight = ir.VectorType(ir.IntType(8), EIGHT)
+        value = [ir.Constant(eight, row + [0] * (EIGHT - len(row))) for row in rows]
+        table = ir.GlobalVariable(module, ir.ArrayType(eight, len(value)), _TABLE)
+        table.initializer, table.global_constant, table.linkage = ir.Constant(table.value_type, value), True, "internal"
+    return module.globals[_TABLE]
 
 
 @intrinsic
@@ -128,7 +177,7 @@ def _strangers_lanes(
             kept = builder.or_(kept, builder.icmp_signed("!=", builder.and_(met, met_all), nothing))
             kept = builder.and_(kept, builder.icmp_signed("==", builder.and_(met, own), nothing))
             kept = builder.and_(kept, _inside(builder, start, count))
-            columns = ((*call.array(7 + i), vector) for i, vector in enumerate(vectors))
+            columns = [(*call.array(7 + i), vector) for i, vector in enumerate(vectors)]
             _write_down(call, kept, columns, used)
         # Up to a multiple of sixteen the first member stands in for others.
         first = builder.load(call.place(3, _LONG(0), _INT))

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,10 +12,9 @@ from distnnd.kernels import sieve
 from distnnd.kernels.codes import EVERYTHING, LARGEST_SQUARE
 from distnnd.kernels.lanes import LANES
 from tests import naive
-from tests.strategies import JIT_OFF, few, sized
+from tests.strategies import JIT_OFF, few
 
 Array = np.ndarray
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["sift", "within", "meetings", "strangers", "near", "strike", "rank"]
 # Around multiples of sixteen, none at all, and as many as a tile has.
 COUNTS = [0, 1, 2, 15, 16, 17, 31, 32, 33, 48, 70, 512]
@@ -377,23 +370,3 @@ def test_rank_counts_who_comes_before_whom(how: str, count: int, start: int, see
     assert (ranks == before)[count:].all()
     assert gains[start : start + LANES].tolist() == [sum(one <= other for one in entries) for other in held]
     assert (np.delete(gains, np.arange(start, start + LANES)) == UNTOUCHED).all()
-
-
-# --- compiled as for another machine --------------------------------------------------------------
-
-
-@pytest.mark.skipif(JIT_OFF, reason="nothing is compiled")
-@pytest.mark.skipif("NUMBA_CPU_NAME" in os.environ, reason="this is that other machine")
-@pytest.mark.parametrize("machine", ["generic"])
-def test_a_machine_without_wide_vectors_keeps_the_same(machine: str, tmp_path: Path) -> None:
-    """The same tests where no instruction writes lanes side by side: LLVM has to make it of others."""
-    restricted = {"NUMBA_CPU_NAME": machine, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
-    chosen = ["-k", "not python", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *chosen],
-        env=os.environ | restricted, cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None
-    assert int(passed[1]) > sized(40, 0)
