@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import distnnd.build  # noqa: F401  the module, not the function that bears its name
+from distnnd.kernels import apart
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage import stores
 from distnnd.values.partitioning import FANOUT, LOOKED_IN, make_plan
@@ -28,6 +29,13 @@ def clustered(n: int, d: int = 16, seed: int = 0) -> np.ndarray:
     centres = rng.normal(size=(40, d)) * 2
     labels = rng.choice(40, n, p=weights / weights.sum())
     return (centres[labels] + rng.normal(size=(n, d))).astype(np.float32)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiling_here() -> Iterator[None]:
+    """This process compiles what a test calls and no more; another one would compile all that builds may call."""
+    with apart.in_this_process():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 A process that has compiled the kernels of a build keeps some 300 MiB of the compiler's, more than one that found them
 on disk: a worker would leave its plan. So the first task that needs kernels of a kind looks for their mark beside them,
-and where there is none lets another Python compile them once, while the other processes of the machine wait.
+and where there is none lets another Python compile them once, while other processes that need them too wait.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -82,7 +82,7 @@ def ensure(kinds: list[str]) -> int:
     place = cache_dir()
     compiled = 0
     if place is not None and compiled_kernels() and not all(map(is_marked, kinds)):
-        with _one_at_a_time(place / "compiling"):
+        with _one_at_a_time([kind for kind in kinds if not is_marked(kind)]):
             missing = [kind for kind in kinds if not is_marked(kind)]
             compiled = _compile(missing) if missing else 0
     _Here.ready.update(kinds)
@@ -99,37 +99,40 @@ def in_this_process() -> Iterator[None]:
         _Here.compiling = before
 
 
-def _mark_of(kind: str) -> Path | None:
-    """The file that says that kernels of a kind are on disk, for this Python and processor: homes may be shared."""
+def _file_of(kind: str, what: str) -> Path | None:
+    """A file beside the kernels of a kind, for this Python and processor: homes may be shared. what: how it ends."""
     place = cache_dir()
     if place is None:
         return None
     machine = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), config.CPU_NAME, config.CPU_FEATURES
     text = repr((machine, sys.implementation.cache_tag))
-    return place / f"{hashlib.blake2b((kind + text).encode(), digest_size=12).hexdigest()}.all"
+    return place / f"{hashlib.blake2b((kind + text).encode(), digest_size=12).hexdigest()}.{what}"
 
 
 def is_marked(kind: str) -> bool:
     """Whether all kernels of a kind were written to disk."""
-    mark = _mark_of(kind)
+    mark = _file_of(kind, "all")
     return mark is not None and mark.exists()
 
 
 def mark(kind: str) -> None:
     """Say that all kernels of a kind are on disk; where that cannot be written they are looked for again."""
     with suppress(OSError):
-        file = _mark_of(kind)
+        file = _file_of(kind, "all")
         if file is not None:
             file.touch()
 
 
 @contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    """One process of this machine, and of others that share the directory and its locks."""
-    with open(path, "wb") as file:
-        # Without locks, as on some shared disks, the work is done twice, which harms nobody.
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+def _one_at_a_time(kinds: list[str]) -> Iterator[None]:
+    """One process for each of these kinds on this machine, and on others that share the directory and its locks."""
+    with ExitStack() as files:
+        # All in one order, so that no two processes wait for each other.
+        for path in sorted(filter(None, (_file_of(kind, "lock") for kind in kinds))):
+            file = files.enter_context(open(path, "wb"))
+            # Without locks, as on some shared disks, the work is done twice, which harms nobody.
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ KIND = "euclidean-float32"
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A process that has not looked yet, where nothing is on disk."""
     monkeypatch.setattr(apart._Here, "ready", set())
+    monkeypatch.setattr(apart._Here, "compiling", False)
     monkeypatch.setattr(apart, "cache_dir", lambda: tmp_path)
     return tmp_path
 
@@ -63,6 +65,30 @@ def test_another_process_compiles_once(fresh: Path, started: list[list[str]]) ->
 def test_of_several_at_once_the_others_wait(fresh: Path, started: list[list[str]]) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(lambda _: apart.ensure([KIND]), range(4))) == [0, 0, 0, 7]
+    assert len(started) == 1
+
+
+def test_who_needs_other_kernels_does_not_wait(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two processes is started before the other has ended."""
+    both, asked = threading.Barrier(2, timeout=60), []
+
+    def run(command: list[str], **_: Any) -> Any:
+        both.wait()
+        asked.append(command[command.index("distnnd.warmup") + 1 :])
+        return subprocess.CompletedProcess(command, 0, '{"compiled": 1}', "")
+
+    monkeypatch.setattr(apart.subprocess, "run", run)
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(apart.ensure, ([KIND], ["euclidean-int8", "inner-float32"]))) == 2
+    assert sorted(asked) == [[KIND], ["euclidean-int8", "inner-float32"]]
+
+
+def test_two_that_need_the_same_in_another_order_do_not_wait_for_each_other(
+    fresh: Path, started: list[list[str]]
+) -> None:
+    kinds = [KIND, "euclidean-int8", "inner-float32"]
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(apart.ensure, (kinds, kinds[::-1]), timeout=60)) == [0, 7]
     assert len(started) == 1
 
 
