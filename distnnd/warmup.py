@@ -29,6 +29,7 @@ from .kernels.lanes import LANES
 from .kernels.merge import permute
 from .kernels.neighbours import empty
 from .kernels.projection import project
+from .kernels.rows import prepare
 from .runtime.cluster import on_each_worker
 from .runtime.events import silent
 from .runtime.serial import SerialExecutor
@@ -192,6 +193,7 @@ def warm_process(kinds: list[Kind], progress: Tell = unheard) -> Warmed:
                 how = "all pairs" if layout.exact else f"{layout.partitions} partition(s)"
                 progress(f"{kind.metric}, {kind.dtype}, {how}")
                 build_tiny(kind, layout)
+        put_tiny()
         narrow_tiny()
         for dtype in (np.float32, np.int8):
             walk_tiny(dtype)
@@ -286,6 +288,13 @@ def walk_tiny(dtype: type) -> None:
     walk(tree, np.full(LANES, np.inf, np.float32), found, 0, 1)
     rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
     permute([np.zeros((40, 2), np.int64)], np.arange(40))
+
+
+def put_tiny() -> None:
+    """Prepare a few rows as they come and after steps of a metric: builds of one kind may do either."""
+    points = np.ones((2, 2), np.float32)
+    for name in ("cosine", "correlation"):
+        prepare(points, metric_of(name), 2, 0.0)
 
 
 def narrow_tiny() -> None:

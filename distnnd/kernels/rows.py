@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -68,14 +69,14 @@ def prepare(points: np.ndarray | Csr, metric: Metric, width: int, radius: float)
     """Rows as leaves and passes compare them: int8[m, width] where they stay narrow, else float32[m, width].
 
     Narrow rows: moved into the range of int8, which changes no difference, and filled up with zeros.
-    Other rows go through the steps of the metric first (kernels/transforms.py), in float64, and are rounded once; of
-    sparse rows there are sketches (kernels/sketches.py). Then see `_put`.
+    Other rows go through the steps of the metric first, if there are any (kernels/transforms.py), in float64, and are
+    rounded once; of sparse rows there are sketches (kernels/sketches.py). Then see `put`.
     """
     if isinstance(points, Csr):
         rows, step = np.zeros((points.rows, width), np.float32), strip_rows(SKETCH)
         for first in range(0, points.rows, step):
             last = min(first + step, points.rows)
-            _put(sketch(points.between(first, last), metric), metric, radius, rows[first:last])
+            put(sketch(points.between(first, last), metric), metric.unit, metric.euclidean, radius, rows[first:last])
         return rows
     if stays_narrow(metric, points.dtype, points.shape[1]):
         narrow = np.zeros((len(points), width), np.int8)
@@ -87,28 +88,31 @@ def prepare(points: np.ndarray | Csr, metric: Metric, width: int, radius: float)
         return points.astype(np.float32, copy=False)
     rows, step = np.zeros((len(points), width), np.float32), strip_rows(width)
     for first in range(0, len(points), step):
-        _put(transform(points[first : first + step], metric), metric, radius, rows[first : first + step])
+        part = points[first : first + step]
+        part = transform(part, metric) if metric.steps else part.astype(np.float32)
+        put(part, metric.unit, metric.euclidean, radius, rows[first : first + step])
     return rows
 
 
-def _put(part: np.ndarray, metric: Metric, radius: float, rows: np.ndarray) -> None:
-    """Write rows after the steps of the metric as they are compared: float64[m, c] into zeros, float32[m, width].
+@kernel
+def put(part, unit, euclidean, radius, rows):
+    """Write rows after the steps of the metric as they are compared: numbers[m, c] into zeros, float32[m, width].
 
     Unit metrics: rows scaled to length one; a zero row becomes a unit vector along a column of its own, so that it is
     at cosine distance 1 from every other row and at 0 from another zero row. inner_product: a last column
     sqrt(radius^2 - |x|^2) puts all rows on one sphere, where the largest inner product is the nearest point (Bachrach
     et al. 2014, section 3); radius: the largest norm of all rows.
     """
-    norms = np.sqrt(np.einsum("ij,ij->i", part, part))
-    if metric.unit:
-        rows[:, : part.shape[1]] = part / np.where(norms > 0, norms, 1)[:, None]
-        if rows.shape[1] > part.shape[1]:
-            rows[:, -1] = norms == 0
-    elif metric.euclidean:
-        rows[:] = part
-    else:
-        rows[:, :-1] = part
-        rows[:, -1] = np.sqrt(np.maximum(radius * radius - norms * norms, 0))
+    columns, last = part.shape[1], rows.shape[1] - 1
+    for row in range(part.shape[0]):
+        square = 0.0
+        for column in range(columns):
+            square += np.float64(part[row, column]) * np.float64(part[row, column])
+        length = math.sqrt(square) if unit and square > 0 else 1.0
+        for column in range(columns):
+            rows[row, column] = np.float64(part[row, column]) / length
+        if last == columns:
+            rows[row, last] = np.float64(square == 0) if unit else math.sqrt(max(radius * radius - square, 0.0))
 
 
 @kernel(inline=True)
