@@ -65,28 +65,35 @@ def prepared_width(metric: Metric, dtype: np.dtype | str, d: int, zero_rows: boo
     return metric.laid_out_columns(d) + int((metric.unit and zero_rows) or not metric.euclidean)
 
 
-def prepare(points: np.ndarray | Csr, metric: Metric, width: int, radius: float) -> np.ndarray:
+def prepare(
+    points: np.ndarray | Csr, metric: Metric, width: int, radius: float, room: np.ndarray | None = None
+) -> np.ndarray:
     """Rows as leaves and passes compare them: int8[m, width] where they stay narrow, else float32[m, width].
 
     Narrow rows: moved into the range of int8, which changes no difference, and filled up with zeros.
     Other rows go through the steps of the metric first, if there are any (kernels/transforms.py), in float64, and are
     rounded once; of sparse rows there are sketches (kernels/sketches.py). Then see `put`.
+    room: where they are to stand, if anywhere; rows that are float32 as they come need none.
     """
     if isinstance(points, Csr):
-        rows, step = np.zeros((points.rows, width), np.float32), strip_rows(SKETCH)
+        rows, step = _room(room, points.rows, width, np.float32), strip_rows(SKETCH)
         for first in range(0, points.rows, step):
             last = min(first + step, points.rows)
             put(sketch(points.between(first, last), metric), metric.unit, metric.euclidean, radius, rows[first:last])
         return rows
     if stays_narrow(metric, points.dtype, points.shape[1]):
-        narrow = np.zeros((len(points), width), np.int8)
+        narrow = _room(room, len(points), width, np.int8)
         narrow[:, : points.shape[1]] = points.view(np.int8)
+        narrow[:, points.shape[1] :] = 0
         if points.dtype == np.uint8:
             narrow[:, : points.shape[1]] ^= np.int8(-128)
         return narrow
     if rows_as_they_came(metric, np.float32):
-        return points.astype(np.float32, copy=False)
-    rows, step = np.zeros((len(points), width), np.float32), strip_rows(width)
+        if room is None:
+            return points.astype(np.float32, copy=False)
+        room[:] = points
+        return room
+    rows, step = _room(room, len(points), width, np.float32), strip_rows(width)
     for first in range(0, len(points), step):
         part = points[first : first + step]
         part = transform(part, metric) if metric.steps else part.astype(np.float32)
@@ -94,9 +101,13 @@ def prepare(points: np.ndarray | Csr, metric: Metric, width: int, radius: float)
     return rows
 
 
+def _room(room: np.ndarray | None, count: int, width: int, dtype: type) -> np.ndarray:
+    return np.empty((count, width), dtype) if room is None else room
+
+
 @kernel
 def put(part, unit, euclidean, radius, rows):
-    """Write rows after the steps of the metric as they are compared: numbers[m, c] into zeros, float32[m, width].
+    """Write rows after the steps of the metric as they are compared: numbers[m, c] to float32[m, width].
 
     Unit metrics: rows scaled to length one; a zero row becomes a unit vector along a column of its own, so that it is
     at cosine distance 1 from every other row and at 0 from another zero row. inner_product: a last column

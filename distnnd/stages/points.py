@@ -46,21 +46,22 @@ class Ruler(NamedTuple):
         """The one of a job."""
         return cls(job.kind, job.layout.d, job.zero_rows, job.radius, job.spec.function)
 
-    def hold(self, points: np.ndarray | Csr, only_judged: bool = False) -> Held:
+    def hold(self, points: np.ndarray | Csr, only_judged: bool = False, room: np.ndarray | None = None) -> Held:
         """Rows as they were read, [m, d], ready for a task.
 
-        only_judged: they are compared as they came, if that is how the metric judges, and need not be laid out.
+        only_judged: they are compared as they came, if that is how the metric judges, and need not be laid out; room:
+        where they are laid out, if anywhere.
         """
         if isinstance(points, Csr):
             raw = listed(as_compared(points, self.metric))
             if only_judged:
                 return Held(np.empty((points.rows, 0), np.float32), raw)
             width = prepared_width(self.metric, np.float32, self.d, self.zero_rows)
-            return Held(prepare(points, self.metric, width, self.radius), raw)
+            return Held(prepare(points, self.metric, width, self.radius, room), raw)
         if only_judged and self.metric.form != "inner":
             return Held(points, as_they_came(points, points, self.metric))
         width = prepared_width(self.metric, points.dtype, self.d, self.zero_rows)
-        prepared = prepare(points, self.metric, width, self.radius)
+        prepared = prepare(points, self.metric, width, self.radius, room)
         return Held(prepared, as_they_came(points, prepared, self.metric))
 
     def judge(self, held: Held) -> Judge:
@@ -116,11 +117,15 @@ def assemble(
     """
     held, listings = None, []
     for at, piece in pieces:
-        part = ruler.hold(piece, only_judged)
+        # All but the first are laid out where they stand.
+        in_place = held is not None and not isinstance(at, np.ndarray) and not only_judged
+        count_here = piece.rows if isinstance(piece, Csr) else len(piece)
+        here = at if isinstance(at, np.ndarray) else slice(at, at + count_here)
+        part = ruler.hold(piece, only_judged, held.points[here] if in_place else None)
         if held is None:
             held = _room_for(count, part)
-        here = at if isinstance(at, np.ndarray) else slice(at, at + len(part.points))
-        held.points[here] = part.points
+        if not in_place:
+            held.points[here] = part.points
         if isinstance(piece, Csr):
             listings.append(as_compared(piece, ruler.metric))
         elif held.raw is not None and held.raw is not held.points:
