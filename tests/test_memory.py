@@ -80,7 +80,7 @@ def with_params(metric: str, d: int) -> dict[str, Any]:
     [
         (1, "euclidean", "float32", 64),
         (4, "euclidean", "float32", 64),
-        (4, "cosine", "float16", 64),
+        pytest.param(4, "cosine", "float16", 64, marks=pytest.mark.long),
         (1, "euclidean", "uint8", 64),
         # Solved by k-d trees.
         (1, "euclidean", "float32", 3),
@@ -89,12 +89,12 @@ def with_params(metric: str, d: int) -> dict[str, Any]:
         # Judged by the rows as they came, beside those that are laid out.
         (1, "manhattan", "uint8", 64),
         (4, "manhattan", "uint8", 64),
-        (1, "canberra", "float16", 48),
+        pytest.param(1, "canberra", "float16", 48, marks=pytest.mark.long),
         (1, "bit_jaccard", "uint8", 32),
-        (4, "bit_jaccard", "uint8", 32),
+        pytest.param(4, "bit_jaccard", "uint8", 32, marks=pytest.mark.long),
         (1, "haversine", "float32", 2),
-        (4, "haversine", "float32", 2),
-        (4, "mahalanobis", "float32", 48),
+        pytest.param(4, "haversine", "float32", 2, marks=pytest.mark.long),
+        pytest.param(4, "mahalanobis", "float32", 48, marks=pytest.mark.long),
     ],
 )
 def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dtype, d):
@@ -123,7 +123,7 @@ def listed_rows(n: int, d: int, entries: int) -> sparse.csr_matrix:
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="reads /proc, which only Linux has")
-@pytest.mark.parametrize(("blocks", "partitions"), [(1, 0), (4, 0), (0, 1), (0, 4)])
+@pytest.mark.parametrize(("blocks", "partitions"), [(1, 0), (4, 0), (0, 1), pytest.param(0, 4, marks=pytest.mark.long)])
 def test_tasks_of_sparse_rows_stay_under_their_projection(tmp_path, monkeypatch, blocks, partitions):
     n, planner = 30_000, sparse_plan.plan_sparse
     if partitions:

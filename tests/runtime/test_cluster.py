@@ -139,6 +139,11 @@ def fail_first_and_write_late(job: Job, task: Task) -> Report:
     return Report()
 
 
+def stopped_in_a_kernel(job: Job, task: Task) -> Report:
+    """A stage whose task meets a signal as it calls compiled code."""
+    raise SystemError("CPUDispatcher returned a result with an exception set") from KeyboardInterrupt()
+
+
 def die(job: Job, task: Task) -> Report:
     """A stage that takes its worker with it."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -170,6 +175,11 @@ def test_a_failing_task_says_which(processes):
     stage = Stage("burn", fail_at_three, [Task("burn", 0, index) for index in range(8)], 0)
     with pytest.raises(distnnd.StageError, match=r"task 3 of stage burn failed: RuntimeError\('the disk is on fire'\)"):
         DaskExecutor(processes).run(stage, a_job(), silent)
+
+
+def test_a_signal_that_meets_a_kernel_is_no_failure(serial):
+    with pytest.raises(KeyboardInterrupt):
+        serial.run(Stage("stopped", stopped_in_a_kernel, [Task("stopped", 0, 0)], 0), a_job(), silent)
 
 
 def test_nobody_is_at_work_any_more_after_a_failure(tmp_path, processes):
