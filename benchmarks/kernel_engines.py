@@ -96,13 +96,13 @@ def _bounds(tile, count, wanted, loops):
     total = 0
     for _ in range(loops):
         for query in range(tile.products.shape[0]):
-            total += leaves.first_bound(tile, query, count, wanted)
+            total += leaves.first_bound(tile.bias, tile.products[query], tile.minima, count, wanted)
     return total
 
 
 def first_bound(size: Size) -> Case:
     """The bound that a new list gets from its first leaf."""
-    tile = leaves.room_for_tile(128, WIDTH)
+    tile = leaves.room_for_tile(np.zeros((1, 128), np.int8), WIDTH)
     rng = np.random.default_rng(SEED)
     tile.products[:] = rng.integers(0, 2**20, tile.products.shape)
     tile.bias[:] = rng.integers(2**20, 2**21, tile.bias.shape)

@@ -40,7 +40,7 @@ def spool_lazily(source: Any, executor: Executor, spool: Spool) -> Points:
 
 def lazy_points(source: Any, spec: BuildSpec) -> Any:
     """A dask array as the metric takes it: truths packed where it compares bits."""
-    return packed_lazily(source, pack, packed_columns(source.shape[-1])) if spec.kind.form == "bits" else source
+    return packed_lazily(source, pack, packed_columns(source.shape[-1])) if spec.kind.bits else source
 
 
 def extent_of_lazy(source: Any) -> Extent:

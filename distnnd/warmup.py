@@ -137,9 +137,16 @@ class Kind(NamedTuple):
 
     @property
     def all_kernels(self) -> list[str]:
-        """The names of all that it calls."""
+        """The names of all that it calls; rows of bits have a layout in an index only."""
         metric = self.spec().kind
-        return apart.kinds_of(of_sparse(metric) if self.sparse else metric, self.dtype)
+        bits = [apart.PACKED] if metric.packed else []
+        metric = metric_of(self.metric) if metric.packed else of_sparse(metric) if self.sparse else metric
+        return [*bits, *apart.kinds_of(metric, self.dtype)]
+
+    @property
+    def compiled(self) -> list[str]:
+        """The names of what its tiny builds compile in full."""
+        return [self.kernels] + [apart.PACKED] * self.spec().kind.packed
 
     @classmethod
     def named(cls, kernels: str) -> Kind:
@@ -147,6 +154,8 @@ class Kind(NamedTuple):
         if kernels.startswith("["):
             metric, dtype, params = json.loads(kernels)
             return cls(metric, dtype, json.dumps(params))
+        if kernels == apart.PACKED:
+            return cls("bit_hamming", "uint8")
         everything = (cls(metric, dtype) for metric in METRICS for dtype in DTYPES)
         return next(kind for kind in everything if kind.kernels == kernels)
 
@@ -166,10 +175,9 @@ def kinds_of(metrics: Iterable[str], dtypes: Iterable[str]) -> list[Kind]:
             if kind.sparse:
                 check_sparse(kind.spec().kind)
             if described(name).domain != "bits" or dtype == "uint8":
-                layout, *_ = kind.all_kernels
-                kinds.setdefault(layout, Kind.named(layout) if layout != kind.kernels else kind)
-                kinds.setdefault(kind.kernels, kind)
-    return list(kinds.values())
+                for name in kind.all_kernels:
+                    kinds.setdefault(name, kind if name == kind.kernels else Kind.named(name))
+    return list(dict.fromkeys(kinds.values()))
 
 
 def warm_machine(kinds: list[Kind], progress: Tell = unheard) -> Warmed:
@@ -205,7 +213,8 @@ def warm_process(kinds: list[Kind], progress: Tell = unheard) -> Warmed:
             f"{socket.gethostname()}; make room there, or set NUMBA_CACHE_DIR to another directory, and run it again"
         )
     for kind in kinds:
-        apart.mark(kind.kernels)
+        for name in kind.compiled:
+            apart.mark(name)
     found = now.found + now.compiled - new.compiled
     return Warmed(socket.gethostname(), str(place), found, new.compiled, time.perf_counter() - start)
 

@@ -83,13 +83,18 @@ def strangers(
 
 
 def near(
-    squares: Array, products: Array, limits: Array, ids: Array, count: int, card: tuple[int, int, int]
+    squares: Array, products: Array, limits: Array, ids: Array, count: int, card: tuple[int, int, int], share: bool
 ) -> list[tuple[int, int, int, int, int]]:
-    """(one, id, both limits, estimate) of the strangers whose estimate may enter one of the two lists."""
+    """(one, id, both limits, estimate) of the strangers whose estimate may enter one of the two lists.
+
+    share: limits are for each 4096 of what the squares sum up to.
+    """
     found, (one, square, limit) = [], card
     for at in range(count):
         estimate = square + int(squares[at]) - 2 * int(products[at])
-        if int(ids[at]) != one and (estimate <= limit or estimate <= limits[at]):
+        parts = (square + int(squares[at]), 4096) if share else (1, 1)
+        within = [estimate <= int(one) * parts[0] // parts[1] for one in (limit, limits[at])]
+        if int(ids[at]) != one and any(within):
             found.append((one, int(ids[at]), limit, int(limits[at]), estimate))
     return found
 

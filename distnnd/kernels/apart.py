@@ -29,8 +29,8 @@ from .rows import stays_narrow
 
 # A few columns: rows of more than thousands are no longer bytes, and have the kernels of floats.
 _COLUMNS = 8
-# What stands for a dtype where rows are sparse.
-LISTED = "sparse"
+# What stands for a dtype where rows are sparse, and the kernels of rows of bits.
+LISTED, PACKED = "sparse", "bits"
 
 
 class _Here:
@@ -55,6 +55,8 @@ def kinds_of(metric: Metric, dtype: str) -> list[str]:
 
 
 def _layout_of(metric: Metric, dtype: str) -> str:
+    if metric.packed:
+        return PACKED
     unit = "unit-" if metric.unit else ""
     compared = "euclidean" if metric.euclidean else "inner"
     return f"{unit}{compared}-{'int8' if stays_narrow(metric, dtype, _COLUMNS) else 'float32'}"

@@ -1,8 +1,9 @@
-"""One name for many functions, of which the type of the first argument chooses one, compiled or not.
+"""One name for many functions, of which the first argument chooses one by its type, compiled or not.
 
 A metric is a NamedTuple class of its own. Numba tells such classes apart by type, so that a kernel which is handed a
 metric is compiled for it, with that metric's arithmetic inside its loops, and is found on disk by the next process. A
-function that is handed in would do the first but not the second: its type is another one in every process.
+function that is handed in would do the first but not the second: its type is another one in every process. Arrays
+choose by the type of their numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numba import types
 from numba.extending import overload
+from numba.np.numpy_support import as_dtype
 
 from .jit import FASTMATH
 
@@ -23,8 +27,8 @@ _BY_ITSELF = {"fastmath": FASTMATH, "error_model": "numpy", "forceinline": False
 def chosen(*, allocates: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a function the name of several; its own body serves the classes for which there is no other.
 
-    `name.of(A, B)` decorates the function for these classes of the first argument; all take the same arguments. It
-    stays plain Python, and may be called as such.
+    `name.of(A, B)` decorates the function for these classes of the first argument, or for arrays of these types of
+    numbers; all take the same arguments. It stays plain Python, and may be called as such.
 
     allocates: the functions make arrays, so they are no part of the loops that call them.
     """
@@ -33,7 +37,8 @@ def chosen(*, allocates: bool = False) -> Callable[[Callable[..., Any]], Callabl
         functions: dict[type, Callable[..., Any]] = {}
 
         def call(*arguments):
-            return functions.get(type(arguments[0]), otherwise)(*arguments)
+            one = arguments[0]
+            return functions.get(one.dtype.type if isinstance(one, np.ndarray) else type(one), otherwise)(*arguments)
 
         def of(*classes):
             def put(function):
@@ -45,7 +50,9 @@ def chosen(*, allocates: bool = False) -> Callable[[Callable[..., Any]], Callabl
         # Functions of one name take the same arguments, whatever each calls them: hence not strict.
         @overload(call, strict=False, jit_options=_BY_ITSELF if allocates else _IN_LOOPS)
         def of_type(*arguments):
-            return functions.get(getattr(arguments[0], "instance_class", None), otherwise)
+            one = arguments[0]
+            kind = as_dtype(one.dtype).type if isinstance(one, types.Array) else getattr(one, "instance_class", None)
+            return functions.get(kind, otherwise)
 
         call.__name__, call.__doc__, call.of, call.functions = otherwise.__name__, otherwise.__doc__, of, functions
         return call

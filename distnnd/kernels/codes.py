@@ -13,9 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..values.metric import Metric
+from .bit_products import set_bits, share_apart
+from .chosen import chosen
 from .jit import kernel
 from .products import OFFSET
 from .rows import WORD, Form, surrogate
+from .sieve import SHARE_BITS
 
 PEAK = 127
 # Larger than every estimate: squares and products of codes stay below 2^27, for which wide rows get smaller codes.
@@ -27,6 +30,8 @@ LOOKED_AT = 2048
 FAR, USUAL = 4.0, 0.99
 # Standard deviations of its rounding that an estimate is forgiven.
 DEVIATIONS = 3.0
+# See limit_of: times the columns of two rows of 2^17 bits it stays below 2^31.
+WHOLE = 2**SHARE_BITS
 
 
 class Coder(NamedTuple):
@@ -41,6 +46,7 @@ class Coder(NamedTuple):
 class Rows(NamedTuple):
     """Prepared rows with their codes. points: [m, w]; values: int8[m, v], v the next multiple of four.
 
+    Rows of bits are their own codes, uint8.
     squares: int32[m], |values|^2; starts: int32[m], what products of a row with packed ones begin with.
     """
 
@@ -57,7 +63,7 @@ def coder_of(points: np.ndarray, metric: Metric, others: np.ndarray | None = Non
     were cut off, so that what is nearest looked far.
     """
     width = points.shape[1]
-    if points.dtype == np.int8:
+    if points.dtype.itemsize == 1:
         return Coder(np.zeros(width, np.float32), 1.0, exact=True, cuts=False)
     centre = np.zeros(width, np.float32)
     usual = np.inf
@@ -113,7 +119,13 @@ def code(points, centre, inverse, peak, values):
 
 @kernel
 def add_up(values, squares, starts):
-    """squares[i] = |values[i]|^2; starts[i] = -128 times the sum of values[i], as packed bytes lie 128 too high."""
+    """squares[i] = |values[i]|^2; starts[i]: what products of row i with packed ones begin with."""
+    measure_codes(values, squares, starts)
+
+
+@chosen()
+def measure_codes(values, squares, starts):
+    """As add_up has it: packed bytes lie 128 too high, of which the sum of a row makes -128 times as much."""
     for row in range(values.shape[0]):
         square, total = np.int32(0), np.int32(0)
         for column in range(values.shape[1]):
@@ -121,6 +133,9 @@ def add_up(values, squares, starts):
             square = np.int32(square + value * value)
             total = np.int32(total + value)
         squares[row], starts[row] = square, np.int32(-OFFSET * total)
+
+
+measure_codes.of(np.uint8)(set_bits)
 
 
 def coded_form(metric: Metric, rows: Rows, coder: Coder, strict: bool = False) -> Form:
@@ -136,7 +151,8 @@ def coded_form(metric: Metric, rows: Rows, coder: Coder, strict: bool = False) -
     if metric.euclidean:
         unit, spread, spare = coder.step**2, 2 * off, max(off * off, width)
         form = Form(True, width, np.float32(unit), np.float32(spread), np.float32(spare), False, coder.cuts)
-        return trusted(form) if coder.exact else form
+        form = trusted(form) if coder.exact else form
+        return form._replace(share=True, trusted=False) if metric.share else form
     unit, spare = coder.step**2 / 2, 2 * (off * float(rows.squares.max(initial=1)) ** 0.5 + width / 4)
     return Form(False, width - 1, np.float32(unit), np.float32(0), np.float32(spare), False, False)
 
@@ -159,7 +175,14 @@ def admitting(form: Form) -> Form:
 
 @kernel(inline=True)
 def limit_of(form, surrogate):
-    """The largest estimate, int32, that may belong to a surrogate no larger than the given one."""
+    """The largest estimate, int32, that may belong to a surrogate no larger than the given one.
+
+    Of shares: how large it may be for each column that both rows hold between them, in parts of WHOLE. For sets that
+    hold a and b columns and differ in h the share t is 2 h / (a + b + h), so h is t / (2 - t) of a + b.
+    """
+    if form.share:
+        share = np.float64(min(surrogate, np.float32(1)))
+        return np.int32(min(np.int32(share / (2 - share) * WHOLE) + 1, WHOLE))
     if surrogate == np.inf:
         return np.int32(EVERYTHING)
     # Huge surrogates of outliers first: no infinity times zero below.
@@ -171,6 +194,8 @@ def limit_of(form, surrogate):
 @kernel(inline=True)
 def measure(rows, i, others, j, estimate, form):
     """The surrogate of row i and row j of `others`, whose codes say `estimate`: as a list keeps it."""
+    if form.share:
+        return share_apart(estimate, rows.squares[i], others.squares[j])
     if form.trusted:
         return form.unit * np.float32(estimate)
     return surrogate(rows.points, i, others.points, j, form)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .codes import copy_codes, limit_of, measure
+from .codes import WHOLE, copy_codes, limit_of, measure
 from .companions import gather_companions
 from .jit import kernel
 from .lanes import LANES, prefetch
@@ -51,8 +51,8 @@ class Meeting(NamedTuple):
 
 
 @kernel
-def room_for_meeting(cap, width):
-    """Room for at most `cap` fresh companions and as many old ones, in rows of `width` columns."""
+def room_for_meeting(cap, values):
+    """Room for at most `cap` fresh companions and as many old ones, in rows with such codes, [m, w]."""
     most = 2 * cap + 2 * LANES
     return Meeting(
         np.zeros(most, np.int32),
@@ -65,7 +65,7 @@ def room_for_meeting(cap, width):
         np.zeros(most, np.int32),
         np.zeros(most, np.int32),
         np.zeros(most, np.int32),
-        np.zeros(room_for(width), np.int8),
+        np.zeros(room_for(values.shape[1]), values.dtype),
     )
 
 
@@ -147,8 +147,9 @@ def near_pairs(rows, form, lists, all_met, news, count, meeting, pairs, used):
         before = used
         card = (member, meeting.squares[i], meeting.limits[i])
         used = near(
-            meeting.other_squares, meeting.products, meeting.other_limits, meeting.others, others, card, pairs, used
-        )
+            meeting.other_squares, meeting.products, meeting.other_limits, meeting.others, others, card, pairs, used,
+            form.share,
+        )  # fmt: skip
         if used > before:
             ask_for(lists, member)
         for at in range(before, used):
@@ -192,13 +193,20 @@ def expect(rows, companions, cards, lists, row, last, step, meeting):
 
 
 @kernel(inline=True)
+def within(estimate, limit, columns, form):
+    """Whether a limit of limit_of lets an estimate in; columns: of both rows, where it is a part of these."""
+    return estimate <= (limit * columns // np.int32(WHOLE) if form.share else limit)
+
+
+@kernel(inline=True)
 def note(rows, form, lists, pairs, count, finds, used):
     """Write down what the first `count` pairs would put into lists, unless it is there; returns where the finds end."""
     worst = lists.ids.shape[1] - 1
     for at in range(count):
         one, other, estimate = pairs.ones[at], pairs.others[at], pairs.estimates[at]
-        for_one = estimate <= pairs.one_limits[at] and not holds(lists.ids, one, other)
-        for_other = estimate <= pairs.other_limits[at] and not holds(lists.ids, other, one)
+        columns = rows.squares[one] + rows.squares[other] if form.share else np.int32(0)
+        for_one = within(estimate, pairs.one_limits[at], columns, form) and not holds(lists.ids, one, other)
+        for_other = within(estimate, pairs.other_limits[at], columns, form) and not holds(lists.ids, other, one)
         if not (for_one or for_other):
             continue
         distance = measure(rows, one, rows, other, estimate, form)
@@ -220,7 +228,7 @@ def join(rows, companions, cards, in_leaves, form, lists, first, last, step, roo
     it stopped because `room` finds might not have held more, and the pairs compared.
     """
     cap = lists.ids.shape[1] + companions.fresh.shape[1]
-    meeting, pairs = room_for_meeting(cap, rows.values.shape[1]), room_for_near(cap)
+    meeting, pairs = room_for_meeting(cap, rows.values), room_for_near(cap)
     room = max(room, 2 * pairs.ones.size)
     finds = Finds(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float32))
     used = compared = waiting = 0

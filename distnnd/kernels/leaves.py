@@ -20,7 +20,7 @@ from .neighbours import FRESH, Lists, room_for_offers, take
 from .products import multiply, pack, room_for
 from .ranges import Each, even_ranges, serial
 from .rows import Form
-from .sieve import sift, strike
+from .sieve import share, sift, strike
 
 # A tile of 128 x 1024 products (512 KiB) and its rows stay in the second-level cache; both are multiples of sixteen.
 # Most leaves fit into one: a row then takes what it keeps of a leaf in one go.
@@ -35,8 +35,9 @@ AHEAD = 3
 class Tile(NamedTuple):
     """Room for one tile: codes of queries and base, products of both, and what selection writes down.
 
-    left: int8, flat; starts: int32[QUERIES]; right: int8, packed; products: int32[QUERIES, BASE]; base_rows, names,
-    bias: int32[BASE], rows of the base, what they are called and their squares; minima: int32, a multiple of sixteen;
+    left: codes, flat; starts: int32[QUERIES]; right: codes, packed; products: int32[QUERIES, BASE]; base_rows, names,
+    bias: int32[BASE], rows of the base, what they are called and their squares; shares: int32[BASE], and nothing beside
+    them, int32[1, BASE], where scores are shares; minima: int32, a multiple of sixteen;
     labels, places, scores: int32[BASE + 16], candidates that may enter a list: names, places in the base, estimates.
     """
 
@@ -47,6 +48,8 @@ class Tile(NamedTuple):
     base_rows: np.ndarray
     names: np.ndarray
     bias: np.ndarray
+    shares: np.ndarray
+    nothing: np.ndarray
     minima: np.ndarray
     labels: np.ndarray
     places: np.ndarray
@@ -54,16 +57,19 @@ class Tile(NamedTuple):
 
 
 @kernel
-def room_for_tile(columns, width):
-    """Room for a tile of rows with `columns` codes, whose lists hold `width` entries."""
+def room_for_tile(values, width):
+    """Room for a tile of rows with such codes, [m, w], whose lists hold `width` entries."""
+    columns = values.shape[1]
     return Tile(
-        np.zeros(QUERIES * columns, np.int8),
+        np.zeros(QUERIES * columns, values.dtype),
         np.zeros(QUERIES, np.int32),
-        np.empty(BASE * room_for(columns), np.int8),
+        np.empty(BASE * room_for(columns), values.dtype),
         np.empty((QUERIES, BASE), np.int32),
         np.empty(BASE, np.int32),
         np.empty(BASE, np.int32),
         np.zeros(BASE, np.int32),
+        np.empty(BASE, np.int32),
+        np.zeros((1, BASE), np.int32),
         np.empty((width * 3 // 2 + LANES) // LANES * LANES, np.int32),
         np.empty(BASE + LANES, np.int32),
         np.empty(BASE + LANES, np.int32),
@@ -72,12 +78,23 @@ def room_for_tile(columns, width):
 
 
 @kernel(inline=True)
-def first_bound(tile, query, count, wanted):
+def scoring(tile, query, count, own, form):
+    """What scores the candidates of a query, bias - 2 products[row]: (bias, products, row); own: the row's square.
+
+    The score and the row's square make the estimate. Of shares the score is what a limit says (codes.py: limit_of).
+    """
+    if not form.share:
+        return tile.bias, tile.products, query
+    share(tile.bias, tile.products, query * BASE, count, own, tile.shares)
+    return tile.shares, tile.nothing, 0
+
+
+@kernel(inline=True)
+def first_bound(bias, product, minima, count, wanted):
     """A score that at least `wanted` of the `count` candidates do not exceed; EVERYTHING where too few are there.
 
     The candidates are dealt into groups of a few; the `wanted` smallest of the groups' minima are as many candidates.
     """
-    minima, product = tile.minima, tile.products[query]
     groups = minima.size
     if groups < wanted or count < 2 * groups:
         return np.int32(EVERYTHING)
@@ -85,7 +102,7 @@ def first_bound(tile, query, count, wanted):
     whole = count - count % groups
     for start in range(0, whole, groups):
         for group in range(0, groups, LANES):
-            keep_lower(tile.bias, product, start + group, minima, group)
+            keep_lower(bias, product, start + group, minima, group)
     low, high = np.int32(-EVERYTHING), np.int32(EVERYTHING)
     # Halving: `high` is a bound all along, and near enough when few more than wanted lie below it.
     while low < high:
@@ -103,31 +120,41 @@ def first_bound(tile, query, count, wanted):
 
 
 @kernel(inline=True)
-def limit_now(tile, query, count, own, form, lists, row):
-    """The largest estimate that may still enter list `row`; own: the row's square.
+def limit_now(scores, minima, count, own, form, lists, row):
+    """The largest score that may still enter list `row`; scores: of `scoring`; own: the row's square.
 
     A bound spares a list that knows nothing yet most of its insertions.
     """
+    bias, products, at = scores
     last = lists.ids.shape[1] - 1
     if lists.distances[row, last] < np.inf:
-        return limit_of(form, lists.distances[row, last])
+        return score_within(form, lists.distances[row, last], own)
     if form.cut:
         # Estimates that are too low are no bound for what is near.
         return np.int32(EVERYTHING)
     # One more than the list holds: the row itself may be among the candidates.
-    bound = first_bound(tile, query, count, last + 2)
-    if bound == EVERYTHING:
-        return np.int32(EVERYTHING)
+    bound = first_bound(bias, products[at], minima, count, last + 2)
+    if bound == EVERYTHING or form.share:
+        return bound
     # An estimate may be off, and so may the one that it is compared with.
-    return limit_of(form, form.unit * np.float32(limit_of(form, form.unit * np.float32(own + bound))))
+    return score_within(form, form.unit * np.float32(limit_of(form, form.unit * np.float32(own + bound))), own)
 
 
 @kernel(inline=True)
-def price(rows, row, others, tile, first, count, own, form, worst, offers):
+def score_within(form, surrogate, own):
+    """The largest score of what may be no farther than that."""
+    limit = limit_of(form, surrogate)
+    return limit if form.share else np.int32(limit - own)
+
+
+@kernel(inline=True)
+def price(rows, row, others, tile, query, first, count, own, form, worst, offers):
     """Make offers of `count` candidates from `first` on, with the distances that a list keeps; returns how many."""
     used = 0
     for i in range(first, first + count):
-        distance = measure(rows, row, others, tile.base_rows[tile.places[i]], own + tile.scores[i], form)
+        place = tile.places[i]
+        estimate = own + tile.bias[place] - 2 * tile.products[query, place]
+        distance = measure(rows, row, others, tile.base_rows[place], estimate, form)
         if form.trusted or distance <= worst:
             offers.distances[used] = distance
             offers.ids[used] = tile.labels[i]
@@ -140,18 +167,20 @@ def select(rows, row, others, tile, query, count, form, lists, itself, offers):
     """Offer list `row` each of the first `count` rows of the base that may beat its worst, some at a time."""
     last = lists.ids.shape[1] - 1
     own = rows.squares[row] if form.euclidean else np.int32(0)
-    limit = limit_now(tile, query, count, own, form, lists, row) - own
-    taken = sift(tile.bias, tile.products, query * BASE, count, limit, tile.places, tile.scores)
+    scores = scoring(tile, query, count, own, form)
+    limit = limit_now(scores, tile.minima, count, own, form, lists, row)
+    bias, products, at = scores
+    taken = sift(bias, products, at * BASE, count, limit, tile.places, tile.scores)
     for i in range(taken):
         tile.labels[i] = tile.names[tile.places[i]]
     ignored = np.int32(row) if itself else np.int32(-1)
     for first in range(0, taken, HITS):
         count = min(HITS, taken - first)
         count = strike(tile.labels, tile.places, tile.scores, first, count, limit, ignored, lists.ids, row, last + 1)
-        used = price(rows, row, others, tile, first, count, own, form, lists.distances[row, last], offers)
+        used = price(rows, row, others, tile, query, first, count, own, form, lists.distances[row, last], offers)
         if used > 0:
             take(lists, row, offers, used, np.uint8(FRESH))
-            limit = min(limit, limit_of(form, lists.distances[row, last]) - own)
+            limit = min(limit, score_within(form, lists.distances[row, last], own))
 
 
 @kernel(inline=True)
@@ -185,7 +214,7 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
     of itself; first, last: range of groups.
     """
     width = rows.values.shape[1]
-    tile = room_for_tile(width, lists.ids.shape[1])
+    tile = room_for_tile(rows.values, lists.ids.shape[1])
     offers = room_for_offers(lists.ids.shape[1], HITS + LANES)
     compared = 0
     for group in range(first, last):

@@ -72,8 +72,11 @@ def _sum_up(points, nearest, sums):
 def means(points: np.ndarray, nearest: np.ndarray, pivots: np.ndarray) -> np.ndarray:
     """Each pivot moved to the mean of the rows nearest to it, in the type of the points (Lloyd 1982).
 
-    points: prepared rows [m, w]; nearest: int32[m], -1 for none; a pivot that is nearest to no row stays.
+    points: prepared rows [m, w]; nearest: int32[m], -1 for none; a pivot that is nearest to no row stays, and so do
+    pivots of bits, which have no mean.
     """
+    if pivots.dtype == np.uint8:
+        return pivots
     sums = np.zeros(pivots.shape)
     counts = _sum_up(points, nearest, sums)[:, None]
     moved = np.where(counts > 0, sums / np.maximum(counts, 1), pivots)

@@ -32,7 +32,7 @@ def narrower(rows: Rows, coder: Coder, seed: int) -> tuple[Rows, Coder] | None:
     rows, coder: coded for squared euclidean distances.
     """
     m, width = rows.values.shape
-    if width <= WIDE or m < WORTH_IT or coder.cuts:
+    if width <= WIDE or m < WORTH_IT or coder.cuts or rows.values.dtype != np.int8:
         return None
     rng = np.random.default_rng(seed)
     sample = rows.values[:: m // LOOKED_AT].astype(np.float32)

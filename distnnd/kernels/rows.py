@@ -10,6 +10,9 @@ import numpy as np
 from ..values.memory import strip_rows
 from ..values.metric import SKETCH, Metric
 from ..values.points import Csr
+from .bit_distances import WORD_BYTES
+from .bit_products import bits_apart
+from .chosen import chosen
 from .jit import kernel
 from .lanes import prefetch
 from .sketches import sketch
@@ -29,7 +32,8 @@ class Form(NamedTuple):
 
     euclidean: the surrogate is the squared euclidean distance, else the negated inner product; columns: how many
     leading columns of a prepared row take part; unit: the surrogate that an estimate of one stands for. An estimate may
-    be off by spread * sqrt(estimate) + spare, and far too low where codes may be `cut` off; trusted: it is kept.
+    be off by spread * sqrt(estimate) + spare, and far too low where codes may be `cut` off; trusted: it is kept. share:
+    the surrogate is what differs as a share of what either of two sets holds.
     """
 
     euclidean: bool
@@ -39,12 +43,13 @@ class Form(NamedTuple):
     spare: np.float32
     trusted: bool
     cut: bool
+    share: bool = False
 
 
 def plain_form(metric: Metric, width: int) -> Form:
     """The form of rows without codes, of which only the canonical surrogate is asked."""
     one, none = np.float32(1), np.float32(0)
-    return Form(metric.euclidean, width - (not metric.euclidean), one, none, none, False, False)
+    return Form(metric.euclidean, width - (not metric.euclidean), one, none, none, False, False, metric.share)
 
 
 def stays_narrow(metric: Metric, dtype: np.dtype | str, d: int) -> bool:
@@ -60,6 +65,8 @@ def rows_as_they_came(metric: Metric, dtype: np.dtype | str) -> bool:
 
 def prepared_width(metric: Metric, dtype: np.dtype | str, d: int, zero_rows: bool) -> int:
     """Columns of a prepared row: one more than d where zero rows or norms need a coordinate of their own."""
+    if metric.packed:
+        return -(-d // WORD_BYTES) * WORD_BYTES
     if stays_narrow(metric, dtype, d):
         return -(-d // WORD) * WORD
     return metric.laid_out_columns(d) + int((metric.unit and zero_rows) or not metric.euclidean)
@@ -70,7 +77,8 @@ def prepare(
 ) -> np.ndarray:
     """Rows as leaves and passes compare them: int8[m, width] where they stay narrow, else float32[m, width].
 
-    Narrow rows: moved into the range of int8, which changes no difference, and filled up with zeros.
+    Rows of bits are filled up with zeros: uint8[m, width]. Narrow rows: moved into the range of int8, which changes no
+    difference, and filled up with zeros.
     Other rows go through the steps of the metric first, if there are any (kernels/transforms.py), in float64, and are
     rounded once; of sparse rows there are sketches (kernels/sketches.py). Then see `put`.
     room: where they are to stand, if anywhere; rows that are float32 as they come need none.
@@ -81,6 +89,10 @@ def prepare(
             last = min(first + step, points.rows)
             put(sketch(points.between(first, last), metric), metric.unit, metric.euclidean, radius, rows[first:last])
         return rows
+    if metric.packed:
+        packed = _room(room, len(points), width, np.uint8)
+        packed[:, : points.shape[1]], packed[:, points.shape[1] :] = points, 0
+        return packed
     if stays_narrow(metric, points.dtype, points.shape[1]):
         narrow = _room(room, len(points), width, np.int8)
         narrow[:, : points.shape[1]] = points.view(np.int8)
@@ -126,7 +138,7 @@ def put(part, unit, euclidean, radius, rows):
             rows[row, last] = np.float64(square == 0) if unit else math.sqrt(max(radius * radius - square, 0.0))
 
 
-@kernel(inline=True)
+@chosen()
 def surrogate(points, i, others, j, form):
     """The canonical surrogate of row i of `points` and row j of `others`: the same number wherever it is computed."""
     total = np.float32(0)
@@ -138,6 +150,9 @@ def surrogate(points, i, others, j, form):
     for column in range(form.columns):
         total += np.float32(points[i, column]) * np.float32(others[j, column])
     return -total
+
+
+surrogate.of(np.uint8)(bits_apart)
 
 
 @kernel

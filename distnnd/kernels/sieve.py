@@ -13,13 +13,14 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .lanes import INTS, LANES, machine_has, mask_of, place, precede, splat, written
+from .lanes import FLOATS, INTS, LANES, machine_has, mask_of, place, precede, splat, written
 
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
 _TRUTHS = ir.VectorType(ir.IntType(1), LANES)
 EIGHT = 8
 _HALF = ir.VectorType(_INT, EIGHT)
 _TABLE = "distnnd.kept_lanes"
+SHARE_BITS = 12
 # Whether the machine permutes lanes but cannot press them together: LLVM would move them one by one.
 BY_TABLE = machine_has("avx2") and not machine_has("avx512f")
 _IOTA = ir.Constant(INTS, list(range(LANES)))
@@ -116,6 +117,26 @@ def _sift_lanes(typingctx, bias, products, first, count, bound, places, scores):
 
 
 @intrinsic
+def _share_lanes(typingctx, bias, products, first, count, own, shares):
+    @written
+    def code(call):
+        builder, (first, count, own) = call.builder, call.arguments[2:5]
+        own = splat(builder, own, INTS)
+        whole = ir.Constant(FLOATS, [float(2**SHARE_BITS)] * LANES)
+        with _steps(builder, count) as (start, _):
+            apart = builder.add(own, call.scores(start, builder.add(first, start)))
+            columns = builder.add(own, call.sixteen(0, start))
+            # Of empty sets nothing differs.
+            one = ir.Constant(INTS, [1] * LANES)
+            columns = builder.select(builder.icmp_signed(">", columns, one), columns, one)
+            apart, columns = (builder.sitofp(numbers, FLOATS) for numbers in (apart, columns))
+            share = builder.fmul(builder.fdiv(apart, columns), whole)
+            builder.store(builder.fptosi(share, INTS), call.place(5, start, INTS), align=4)
+
+    return types.void(bias, products, *(types.intp,) * 2, types.int32, shares), code
+
+
+@intrinsic
 def _within_lanes(typingctx, numbers, start, count, first, last, places):
     @written
     def code(call):
@@ -188,13 +209,13 @@ def _strangers_lanes(
 
 
 @intrinsic
-def _near_lanes(typingctx, squares, products, limits, ids, count, card, found, used):
+def _near_lanes(typingctx, squares, products, limits, ids, count, card, found, used, share):
     of_card = types.UniTuple(types.int32, 3)
-    signature = types.intp(squares, products, limits, ids, types.intp, of_card, found, types.intp)
+    signature = types.intp(squares, products, limits, ids, types.intp, of_card, found, types.intp, types.boolean)
 
     @written
     def code(call):
-        builder, (count, card, found, used) = call.builder, call.arguments[4:]
+        builder, (count, card, found, used, share) = call.builder, call.arguments[4:]
         used = cgutils.alloca_once_value(builder, used)
         one, square, limit = (splat(builder, builder.extract_value(card, i), INTS) for i in range(3))
         outputs = [(kind, builder.extract_value(found, i)) for i, kind in enumerate(call.signature.args[6])]
@@ -202,6 +223,9 @@ def _near_lanes(typingctx, squares, products, limits, ids, count, card, found, u
             scores = builder.add(call.scores(start, start), square)
             limits, ids = call.sixteen(2, start), call.sixteen(3, start)
             higher = builder.select(builder.icmp_signed(">", limits, limit), limits, limit)
+            columns = builder.add(square, call.sixteen(0, start))
+            part = builder.lshr(builder.mul(higher, columns), ir.Constant(INTS, [SHARE_BITS] * LANES))
+            higher = builder.select(share, part, higher)
             kept = builder.and_(builder.icmp_signed("<=", scores, higher), _inside(builder, start, count))
             kept = builder.and_(kept, builder.icmp_signed("!=", ids, one))
             columns = zip(outputs, (one, ids, limit, limits, scores), strict=True)
@@ -265,6 +289,13 @@ def _sift_python(bias, products, first, count, bound, places, scores):
     return kept.size
 
 
+def _share_python(bias, products, first, count, own, shares):
+    count = -(-count // LANES) * LANES
+    columns = own + bias[:count]
+    apart = (columns - 2 * products.reshape(-1)[first : first + count]).astype(np.float32)
+    shares[:count] = apart / np.maximum(columns, 1).astype(np.float32) * np.float32(2**SHARE_BITS)
+
+
 def _within_python(numbers, start, count, first, last, places):
     here = numbers.reshape(-1)[start : start + count]
     kept = np.flatnonzero((here >= first) & (here < last)) + start
@@ -285,10 +316,12 @@ def _strangers_python(met, squares, limits, members, one, met_all, count, near_s
     return kept.size
 
 
-def _near_python(squares, products, limits, ids, count, card, found, used):
+def _near_python(squares, products, limits, ids, count, card, found, used, share):
     one, square, limit = card
     scores = squares[:count] - 2 * products[:count] + square
-    kept = np.flatnonzero((scores <= np.maximum(limits[:count], limit)) & (ids[:count] != one))
+    higher = np.maximum(limits[:count], limit)
+    higher = (higher * (squares[:count] + square)) >> SHARE_BITS if share else higher
+    kept = np.flatnonzero((scores <= higher) & (ids[:count] != one))
     for column, values in zip(found, (one, ids[kept], limit, limits[kept], scores[kept]), strict=True):
         column[used : used + kept.size] = values
     return used + kept.size
@@ -316,6 +349,9 @@ def _rank_python(distances, ids, count, held_distances, held_ids, start, ranks, 
 # places, the score to scores; returns how many. bias and products, int32, have room to the next multiple of sixteen,
 # places and scores for sixteen more than are found.
 sift = _sift_python if config.DISABLE_JIT else _sift_lanes
+# share: shares[j] = the estimate own + bias[j] - 2 products[first + j] for each of own + bias[j], in parts of
+# 2^SHARE_BITS, rounded down, j < count; all int32, with room to the next multiple of sixteen.
+share = _share_python if config.DISABLE_JIT else _share_lanes
 # within: places of those of the numbers int32 from flat index `start` on, `count` of them, a multiple of sixteen, that
 # are at least `first` and below `last`: to places, int32, with room for `count`; returns how many.
 within = _within_python if config.DISABLE_JIT else _within_lanes
@@ -327,7 +363,8 @@ meetings = _meetings_python if config.DISABLE_JIT else _meetings_lanes
 strangers = _strangers_python if config.DISABLE_JIT else _strangers_lanes
 # near: of the first `count` strangers those other than `one` whose estimate square + squares[j] - 2 products[j] is at
 # most the larger of `limit` and limits[j], where card is (one, square, limit): one, id, both limits and the estimate
-# to the five arrays of `found`, from `used` on; returns where they end.
+# to the five arrays of `found`, from `used` on; returns where they end. share: limits are for each column that both
+# rows hold, in parts of 2^SHARE_BITS.
 near = _near_python if config.DISABLE_JIT else _near_lanes
 # strike: of the `count` candidates from `first` on keep, in place, those with a score of at most `bound` whose label is
 # neither `itself` nor in list `row` of ids[., width]; returns how many. All int32, with room as in sift.

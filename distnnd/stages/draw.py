@@ -75,10 +75,11 @@ def pairs_of_neighbours(job: Job, sample: Rows, coder: Coder) -> tuple[np.ndarra
     """Probe rows, and rows as far from them as their k-th true neighbours, in directions that rows of the sample take.
 
     Both are prepared rows, [p * DIRECTIONS, width], one under the other. None where nearness is not mutual, or is
-    another than that of prepared rows: what the probe rows know is no distance between these then.
+    another than that of prepared rows: what the probe rows know is no distance between these then. Nor are there
+    directions among bits.
     """
     metric = job.kind
-    if not metric.euclidean or metric.judged:
+    if not metric.euclidean or metric.judged or metric.packed:
         return None
     probes, (_, thresholds) = read_chosen(job, "probes").points, probes_between(job, 0, job.layout.n)
     rows = encode(probes, coder)

@@ -42,6 +42,7 @@ def choose(work: Work, points: np.ndarray, present: np.ndarray) -> tuple[Tree | 
     """
     job = work.job
     apt = job.kind.euclidean and not job.layout.exact and not job.layout.sparse and job.layout.d < TREE_COLUMNS
+    apt = apt and not job.kind.packed
     rows = np.flatnonzero(present)
     if not apt or len(rows) < TREE_ROWS:
         return None, {"kdtree": 0}

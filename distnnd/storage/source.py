@@ -86,7 +86,7 @@ def _open_any(source: object, component: str | None, sparse: bool) -> Source | S
 def open_for(source: object, component: str | None, metric: Metric) -> Source | SparseSource:
     """The points as builds by this metric take them, see open_source: truths packed where it compares bits."""
     opened = open_source(source, component, sparse=True)
-    return packed(opened) if metric.form == "bits" and isinstance(opened, Source) else opened
+    return packed(opened) if metric.bits and isinstance(opened, Source) else opened
 
 
 @overload

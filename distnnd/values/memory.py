@@ -38,6 +38,8 @@ STRIP_BYTES = 2**21
 
 def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one prepared row: narrow integers stay narrow, all else is float32, one column to spare."""
+    if metric.packed:
+        return d + 7
     if dtype in ("uint8", "int8") and metric.euclidean and not metric.unit and not metric.steps:
         return d + 3
     return 4 * (metric.laid_out_columns(d) + 1)
@@ -75,7 +77,7 @@ def listed_bytes(layout: Layout) -> int:
 def coded_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one prepared row with its codes; narrow integers are their own codes."""
     prepared = prepared_bytes(metric, dtype, d)
-    return prepared + 8 + (0 if prepared == d + 3 else metric.laid_out_columns(d) + 4)
+    return prepared + 8 + (0 if metric.packed or prepared == d + 3 else metric.laid_out_columns(d) + 4)
 
 
 def item_bytes(dtype: str) -> int:

@@ -28,6 +28,8 @@ _SPARE, _WIDER = 4, 2.25
 _WIDEST = {"kantorovich": 5.0}
 # Under these a row of zeros is at 0 from every row, wherever a layout puts it.
 _ZEROS_ARE_NEAR = ("tsss", "yule")
+# Rows of bits as builds compare them: see Metric.packed.
+_PACKED = ("packed",)
 # A larger power of gaps says of float32 what an infinite one says.
 _LARGEST_POWER = 1e9
 # Columns of a place on the sphere; bits of a byte, and up to how many columns they are laid out each for itself.
@@ -59,6 +61,21 @@ class Metric(NamedTuple):
     def judged(self) -> bool:
         """Whether lists that leave a task hold distances of the rows as they came, instead of surrogates."""
         return self.form != "inner" or self.finish in _MAGNIFIES or any(step in _BLURS for step in self.steps)
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows are compared as the bits that they are."""
+        return self.steps == _PACKED
+
+    @property
+    def bits(self) -> bool:
+        """Whether the columns of rows are bits."""
+        return self.form == "bits" or self.packed
+
+    @property
+    def share(self) -> bool:
+        """Whether rows of bits are compared by the share of columns that differ, of those that are set in any."""
+        return self.packed and self.name == "bit_jaccard"
 
     @property
     def zeros_are_near(self) -> bool:
@@ -105,6 +122,13 @@ METRICS = {name: _plain(ENTRIES[name]) for name in ("euclidean", "sqeuclidean", 
 # The name of a metric that is a function of the user's own, and how rows are laid out for it.
 CUSTOM = "custom"
 OWN = Metric(CUSTOM, unit=False, euclidean=True, finish="none", form="pair")
+
+
+def as_built(metric: Metric) -> Metric:
+    """The metric as builds take it: rows of bits need no layout, as their products are exact; an index has one."""
+    if metric.form != "bits":
+        return metric
+    return metric._replace(form="inner", unit=False, euclidean=True, finish="none", steps=_PACKED)
 
 
 def of_sparse(metric: Metric) -> Metric:

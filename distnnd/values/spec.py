@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import SpecError
-from .metric import CUSTOM, OWN, Metric, metric_of
+from .metric import CUSTOM, OWN, Metric, as_built, metric_of
 
 # Of points, as they are read and sent.
 DTYPES = ("float32", "float16", "uint8", "int8")
@@ -123,7 +123,7 @@ class BuildSpec:
     @cached_property
     def kind(self) -> Metric:
         """The metric as a value."""
-        return OWN if self.metric == CUSTOM else metric_of(self.metric, self.metric_params)
+        return OWN if self.metric == CUSTOM else as_built(metric_of(self.metric, self.metric_params))
 
     def check_metric(self, d: int | None = None) -> None:
         """SpecError unless the metric exists and its parameters fit it, and rows of d columns if those are known."""

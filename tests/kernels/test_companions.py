@@ -298,7 +298,7 @@ def test_cards_say_what_comparing_needs(name: str) -> None:
 @njit
 def introduced(cards, in_leaves, row, news, members, width):
     """What introduce() writes down of some members."""
-    meeting = room_for_meeting(members.size, width)
+    meeting = room_for_meeting(members.size, np.zeros((1, width), np.int8))
     meeting.members[: members.size] = members
     return descent.introduce(cards, in_leaves, row, news, members.size, meeting), meeting
 

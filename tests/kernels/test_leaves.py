@@ -213,11 +213,9 @@ def limit_of_all(form, surrogate):
 
 @njit
 def bound_of(products, bias, count, wanted, width):
-    """first_bound() of a tile whose fourth query and base are these, and the groups it deals candidates into."""
-    tile = room_for_tile(4, width)
-    tile.products[3] = products
-    tile.bias[:] = bias
-    return first_bound(tile, 3, count, wanted), tile.minima.size
+    """first_bound() of the scores bias - 2 products, and the groups that it deals candidates into."""
+    tile = room_for_tile(np.zeros((1, 4), np.int8), width)
+    return first_bound(bias, products, tile.minima, count, wanted), tile.minima.size
 
 
 @few(60)
@@ -244,7 +242,7 @@ def test_enough_candidates_are_within_the_first_bound(count: int, width: int, sp
 def test_a_list_can_ask_for_one_more_than_it_holds() -> None:
     """The row itself may be among the candidates, so a bound needs more groups than the list has places."""
     for width in range(1, 200):
-        assert room_for_tile(4, width).minima.size > width
+        assert room_for_tile(np.zeros((1, 4), np.int8), width).minima.size > width
 
 
 def test_a_bound_forgives_the_estimates_it_is_made_of_too() -> None:

@@ -186,7 +186,7 @@ def test_permute_is_fancy_indexing_in_place(dtype: type) -> None:
 # --- fill -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("dtype", [np.float32, np.int8])
 @pytest.mark.parametrize("n", [9, 25, 150])
 def test_fill_gives_full_lists_of_present_others(n: int, dtype: type) -> None:
     points = make_points("plain", dtype, n, 4, seed=n)

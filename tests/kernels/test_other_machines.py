@@ -19,11 +19,11 @@ PLAIN, AVX2 = ("generic", ""), ("haswell", "+avx2,+bmi,+bmi2,+fma,+popcnt")
 AVX_VNNI = ("alderlake", "+avx2,+bmi,+bmi2,+fma,+popcnt,+avxvnni")
 COMPILED = """
 import numba
-from distnnd.kernels import products
+from distnnd.kernels import byte_products
 tile, size = numba.int8[::1], numba.int64
 numbers = numba.int32[::1]
-products._multiply.compile((tile, size, size, size, numbers, tile, size, size, numba.int32[:, ::1]))
-(code,) = products._multiply.inspect_asm().values()
+byte_products._multiply.compile((tile, size, size, size, numbers, tile, size, size, numba.int32[:, ::1]))
+(code,) = byte_products._multiply.inspect_asm().values()
 print(code)
 """
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from distnnd.kernels import products
+from distnnd.kernels import byte_products, products
 from distnnd.kernels.products import OFFSET, QUERIES
 from tests import naive
 from tests.strategies import JIT_OFF, few, sized
@@ -51,7 +51,7 @@ def in_full(rows: np.ndarray, first: int, count: int) -> np.ndarray:
 def packed_of(values: np.ndarray, rows: np.ndarray, first: int, count: int, python: bool = False) -> np.ndarray:
     """Packed rows[first : first + count], in a room a little larger than they need."""
     packed = np.full(up(count, LANES) * room_for(values.shape[1]) + 64, 99, np.int8)
-    (products._pack_python if python else pack)(values, rows, first, count, packed)
+    (byte_products._pack_python if python else pack)(values, rows, first, count, packed)
     assert (packed[-64:] == 99).all()
     return packed[:-64]
 
@@ -73,7 +73,7 @@ def multiplied(
     packed = packed_of(values, in_full(np.arange(len(values)), 0, len(values)), 0, len(values))
     columns = LANES * (groups - first_group)
     out = np.full((room + 1, columns + spare), UNTOUCHED, np.int32)
-    run = products._multiply_python if python else multiply
+    run = byte_products._multiply_python if python else multiply
     run(left.ravel(), width, first, count, starts, packed, first_group, groups, out)
     assert (out[:first] == UNTOUCHED).all()
     assert (out[room:] == UNTOUCHED).all()
@@ -194,7 +194,7 @@ def test_the_python_twin_multiplies_the_same(width: int) -> None:
 
 def test_without_the_jit_the_twin_is_what_kernels_call() -> None:
     for name in ("pack", "multiply", "dots"):
-        assert (getattr(products, name) is getattr(products, f"_{name}_python")) == JIT_OFF
+        assert (getattr(byte_products, name) is getattr(byte_products, f"_{name}_python")) == JIT_OFF
 
 
 # --- dots -----------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def dotted(values: np.ndarray, rows: np.ndarray, query: np.ndarray, start: int, 
     # The first row stands in up to a multiple of sixteen.
     chosen = np.concatenate([rows, np.full(whole - count, rows[0])]).astype(np.int32)
     out = np.full(whole + LANES, UNTOUCHED, np.int32)
-    (products._dots_python if python else dots)(values, chosen, count, padded, np.int32(start), out)
+    (byte_products._dots_python if python else dots)(values, chosen, count, padded, np.int32(start), out)
     assert (out[whole:] == UNTOUCHED).all()
     return out[:count].tolist()
 

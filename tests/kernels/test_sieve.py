@@ -15,7 +15,7 @@ from tests import naive
 from tests.strategies import JIT_OFF, few
 
 Array = np.ndarray
-NAMES = ["sift", "within", "meetings", "strangers", "near", "strike", "rank"]
+NAMES = ["sift", "within", "meetings", "strangers", "near", "strike", "rank", "share"]
 # Around multiples of sixteen, none at all, and as many as a tile has.
 COUNTS = [0, 1, 2, 15, 16, 17, 31, 32, 33, 48, 70, 512]
 UNTOUCHED = -123456789
@@ -46,8 +46,13 @@ def strangers(met, squares, limits, members, one, met_all, count, other_squares,
 
 
 @njit
-def near(squares, products, limits, ids, count, card, found, used):
-    return sieve.near(squares, products, limits, ids, count, card, found, used)
+def near(squares, products, limits, ids, count, card, found, used, share):
+    return sieve.near(squares, products, limits, ids, count, card, found, used, share)
+
+
+@njit
+def share(bias, products, first, count, own, shares):
+    sieve.share(bias, products, first, count, own, shares)
 
 
 @njit
@@ -250,10 +255,10 @@ def test_each_pair_of_members_meets_once_unless_it_has(how: str) -> None:
 
 
 def nearby(
-    how: str, told: tuple[Array, ...], count: int, card: tuple[int, int, int], used: int = 0
+    how: str, told: tuple[Array, ...], count: int, card: tuple[int, int, int], used: int = 0, share: bool = False
 ) -> list[tuple[int, ...]]:
     columns = room(used + count, 5)
-    end = run(how, "near", *told, count, tuple(np.int32(number) for number in card), tuple(columns), used)
+    end = run(how, "near", *told, count, tuple(np.int32(number) for number in card), tuple(columns), used, share)
     return written(columns, used, end)
 
 
@@ -269,9 +274,38 @@ def test_near_notes_what_may_enter_either_list(how: str, count: int) -> None:
     for used in (0, 5, 16):
         for square, limit in ((0, -20), (0, 0), (3, 2), (-2, 20), (0, 1000)):
             card = (int(ids[count // 2]), square, limit)
-            expected = naive.near(squares, products, limits, ids, count, card)
+            expected = naive.near(squares, products, limits, ids, count, card, False)
             assert nearby(how, (squares, products, limits, ids), count, card, used) == expected
             assert limit < 1000 or len(expected) == max(count - 1, 0)
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("count", COUNTS)
+def test_limits_may_be_a_part_of_what_both_rows_hold(how: str, count: int) -> None:
+    rng = np.random.default_rng(count)
+    squares = ints(rng.integers(0, 2**17, up(count) + LANES))
+    products = ints(rng.random(squares.size) * squares)
+    limits = ints(rng.integers(0, 4097, squares.size))
+    ids = ints(rng.permutation(squares.size))
+    for square, limit in ((0, 0), (40_000, 1000), (2**17, 4096)):
+        card = (int(ids[count // 2]), square, limit)
+        expected = naive.near(squares, products, limits, ids, count, card, True)
+        assert nearby(how, (squares, products, limits, ids), count, card, 5, True) == expected
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("count", COUNTS)
+def test_shares_are_parts_of_what_both_rows_hold(how: str, count: int) -> None:
+    rng = np.random.default_rng(count)
+    bias = ints(rng.integers(0, 2**17, up(count)))
+    products = ints(np.concatenate([[7] * 3, rng.random(bias.size) * bias]))
+    for own in (0, 5, 2**17):
+        shares = ints([UNTOUCHED] * (bias.size + LANES))
+        run(how, "share", bias, products, 3, count, np.int32(own), shares)
+        columns = np.maximum(bias.astype(np.int64) + own, 1)
+        true = (own + bias.astype(np.int64) - 2 * products[3:]) / columns * 4096
+        assert (np.abs(shares[: bias.size] - np.trunc(true)) <= 1).all()
+        assert (shares[bias.size :] == UNTOUCHED).all()
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -295,7 +329,7 @@ def test_the_largest_estimates_do_not_overflow(how: str) -> None:
         for limit in (-EVERYTHING, -top, 0, top, EVERYTHING):
             for other in (-EVERYTHING, 0, EVERYTHING):
                 told, card = (squares, products, np.full(16, other, np.int32), ids), (-9, square, limit)
-                assert nearby(how, told, 16, card) == naive.near(*told, 16, card)
+                assert nearby(how, told, 16, card) == naive.near(*told, 16, card, False)
     told = (squares, products, np.full(16, -EVERYTHING, np.int32), ids)
     assert len(nearby(how, told, 16, (-9, top, EVERYTHING))) == 16
 
