@@ -54,7 +54,8 @@ def layout(entry: Entry) -> str:
         return ""
     steps = [step.replace("_", " ") for step in entry.steps] + ["unit length"] * entry.unit
     how = "euclidean" if entry.euclidean else "by inner product"
-    return f"Layout: {', '.join([*steps, how])}."
+    where = "Layout in an index" if entry.form == "bits" else "Layout"
+    return f"{where}: {', '.join([*steps, how])}."
 
 
 def row(entry: Entry) -> str:

@@ -19,6 +19,8 @@ from ..values.points import Csr, row_of_entries
 LARGEST = 4e18
 # Where no number is larger squares of what tells rows apart vanish from float32.
 LEAST = 1e-15
+# Parts of what two longer rows of bits hold between them would leave 32 bits.
+MOST_BYTES = 2**15
 # float32 has a number just above pi / 2 for it.
 QUARTER_TURN = float(np.float32(math.pi / 2))
 # Steps that make of a number what they do whatever stands beside it.
@@ -236,6 +238,8 @@ def check_columns(metric: Metric, d: int, dtype: np.dtype | str) -> None:
             "pack them by numpy.packbits(points != 0, axis=1), or take the metric of numbers: "
             f"{metric.name.removeprefix('bit_')}"
         )
+    if domain == "bits" and d > MOST_BYTES:
+        raise InputError(f"metric {metric.name!r} takes rows of at most {MOST_BYTES} bytes, but the points have {d}")
 
 
 # Steps that make numbers of any size of others.

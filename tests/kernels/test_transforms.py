@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distnnd.kernels.rows import finish, prepare, prepared_width
-from distnnd.kernels.transforms import check_columns, check_rows, check_sparse_rows, transform
+from distnnd.kernels.transforms import MOST_BYTES, check_columns, check_rows, check_sparse_rows, transform
 from distnnd.values.errors import InputError
 from distnnd.values.metric import METRICS, Metric, metric_of
 from distnnd.values.metrics_table import ENTRIES
@@ -151,3 +151,9 @@ def test_packed_rows_are_bytes() -> None:
 def test_other_metrics_take_any_number() -> None:
     check_rows(np.float32([[-1e30, 5]]), metric_of("manhattan"))
     check_columns(metric_of("cosine"), 9, "uint8")
+
+
+def test_rows_of_bits_have_an_end() -> None:
+    check_columns(metric_of("bit_jaccard"), MOST_BYTES, "uint8")
+    with pytest.raises(InputError, match=f"takes rows of at most {MOST_BYTES} bytes, but the points have"):
+        check_columns(metric_of("bit_jaccard"), MOST_BYTES + 1, "uint8")
