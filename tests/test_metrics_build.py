@@ -78,6 +78,16 @@ def test_leaves_and_trees_reach_the_recall(serial: SerialExecutor, name: str) ->
     assert recall_by_distance(name, rows, params, graph) >= 0.93
 
 
+@pytest.mark.parametrize("name", ["bit_hamming", "bit_jaccard"])
+def test_a_few_bytes_of_bits_are_no_places_for_a_tree(serial: SerialExecutor, name: str) -> None:
+    """Of so many rows of four numbers a tree would be planted."""
+    rows = np.random.default_rng(0).integers(0, 256, (9000, 4)).astype(np.uint8)
+    graph = distnnd.build(rows, n_neighbors=10, metric=name, client=serial)
+    assert graph.facts["rounds"][0]["engine"] == "leaves"
+    assert_sound(graph, rows)
+    assert recall_by_distance(name, rows, {}, graph) >= 0.93
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_partitions_reach_the_recall(serial: SerialExecutor, cut: Any, name: str) -> None:
     cut(4, 1024)

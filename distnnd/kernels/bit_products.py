@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from .bit_distances import WORD_BYTES, count_ones
 from .jit import kernel
-from .lanes import LANES, splat, written
+from .lanes import LANES, splat, sum_up, written
 
 # Words whose counts of set bits, at most eight a byte, add up within a byte.
 WORDS = 31
@@ -56,23 +56,16 @@ def _meet_lanes(typingctx, queries, query, base, at, words, products, place, mor
     @written
     def code(call):
         builder, (query, at, words, place, more) = call.builder, (call.arguments[i] for i in (1, 3, 4, 6, 7))
-        before, loop, after = builder.block, *(builder.append_basic_block(name) for name in ("words", "counts"))
         none = ir.Constant(_COUNTS, [0] * _COUNTS.count)
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        word, counts = builder.phi(_LONG), builder.phi(_COUNTS)
-        place_of_word = builder.mul(word, _LONG(WORD_BYTES))
-        own = splat(builder, _word(builder, call, 0, builder.add(query, place_of_word)), _WORDS)
-        here = builder.add(at, builder.mul(place_of_word, _LONG(LANES)))
-        both = builder.and_(builder.load(call.place(2, here, _WORDS), align=1), own)
-        following = builder.add(word, _LONG(1))
-        added = builder.add(counts, _set_bits_of(builder, builder.bitcast(both, _COUNTS)))
-        for number, first, then in ((word, _LONG(0), following), (counts, none, added)):
-            number.add_incoming(first, before)
-            number.add_incoming(then, loop)
-        builder.cbranch(builder.icmp_signed("<", following, words), loop, after)
-        builder.position_at_end(after)
-        total = _add_up_bytes(builder, added)
+
+        def add(byte, counts):
+            own = splat(builder, _word(builder, call, 0, builder.add(query, byte)), _WORDS)
+            here = call.place(2, builder.add(at, builder.mul(byte, _LONG(LANES))), _WORDS)
+            both = builder.and_(builder.load(here, align=1), own)
+            return [builder.add(*counts, _set_bits_of(builder, builder.bitcast(both, _COUNTS)))]
+
+        (counts,) = sum_up(builder, builder.mul(words, _LONG(WORD_BYTES)), WORD_BYTES, [none], add)
+        total = _add_up_bytes(builder, counts)
         products = call.place(5, place, total.type)
         known = builder.load(products, align=4)
         nothing = ir.Constant(total.type, [0] * LANES)

@@ -16,7 +16,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from .jit import kernel
-from .lanes import LANES, machine_has, splat
+from .lanes import LANES, machine_has, splat, sum_up
 from .rows import WORD
 
 QUERIES = 4  # rows of a tile
@@ -99,24 +99,6 @@ def _sums_of_pairs(builder, one, other):
     return builder.add(*(builder.shuffle_vector(product, nothing, lanes) for lanes in kept))
 
 
-def _sum_up(builder, width, step, begin, add):
-    """Vectors that a loop over columns sums up, in steps, until `width` is reached.
-
-    begin: what they begin with; add(column, sums): the sums with what stands there.
-    """
-    before, loop, after = builder.block, *(builder.append_basic_block(name) for name in ("columns", "sums"))
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    at, sums = builder.phi(_LONG), [builder.phi(vector.type) for vector in begin]
-    ended, following = add(at, sums), builder.add(at, _LONG(step))
-    for number, first, then in zip([at, *sums], [_LONG(0), *begin], [following, *ended], strict=True):
-        number.add_incoming(first, before)
-        number.add_incoming(then, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, width), loop, after)
-    builder.position_at_end(after)
-    return ended
-
-
 def _tile_of(groups: int):
     """An intrinsic that multiplies four queries with `groups` groups of sixteen packed rows."""
 
@@ -163,7 +145,7 @@ def _tile_of(groups: int):
                     ]
                 return ended
 
-            for i, total in enumerate(_sum_up(builder, width, WORD, begin, add)):
+            for i, total in enumerate(sum_up(builder, width, WORD, begin, add)):
                 place = builder.mul(rows[i // groups], stride)
                 place = builder.add(place, builder.add(column, _LONG(LANES * (i % groups))))
                 builder.store(total, _vector_at(builder, out.data, place), align=4)
@@ -264,7 +246,7 @@ def _dots_wide(typingctx, values, rows, first, query, start, products):
                 ended.append(_add_products(builder, total, builder.xor(base, flip), words))
             return ended
 
-        ended = _sum_up(builder, width, WORD * _WIDE.count, [zero] * _WIDE.count, add)
+        ended = sum_up(builder, width, WORD * _WIDE.count, [zero] * _WIDE.count, add)
         # Butterfly: sums of pairs of vectors, until lane l of the last one is the sum over vector l.
         bit = 1
         while len(ended) > 1:

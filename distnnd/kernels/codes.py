@@ -30,7 +30,7 @@ LOOKED_AT = 2048
 FAR, USUAL = 4.0, 0.99
 # Standard deviations of its rounding that an estimate is forgiven.
 DEVIATIONS = 3.0
-# See limit_of: times the columns of two rows of 2^17 bits it stays below 2^31.
+# See limit_of: times the columns of two rows of 2^17 bits (transforms.py: MOST_BYTES) it stays below 2^31.
 WHOLE = 2**SHARE_BITS
 
 

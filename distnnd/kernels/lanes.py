@@ -48,6 +48,24 @@ def mask_of(builder, hits):
     return builder.zext(builder.bitcast(hits, ir.IntType(LANES)), _INT)
 
 
+def sum_up(builder, width, step, begin, add):
+    """Vectors that a loop over a row sums up, from 0 on in steps, until `width` is reached.
+
+    begin: what they begin with; add(column, sums): the sums with what stands there.
+    """
+    before, loop, after = builder.block, *(builder.append_basic_block(name) for name in ("columns", "sums"))
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    at, sums = builder.phi(_LONG), [builder.phi(vector.type) for vector in begin]
+    ended, following = add(at, sums), builder.add(at, _LONG(step))
+    for number, first, then in zip([at, *sums], [_LONG(0), *begin], [following, *ended], strict=True):
+        number.add_incoming(first, before)
+        number.add_incoming(then, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, width), loop, after)
+    builder.position_at_end(after)
+    return ended
+
+
 class Call(NamedTuple):
     """A call of an intrinsic while its code is written: what writes it, and the arguments with their types."""
 

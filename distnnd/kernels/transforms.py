@@ -20,7 +20,7 @@ LARGEST = 4e18
 # Where no number is larger squares of what tells rows apart vanish from float32.
 LEAST = 1e-15
 # Parts of what two longer rows of bits hold between them would leave 32 bits.
-MOST_BYTES = 2**15
+MOST_BYTES = 2**14
 # float32 has a number just above pi / 2 for it.
 QUARTER_TURN = float(np.float32(math.pi / 2))
 # Steps that make of a number what they do whatever stands beside it.
@@ -238,7 +238,7 @@ def check_columns(metric: Metric, d: int, dtype: np.dtype | str) -> None:
             "pack them by numpy.packbits(points != 0, axis=1), or take the metric of numbers: "
             f"{metric.name.removeprefix('bit_')}"
         )
-    if domain == "bits" and d > MOST_BYTES:
+    if metric.share and d > MOST_BYTES:
         raise InputError(f"metric {metric.name!r} takes rows of at most {MOST_BYTES} bytes, but the points have {d}")
 
 

@@ -41,8 +41,8 @@ def choose(work: Work, points: np.ndarray, present: np.ndarray) -> tuple[Tree | 
     points: prepared rows [m, w]; present: bool[m].
     """
     job = work.job
-    apt = job.kind.euclidean and not job.layout.exact and not job.layout.sparse and job.layout.d < TREE_COLUMNS
-    apt = apt and not job.kind.packed
+    apt = job.kind.euclidean and not (job.kind.packed or job.layout.exact or job.layout.sparse)
+    apt = apt and job.layout.d < TREE_COLUMNS
     rows = np.flatnonzero(present)
     if not apt or len(rows) < TREE_ROWS:
         return None, {"kdtree": 0}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from distnnd.kernels import bit_distances, bit_products, codes, products
+from distnnd.kernels import bit_distances, bit_products, codes
 from distnnd.kernels.bit_products import common_bits
 from distnnd.kernels.codes import WHOLE, Rows, coded_form, coder_of, encode
 from distnnd.kernels.neighbours import empty
@@ -16,27 +16,13 @@ from distnnd.kernels.rows import Form, surrogate
 from distnnd.kernels.signposts import compare_all
 from distnnd.values.metric import Metric, as_built, metric_of
 from tests import naive
+from tests.kernels.test_products import dots, multiply, pack
 from tests.strategies import few, sized
 
 LANES = 16
 # One word, around as many as fit into the counts of a byte, and around twice as many.
 WIDTHS = [8, 16, 104, 240, 248, 256, 488, 496, 504]
 NAMES = ["bit_hamming", "bit_jaccard"]
-
-
-@njit
-def pack(values, rows, first, count, packed):
-    products.pack(values, rows, first, count, packed)
-
-
-@njit
-def multiply(queries, width, first, last, starts, packed, first_group, groups, out):
-    products.multiply(queries, width, first, last, starts, packed, first_group, groups, out)
-
-
-@njit
-def dots(values, rows, count, query, start, out):
-    products.dots(values, rows, count, query, start, out)
 
 
 @njit

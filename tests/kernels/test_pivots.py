@@ -184,3 +184,9 @@ def test_pivots_move_to_the_means_of_their_rows(dtype: type) -> None:
 def test_count_pivots_counts_the_nearest() -> None:
     nearest = nearest_of([[2, 0], [2, 1], [0, 2], [4]], 2)
     assert count_pivots(nearest, 6).tolist() == [1, 0, 2, 0, 1, 0]
+
+
+def test_pivots_of_bits_stay() -> None:
+    bits = np.random.default_rng(0).integers(0, 256, (60, 8)).astype(np.uint8)
+    moved = means(bits[5:], np.zeros(55, np.int32), bits[:5].copy())
+    np.testing.assert_array_equal(moved, bits[:5])

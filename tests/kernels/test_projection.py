@@ -113,3 +113,10 @@ def test_the_same_seed_the_same_codes() -> None:
     assert other is not None
     assert np.array_equal(one[0].values, two[0].values)
     assert not np.array_equal(one[0].values, other[0].values)
+
+
+def test_bits_have_no_directions() -> None:
+    """Though as numbers these rows would lie in a narrow subspace."""
+    numbers = np.abs(low(20, 0.05, dtype=np.int8))
+    assert projection.narrower(*coded(numbers), 0) is not None
+    assert projection.narrower(*coded(numbers.view(np.uint8)), 0) is None

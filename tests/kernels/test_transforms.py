@@ -11,7 +11,7 @@ import pytest
 from distnnd.kernels.rows import finish, prepare, prepared_width
 from distnnd.kernels.transforms import MOST_BYTES, check_columns, check_rows, check_sparse_rows, transform
 from distnnd.values.errors import InputError
-from distnnd.values.metric import METRICS, Metric, metric_of
+from distnnd.values.metric import METRICS, Metric, as_built, metric_of
 from distnnd.values.metrics_table import ENTRIES
 from tests.kernels.test_distances import params_of, rows_for, true
 from tests.naive import surrogates
@@ -153,7 +153,9 @@ def test_other_metrics_take_any_number() -> None:
     check_columns(metric_of("cosine"), 9, "uint8")
 
 
-def test_rows_of_bits_have_an_end() -> None:
-    check_columns(metric_of("bit_jaccard"), MOST_BYTES, "uint8")
+def test_sets_have_an_end() -> None:
+    metric = as_built(metric_of("bit_jaccard"))
+    check_columns(metric, MOST_BYTES, "uint8")
+    check_columns(as_built(metric_of("bit_hamming")), 10 * MOST_BYTES, "uint8")
     with pytest.raises(InputError, match=f"takes rows of at most {MOST_BYTES} bytes, but the points have"):
-        check_columns(metric_of("bit_jaccard"), MOST_BYTES + 1, "uint8")
+        check_columns(metric, MOST_BYTES + 1, "uint8")
