@@ -35,12 +35,18 @@ WHOLE = 2**SHARE_BITS
 
 
 class Coder(NamedTuple):
-    """How rows become codes. centre: float32[w]; step: one unit of a code; cuts: some coordinates are cut off."""
+    """How rows become codes. centre: float32[w]; step: one unit of a code; cuts: some coordinates are cut off.
+
+    least, blur: of codes that are projections. Rows are at least `least` times as far apart as these say, less what
+    rounding does; what the projected codes were rounded by comes on top of that, at most `blur` units.
+    """
 
     centre: np.ndarray
     step: float
     exact: bool
     cuts: bool
+    least: float = 1.0
+    blur: float = 0.0
 
 
 class Rows(NamedTuple):
@@ -142,15 +148,16 @@ def coded_form(metric: Metric, rows: Rows, coder: Coder, strict: bool = False) -
     """How rows of this coder are compared for their surrogates; the last column of inner_product only serves routing.
 
     A coordinate is rounded by at most step / 2, with variance step^2 / 12: a distance between codes is off by at most
-    step * sqrt(width), and mostly by a few times step / sqrt(6). strict: allow for the most, so that nothing is missed
-    among rows that the coder has seen.
+    step * sqrt(width), and mostly by a few times step / sqrt(6). strict: allow for the most, and for all that a
+    projection loses, so that nothing is missed among rows that the coder has seen.
     """
     width = rows.points.shape[1]
     # A coordinate on the verge of the next code is off by a little more than half a step, as floats are rounded too.
-    off = 1.0001 * width**0.5 if strict else DEVIATIONS / 6**0.5
+    off = 1.0001 * (min(width, rows.values.shape[1]) ** 0.5 + coder.blur) if strict else DEVIATIONS / 6**0.5
     if metric.euclidean:
-        unit, spread, spare = coder.step**2, 2 * off, max(off * off, width)
-        form = Form(True, width, np.float32(unit), np.float32(spread), np.float32(spare), False, coder.cuts)
+        step, cut = (coder.step * coder.least, coder.cuts or coder.least < 1) if strict else (coder.step, coder.cuts)
+        unit, spread, spare = step**2, 2 * off, max(off * off, width)
+        form = Form(True, width, np.float32(unit), np.float32(spread), np.float32(spare), False, cut)
         form = trusted(form) if coder.exact else form
         return form._replace(share=True, trusted=False) if metric.share else form
     unit, spare = coder.step**2 / 2, 2 * (off * float(rows.squares.max(initial=1)) ** 0.5 + width / 4)

@@ -1,19 +1,23 @@
-"""Narrower codes for wide rows: their coordinates in the subspace that holds nearly all of their variance.
+"""Narrower codes for wide rows: their coordinates in the subspace that holds most of their variance.
 
 The subspace is found on a sample by subspace iteration from random directions (Halko, Martinsson and Tropp 2011,
 algorithm 4.4), and turned at random within itself, so that all coordinates vary alike and one step serves all of them.
 A projection only brings rows together: estimates may let in too much, but not too little.
+
+Two uses: by `narrower` codes wide rows are compared as they would be by their own; by `guiding` ones, of a few columns,
+rows only find the pivots near them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .codes import Coder, Rows, add_up, peak_of
+from .codes import Coder, Rows, add_up, peak_of, routing_form
 from .jit import kernel
 from .lanes import LANES
 from .leaves import QUERIES
 from .products import COLUMNS, multiply, pack, room_for
+from .signposts import nearest_of, rows_at
 
 # Wider rows than this may be narrowed, to so many columns at most, if there are enough of them to repay the search.
 WIDE, MOST = 256, 256
@@ -22,6 +26,10 @@ LOOKED_AT = 1024
 ITERATIONS = 1
 # Share of the variance that may be lost.
 LOST = 0.02
+# Rows three times as wide may find pivots by so many columns. Of the NEAREST of so many others that their own codes
+# say, these must say that share.
+GUIDING = 32
+ASKING, OTHERS, NEAREST, AGREED = 256, 2048, 4, 0.6
 # The largest code stands for so many standard deviations of a coordinate; what lies beyond is cut off.
 REACH = 5.0
 
@@ -31,40 +39,81 @@ def narrower(rows: Rows, coder: Coder, seed: int) -> tuple[Rows, Coder] | None:
 
     rows, coder: coded for squared euclidean distances.
     """
-    m, width = rows.values.shape
-    if width <= WIDE or m < WORTH_IT or coder.cuts or rows.values.dtype != np.int8:
+    width = rows.values.shape[1]
+    if width <= WIDE or not projectable(rows, coder):
         return None
     rng = np.random.default_rng(seed)
-    sample = rows.values[:: m // LOOKED_AT].astype(np.float32)
+    mean, sample = sampled(rows)
+    most = min(MOST, width // 2 // COLUMNS * COLUMNS)
+    axes, kept = leading_axes(sample, most, rng)
+    # A multiple of what is packed at a time; none where half of the columns would lose too much.
+    count = -(-(int(np.searchsorted(kept, 1 - LOST)) + 1) // COLUMNS) * COLUMNS
+    return None if count > most else project(rows, coder, turned(axes[:, :count], rng), mean, sample)
+
+
+def guiding(rows: Rows, coder: Coder, seed: int) -> tuple[Rows, Coder] | None:
+    """The same rows with codes by which they find near pivots in less time; None where too few would be the same.
+
+    rows, coder: coded for squared euclidean distances.
+    """
+    if rows.values.shape[1] < 3 * GUIDING or not projectable(rows, coder):
+        return None
+    rng = np.random.default_rng(seed)
+    mean, sample = sampled(rows)
+    axes, kept = leading_axes(sample, GUIDING, rng)
+    if kept[-1] == 0:
+        return None
+    found = project(rows, coder, turned(axes, rng), mean, sample)
+    chosen = rng.choice(len(rows.values), ASKING + OTHERS, replace=False)
+    return found if agreement((rows, coder), found, chosen[:ASKING], chosen[ASKING:]) >= AGREED else None
+
+
+def projectable(rows: Rows, coder: Coder) -> bool:
+    """Whether the codes are numbers of rows that are enough to repay the search for a subspace."""
+    return len(rows.values) >= WORTH_IT and not coder.cuts and rows.values.dtype == np.int8
+
+
+def agreement(one: tuple[Rows, Coder], other: tuple[Rows, Coder], asking: np.ndarray, among: np.ndarray) -> float:
+    """Of the rows nearest to some by one kind of codes, the share that is so by the other.
+
+    asking, among: int64, the rows whose nearest are looked for, and the others among which they are.
+    """
+    ids = [
+        nearest_of(rows_at(rows, asking), rows_at(rows, among), routing_form(rows, coder), NEAREST)[0].ids
+        for rows, coder in (one, other)
+    ]
+    return float(np.mean((ids[0][:, :, None] == ids[1][:, None, :]).any(axis=2)))
+
+
+def sampled(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of some codes, float32[w], and these around it, float32[s, w]."""
+    sample = rows.values[:: len(rows.values) // LOOKED_AT].astype(np.float32)
     mean = sample.mean(axis=0)
     sample -= mean
-    axes = principal_axes(sample, rng)
-    return None if axes is None else project(rows, coder, axes, mean, sample)
+    return mean, sample
 
 
-def principal_axes(sample: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Orthonormal axes float32[w, r] of the narrowest subspace that loses little variance, turned at random.
+def leading_axes(sample: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal axes float32[w, count], those of the largest variance first, and the share that the first ones hold.
 
-    sample: float32[s, w], of mean zero. None where no subspace of at most half the columns does.
+    sample: float32[s, w], of mean zero.
     """
-    width = sample.shape[1]
-    most = min(MOST, width // 2 // COLUMNS * COLUMNS)
-    basis = rng.standard_normal((width, most), np.float32)
+    basis = rng.standard_normal((sample.shape[1], count), np.float32)
     for _ in range(ITERATIONS):
         basis, _ = np.linalg.qr(sample.T @ (sample @ basis))
     inner = sample @ basis
     values, vectors = np.linalg.eigh(inner.T @ inner)
-    total = float(np.einsum("ij,ij->", sample, sample))
-    if total == 0:
-        return None
-    kept = np.cumsum(values[::-1]) / total
-    count = -(-(int(np.searchsorted(kept, 1 - LOST)) + 1) // COLUMNS) * COLUMNS
-    if count > most:
-        return None
-    axes = basis @ vectors[:, ::-1][:, :count]
+    axes = basis @ vectors[:, ::-1]
     # An eigenvector is one up to its sign, which libraries choose as they like.
     axes *= np.where(axes[np.abs(axes).argmax(axis=0), np.arange(count)] < 0, np.float32(-1), np.float32(1))
-    turn, _ = np.linalg.qr(rng.standard_normal((count, count), np.float32))
+    # Rows that do not vary lie in none of them.
+    total = float(np.einsum("ij,ij->", sample, sample)) or np.inf
+    return axes, np.cumsum(values[::-1]) / total
+
+
+def turned(axes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Orthonormal axes of the same subspace, in no direction in particular: float32[w, r]."""
+    turn, _ = np.linalg.qr(rng.standard_normal((axes.shape[1], axes.shape[1]), np.float32))
     return axes @ turn
 
 
@@ -74,7 +123,7 @@ def project(rows: Rows, coder: Coder, axes: np.ndarray, mean: np.ndarray, sample
     sample: float32[s, w], some of the codes around their mean. One unit of the new codes stands for as much more as
     the projection loses on the whole, so that estimates are right in the middle.
     """
-    m, count = len(rows.values), axes.shape[1]
+    (m, width), count = rows.values.shape, axes.shape[1]
     peak = peak_of(count)
     scale = 127 / np.abs(axes).max()
     directions = np.ascontiguousarray(np.rint(axes.T * scale).astype(np.int8))
@@ -88,7 +137,11 @@ def project(rows: Rows, coder: Coder, axes: np.ndarray, mean: np.ndarray, sample
     squares, starts = np.empty(m, np.int32), np.empty(m, np.int32)
     add_up(values, squares, starts)
     unit = float(coder.step * step / scale / kept**0.5)
-    narrow = Coder(np.zeros(count, np.float32), unit, exact=False, cuts=False)
+    # Rounded directions are no longer orthonormal: the most by which they stretch a row.
+    longest = float(np.linalg.eigvalsh(directions.astype(np.float64) @ directions.T)[-1]) ** 0.5
+    blur = 0.0 if coder.exact else width**0.5 * longest / step
+    least = min(float(scale) * kept**0.5 / longest, 1.0)
+    narrow = Coder(np.zeros(count, np.float32), unit, exact=False, cuts=False, least=least, blur=blur)
     return Rows(rows.points, values, squares, starts), narrow
 
 

@@ -100,7 +100,7 @@ def solve(
     work.each(lambda a, b: known.judge.settle(lists, a, b, kept=width), even_cuts(len(order), work.parts))
 
     def coded() -> tuple[Rows, Form]:
-        rows, coder = with_codes(job, partition.points)
+        rows, coder = with_codes(work, partition.points)[0]
         return rows, trusted(coded_form(job.kind, rows, coder))
 
     lists, counters = improved(work, lists, came, known, coded)

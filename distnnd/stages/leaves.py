@@ -10,7 +10,7 @@ from ..kernels.groups import all_members, slot_groups
 from ..kernels.leaves import Offered, join_places
 from ..kernels.neighbours import FRESH, OLD, Lists
 from ..kernels.pivots import BASE, QUERY
-from ..kernels.projection import narrower
+from ..kernels.projection import guiding
 from ..kernels.random import seed_of
 from ..kernels.ranges import even_cuts
 from ..kernels.rows import Form
@@ -19,11 +19,11 @@ from ..kernels.transforms import surrogates_near
 from ..values.partitioning import leaf_fanout
 from ..values.plan import Job, Task
 from .judged import improved, selected
-from .partition import Known, Partition, Work, incoming
+from .partition import Coded, Known, Partition, Work, incoming
 from .passes import descend
 from .probe import probes_between, solve_here
 
-NARROWED, PROBED = 5, 6  # parts of seeds, after those of other stages
+PROBED, GUIDED = 6, 7  # parts of seeds, after those of other stages
 # Rows of a partition that are solved by what it holds, to say when looking there is enough.
 OWN_PROBES = 64
 # Rows that a leaf aims at: as many as make its products cost as much as what is selected from them, between these.
@@ -31,6 +31,8 @@ LEAF_LEAST, LEAF_MOST, LEAF_CODES = 400, 500, 102_400
 # A leaf may have so many times the rows it aims at: where the rows lie dense, their neighbours are in one leaf, and cut
 # in pieces it would cost them the other leaves they stand in.
 LARGEST = 8
+# Leaves a row stands in where few columns guide it: there passes find the neighbours of neighbours for less.
+GUIDED_FANOUT = 3
 # Pivots of a node at most; most of a tree grows in one step.
 PIVOTS = 65536
 # Estimates are trusted where the k-th neighbours of all but a few probe rows are so many units of them away: there one
@@ -40,12 +42,15 @@ BLURRED = 0.02
 
 
 def solve(
-    work: Work, task: Task, partition: Partition, present: np.ndarray, rows: Rows, coder: Coder
+    work: Work, task: Task, partition: Partition, present: np.ndarray, coded: list[Coded]
 ) -> tuple[Lists, np.ndarray, dict[str, float]]:
-    """The lists after all pairs of leaves and passes of NN-descent, in leaf order, with that order and counters."""
+    """The lists after all pairs of leaves and passes of NN-descent, in leaf order, with that order and counters.
+
+    coded: as with_codes has it.
+    """
     job, points = work.job, partition.points
-    probes = own_probes(work, partition, present, rows, coder) if task.arguments["slices"] else None
-    rows, coder = narrowed(work, rows, coder)
+    probes = own_probes(work, partition, present, coded[-1]) if task.arguments["slices"] else None
+    rows, coder = narrowest(job, coded)
     fanout = leaf_fanout(work.number, job.layout.partitions == 1 or probes is not None)
     looking, standing = grow(work, rows, coder, partition.roles, present, fanout)
     order = into_leaf_order(partition, rows, looking, standing)
@@ -73,7 +78,7 @@ def solve(
 
 
 def own_probes(
-    work: Work, partition: Partition, present: np.ndarray, rows: Rows, coder: Coder
+    work: Work, partition: Partition, present: np.ndarray, coded: Coded
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """A few rows of a partition among others, int64[p], and how far their k-th neighbours in it are, float32[p].
 
@@ -87,15 +92,13 @@ def own_probes(
     chosen = np.sort(drawn)
     judge = partition.judge(work.job)
     # Second copies of rows stand in no leaf, so they are nobody's neighbours.
-    return chosen, solve_here(work.job, judge, (rows, coder), chosen, work.each, work.parts, here)
+    return chosen, solve_here(work.job, judge, coded, chosen, work.each, work.parts, here)
 
 
-def narrowed(work: Work, rows: Rows, coder: Coder) -> tuple[Rows, Coder]:
-    """Narrower codes of wide rows where they tell neighbours apart well; else the codes as they are."""
-    if work.job.layout.exact or not work.job.kind.euclidean:
-        return rows, coder
-    found = narrower(rows, coder, seed_of(work.seed, NARROWED))
-    return found if found and fine_enough(work.job, found[1], coded_form(work.job.kind, *found)) else (rows, coder)
+def narrowest(job: Job, coded: list[Coded]) -> Coded:
+    """The narrower codes where they tell neighbours apart well; else the codes as they are."""
+    fine = len(coded) > 1 and fine_enough(job, coded[-1][1], coded_form(job.kind, *coded[-1]))
+    return coded[-1] if fine else coded[0]
 
 
 def grow(
@@ -105,12 +108,15 @@ def grow(
 
     fanout: leaves a row stands in at most.
     """
-    leaf = min(max(LEAF_CODES // rows.values.shape[1], LEAF_LEAST), LEAF_MOST)
-    leaf = max(leaf, 8 * work.job.spec.n_neighbors)
-    shape = trees.Shape(leaf, LARGEST * leaf, PIVOTS, fanout)
     if work.job.layout.exact:
         leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)
         return leaves, leaves
+    leaf = min(max(LEAF_CODES // rows.values.shape[1], LEAF_LEAST), LEAF_MOST)
+    leaf = max(leaf, 8 * work.job.spec.n_neighbors)
+    guided = guiding(rows, coder, seed_of(work.seed, GUIDED)) if work.job.kind.euclidean else None
+    if guided:
+        (rows, coder), fanout = guided, min(fanout, GUIDED_FANOUT)
+    shape = trees.Shape(leaf, LARGEST * leaf, PIVOTS, fanout)
     standing = present if roles is None else present & (roles & BASE > 0)
     pair = [trees.Role(routing_form(rows, coder), standing)]
     if not work.job.kind.euclidean:

@@ -127,11 +127,11 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
             return *solve_by_pairs(work, task, partition), {"kdtree": 0, "compared": len(points) ** 2}
         coded = None
         if task.arguments["slices"] is None and task.round == 1 and not job.layout.exact:
-            coded = with_codes(job, points) if metric.form == "inner" else None
-            solve_probes(job, Held(points, partition.raw), coded, each, work.parts)
+            coded = with_codes(work, points) if metric.form == "inner" else None
+            solve_probes(job, Held(points, partition.raw), coded and coded[-1], each, work.parts)
         tree, tried = kdtree.choose(work, points, present)
         if tree is None:
-            lists, order, counters = leaves.solve(work, task, partition, present, *(coded or with_codes(job, points)))
+            lists, order, counters = leaves.solve(work, task, partition, present, coded or with_codes(work, points))
         else:
             # What a tree takes is planned without codes.
             del coded

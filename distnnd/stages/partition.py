@@ -10,10 +10,14 @@ from ..kernels import merge
 from ..kernels.codes import Coder, Rows, coder_of, encode
 from ..kernels.judge import Judge
 from ..kernels.neighbours import Lists, empty, sort_rows
+from ..kernels.projection import narrower
+from ..kernels.random import seed_of
 from ..kernels.ranges import Each
 from ..values.plan import Job, Task
 from .points import Held, Ruler
 from .probe import probes_between
+
+NARROWED = 5  # part of a seed, after those of other stages
 
 
 class Hands(NamedTuple):
@@ -98,10 +102,16 @@ class Known(NamedTuple):
         return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= self.target)
 
 
-def with_codes(job: Job, points: np.ndarray) -> tuple[Rows, Coder]:
-    """The rows with their codes, which a tree does without, and their coder."""
-    coder = coder_of(points, job.kind)
-    return encode(points, coder), coder
+Coded = tuple[Rows, Coder]
+
+
+def with_codes(work: Work, points: np.ndarray) -> list[Coded]:
+    """The rows with their codes, which a tree does without, and their coder; after them narrower ones if they pay."""
+    kind = work.job.kind
+    coder = coder_of(points, kind)
+    coded = [(encode(points, coder), coder)]
+    found = narrower(*coded[0], seed_of(work.seed, NARROWED)) if kind.euclidean and not work.job.layout.exact else None
+    return [*coded, found] if found else coded
 
 
 def incoming(partition: Partition, present: np.ndarray, width: int, state: int) -> Lists:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
 from distnnd.kernels import projection
-from distnnd.kernels.codes import Coder, Rows, coder_of, encode
+from distnnd.kernels.codes import Coder, Rows, coded_form, coder_of, encode
+from distnnd.kernels.judge import Judge
+from distnnd.kernels.rows import plain_form
+from distnnd.kernels.signposts import rows_at
+from distnnd.stages import probe
 from distnnd.values.metric import METRICS
+
+from .estimates import limits_of
 
 EUCLIDEAN = METRICS["euclidean"]
 
@@ -56,8 +63,6 @@ def test_estimates_are_right_in_the_middle(dtype: type) -> None:
 def test_a_projection_only_brings_rows_together() -> None:
     points = low(20, 0.3)
     rows, coder = coded(points)
-    axes = projection.principal_axes(rows.values[:1000] - rows.values[:1000].mean(axis=0, dtype=np.float32), _rng())
-    assert axes is None or np.allclose(axes.T @ axes, np.eye(axes.shape[1]), atol=1e-4)
     axes = np.linalg.qr(_rng().standard_normal((320, 64)))[0].astype(np.float32)
     sample = rows.values[::3].astype(np.float32)
     mean = sample.mean(axis=0)
@@ -76,12 +81,15 @@ def _rng() -> np.random.Generator:
 def test_axes_are_orthonormal_and_hold_the_variance() -> None:
     sample = low(100, 0.01, m=1000)
     sample -= sample.mean(axis=0)
-    axes = projection.principal_axes(sample, _rng())
-    assert axes is not None
-    assert axes.shape == (320, 128)
+    axes, kept = projection.leading_axes(sample, 128, _rng())
     assert np.allclose(axes.T @ axes, np.eye(128), atol=1e-4)
-    assert ((sample @ axes) ** 2).sum() >= (1 - projection.LOST) * (sample**2).sum()
-    spread = (sample @ axes).std(axis=0)
+    held = np.cumsum(((sample @ axes) ** 2).sum(axis=0)) / (sample**2).sum()
+    assert np.allclose(held, kept, atol=1e-4)
+    assert kept[-1] >= 1 - projection.LOST
+    assert (np.diff(kept, n=2) <= 1e-6).all(), "the axis of the largest variance first"
+    turned = projection.turned(axes, _rng())
+    assert np.allclose(turned @ (turned.T @ axes), axes, atol=1e-4), "the same subspace"
+    spread = (sample @ turned).std(axis=0)
     assert spread.max() < 3 * spread.min(), "turned at random, all coordinates vary alike"
 
 
@@ -101,8 +109,8 @@ def test_narrow_rows_and_few_rows_stay_as_they_are(monkeypatch: pytest.MonkeyPat
 
 def test_constant_rows_are_no_trouble() -> None:
     rows, coder = coded(np.full((2000, 320), 7.0, np.float32))
-    found = projection.narrower(rows, coder, 0)
-    assert found is None or not found[0].values.any()
+    assert projection.narrower(rows, coder, 0) is None
+    assert projection.guiding(rows, coder, 0) is None
 
 
 def test_the_same_seed_the_same_codes() -> None:
@@ -120,3 +128,71 @@ def test_bits_have_no_directions() -> None:
     numbers = np.abs(low(20, 0.05, dtype=np.int8))
     assert projection.narrower(*coded(numbers), 0) is not None
     assert projection.narrower(*coded(numbers.view(np.uint8)), 0) is None
+
+
+def nearest(rows: Rows, coder: Coder, asking: np.ndarray, among: np.ndarray) -> np.ndarray:
+    gaps = ((rows.values[asking, None].astype(np.int64) - rows.values[None, among]) ** 2).sum(axis=2)
+    return np.argsort(gaps, axis=1, kind="stable")[:, : projection.NEAREST]
+
+
+def test_few_columns_guide_rows_where_neighbours_stay_neighbours() -> None:
+    rows, coder = coded(low(12, 0.02, width=128))
+    found = projection.guiding(rows, coder, 0)
+    assert found is not None
+    assert found[0].values.shape == (3000, projection.GUIDING)
+    assert found[0].points is rows.points
+    asking, among = np.arange(50), np.arange(50, 3000)
+    pairs = [nearest(*codes, asking, among) for codes in ((rows, coder), found)]
+    share = np.mean([np.isin(a, b).mean() for a, b in zip(*pairs, strict=True)])
+    assert share > 0.8
+    assert projection.agreement((rows, coder), found, asking, among) == pytest.approx(share, abs=0.02)
+
+
+def test_few_columns_guide_nobody_where_all_directions_matter() -> None:
+    rows, coder = coded(np.random.default_rng(0).standard_normal((3000, 128)).astype(np.float32))
+    assert projection.guiding(rows, coder, 0) is None
+
+
+def test_rows_that_are_narrow_or_cut_off_need_no_guiding() -> None:
+    rows, coder = coded(low(12, 0.02, width=3 * projection.GUIDING - 4))
+    assert projection.guiding(rows, coder, 0) is None
+    rows, coder = coded(low(12, 0.02, width=3 * projection.GUIDING))
+    assert projection.guiding(rows, coder, 0) is not None
+    assert projection.guiding(rows, coder._replace(cuts=True), 0) is None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8])
+def test_no_pair_is_nearer_than_a_strict_form_allows(dtype: type) -> None:
+    """The pairs that a projection brings together the most too: those that differ in what it loses."""
+    points = low(20, 0.3, dtype=dtype)
+    (rows, coder), rng = coded(points), _rng()
+    axes = np.linalg.qr(rng.standard_normal((320, 64)))[0].astype(np.float32)
+    mean, sample = projection.sampled(rows)
+    narrow, worth = projection.project(rows, coder, axes, mean, sample)
+    form = coded_form(EUCLIDEAN, narrow, worth, strict=True)
+    assert form.cut
+    pairs = rng.integers(0, 3000, (2, 4000))
+    estimates = squared(narrow.values, pairs)
+    true = squared(points, pairs).astype(np.float32)
+    limits = limits_of(form, true)
+    assert (estimates <= limits).all()
+    assert not coded_form(EUCLIDEAN, narrow, worth).cut
+    if dtype is np.int8:
+        inside = points.astype(np.float64) @ axes
+        short = ((inside[pairs[0]] - inside[pairs[1]]) ** 2).sum(axis=1)
+        known = limits[true > 0] * np.float64(form.unit)
+        assert np.median(known / true[true > 0]) < 1.2, "the bound is of use"
+        assert (short <= true * 1.001).all()
+
+
+def test_probe_rows_are_solved_exactly_by_narrower_codes() -> None:
+    points = low(20, 0.3)
+    rows, coder = coded(points)
+    axes = np.linalg.qr(_rng().standard_normal((320, 64)))[0].astype(np.float32)
+    found = projection.project(rows, coder, axes, *projection.sampled(rows))
+    asking = np.arange(0, 3000, 60)
+    codes = probe.Codes.of(rows_at(found[0], asking), *found, EUCLIDEAN)
+    judge = Judge(points, plain_form(EUCLIDEAN, 320))
+    lists = probe.nearest(points[asking], judge, codes, 10)
+    true = np.sort(cdist(points[asking].astype(float), points.astype(float), "sqeuclidean"), axis=1)
+    np.testing.assert_allclose(lists.distances[:, :11], true[:, :11], rtol=1e-4, atol=1e-3)

@@ -34,7 +34,7 @@ def test_own_probes_know_how_far_their_neighbours_in_the_partition_are(metric: s
     points = clustered(900, 12)
     work, partition = partition_of(points, metric)
     present = np.ones(900, bool)
-    own = leaves.own_probes(work, partition, present, *with_codes(work.job, partition.points))
+    own = leaves.own_probes(work, partition, present, with_codes(work, partition.points)[-1])
     assert own is not None
     rows, thresholds = own
     assert len(set(rows.tolist())) == leaves.OWN_PROBES
@@ -55,10 +55,10 @@ def test_nobody_is_asked_where_that_is_dear_or_says_little() -> None:
     present = np.ones(600, bool)
     for metric, roles in (("manhattan", None), ("inner_product", np.full(600, 3, np.uint8))):
         work, partition = partition_of(points, metric, roles)
-        assert leaves.own_probes(work, partition, present, *with_codes(work.job, partition.points)) is None
+        assert leaves.own_probes(work, partition, present, with_codes(work, partition.points)[-1]) is None
     work, partition = partition_of(points, "euclidean")
-    coded = with_codes(work.job, partition.points)
-    assert leaves.own_probes(work._replace(number=2), partition, present, *coded) is None
+    coded = with_codes(work, partition.points)[-1]
+    assert leaves.own_probes(work._replace(number=2), partition, present, coded) is None
 
 
 def test_second_copies_of_a_row_are_neither_asked_nor_found() -> None:
@@ -66,7 +66,7 @@ def test_second_copies_of_a_row_are_neither_asked_nor_found() -> None:
     once = clustered(200, 8)
     work, partition = partition_of(np.concatenate([once, once]), "euclidean")
     present = np.arange(400) < 200
-    own = leaves.own_probes(work, partition, present, *with_codes(work.job, partition.points))
+    own = leaves.own_probes(work, partition, present, with_codes(work, partition.points)[-1])
     assert own is not None
     rows, thresholds = own
     assert rows.max() < 200
