@@ -30,10 +30,13 @@ class Executor(Machine, Protocol):
 def failed(stage: Stage, task: Task, error: Exception) -> BaseException:
     """What is said of a task that failed by an error that is none of the project's.
 
-    A signal that meets the call of a kernel comes out as a SystemError; it is a KeyboardInterrupt all the same.
+    A signal that meets the call of a kernel comes out as a SystemError, mostly of another one; it is a
+    KeyboardInterrupt all the same.
     """
-    cause = error.__cause__ or error.__context__
-    if isinstance(error, SystemError) and isinstance(cause, KeyboardInterrupt):
+    cause: BaseException | None = error
+    while isinstance(cause, SystemError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, KeyboardInterrupt):
         return cause
     return StageError(f"task {task.index} of stage {stage.name} failed: {error!r}")
 

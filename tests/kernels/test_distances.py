@@ -291,6 +291,43 @@ def test_distances_are_finite_and_the_same_both_ways(name: str, data: st.DataObj
         np.testing.assert_allclose(np.diag(told), 0, atol=1e-7)
 
 
+def excess(name: str, rows: np.ndarray, params: dict[str, Any]) -> float:
+    """By how much the way between two rows over a third falls short of their distance, at most, as a share of it."""
+    told = all_pairs(rows, metric_of(name, params, rows.shape[1]), rows.shape[1], len(rows)).astype(np.float64)
+    over = (told[:, :, None] + told[None]).min(axis=1)
+    return float(np.max((told - over) / np.maximum(told, 1e-6)))
+
+
+def some_rows(name: str, seed: int, count: int = 12) -> np.ndarray:
+    """Numbers, as far as the metric allows, of which some are zero: what sets have in common differs."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(count, 2 if name == "haversine" else D))
+    if name != "haversine":
+        rows[rng.random(rows.shape) < 0.4] = np.nan if ENTRIES[name].domain == "gaps" else 0
+    return (abs(rows) if ENTRIES[name].domain == "non-negative" else rows).astype(np.float32)
+
+
+TRIANGLE = [name for name in DENSE if ENTRIES[name].axioms.startswith("metric")]
+SHORTER = [name for name in DENSE if ENTRIES[name].axioms.startswith("not quite")]
+
+
+@pytest.mark.parametrize("name", TRIANGLE)
+@few(10)
+@given(seed=st.integers(0, 2**16))
+def test_no_way_over_a_third_row_is_shorter_under_a_true_metric(name: str, seed: int) -> None:
+    rows = some_rows(name, seed)
+    (params, *_) = params_of(name, rows.shape[1])
+    if name == "mahalanobis":
+        params = {"VI": np.diag(np.arange(1.0, D + 1))}
+    assert excess(name, rows, params) < 1e-5
+
+
+@pytest.mark.parametrize("name", SHORTER)
+def test_some_way_over_a_third_row_is_shorter_where_the_table_says_so(name: str) -> None:
+    (params, *_) = params_of(name, D)
+    assert max(excess(name, some_rows(name, seed), params) for seed in range(20)) > 0.01
+
+
 # What the anchor project gets wrong: rows of numbers, and how far the second is from the first.
 DEFECTS = {
     "an angle is no similarity": ("true_angular", {}, [[1, 2], [1, 2], [2, 4], [2, -1], [-1, -2]], [0, 0, 0, 0.5, 1]),
