@@ -38,12 +38,12 @@ class Case(NamedTuple):
 # The target is one at which distnnd measures no less than what PyNNDescent reaches.
 CASES = {
     "cosine": Case("mnist", 20_000, "cosine", 0.995),
-    "correlation": Case("mnist", 20_000, "correlation", 0.99),
+    "correlation": Case("mnist", 20_000, "correlation", 0.992),
     "manhattan": Case("mnist", 20_000, "manhattan", 0.99),
-    "canberra": Case("mnist", 20_000, "canberra", 0.985),
+    "canberra": Case("mnist", 20_000, "canberra", 0.988),
     "haversine": Case("towns", None, "haversine", 0.99),
     "bit_jaccard": Case("fingerprints", None, "bit_jaccard", 0.93),
-    "bit_hamming": Case("fingerprints", None, "bit_hamming", 0.95),
+    "bit_hamming": Case("fingerprints", None, "bit_hamming", 0.955),
 }
 FILES = {
     "mnist": "mnist_u8.npz",
