@@ -140,7 +140,8 @@ def project(rows: Rows, coder: Coder, axes: np.ndarray, mean: np.ndarray, sample
     # Rounded directions are no longer orthonormal: the most by which they stretch a row.
     longest = float(np.linalg.eigvalsh(directions.astype(np.float64) @ directions.T)[-1]) ** 0.5
     blur = 0.0 if coder.exact else width**0.5 * longest / step
-    least = min(float(scale) * kept**0.5 / longest, 1.0)
+    # Below one, as other rows than the sample's may lose something in any case.
+    least = min(float(scale) * kept**0.5 / longest, 0.9999)
     narrow = Coder(np.zeros(count, np.float32), unit, exact=False, cuts=False, least=least, blur=blur)
     return Rows(rows.points, values, squares, starts), narrow
 
