@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import distnnd
+from distnnd.kernels import projection
 from distnnd.kernels.ranges import serial
 from distnnd.runtime.events import TaskEnd
 from distnnd.runtime.serial import SerialExecutor
@@ -95,3 +96,31 @@ def test_partitions_look_no_longer_than_the_target_asks(
     monkeypatch.setattr(leaves, "own_probes", lambda *arguments: None)
     monkeypatch.setattr(leaves, "leaf_fanout", lambda *arguments: LEAF_FANOUT)
     assert asked < 0.9 * looked()
+
+
+def test_rows_that_few_columns_guide_stand_in_fewer_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "WORTH_IT", 1)
+    rng = np.random.default_rng(4)
+    low = rng.standard_normal((6000, 8)) @ rng.standard_normal((8, 128)) + 0.01 * rng.standard_normal((6000, 128))
+    places = []
+    for points in (low, rng.standard_normal((6000, 128))):
+        work, partition = partition_of(points.astype(np.float32), "euclidean")
+        rows, coder = with_codes(work, partition.points)[0]
+        looking, standing = leaves.grow(work, rows, coder, None, np.ones(6000, bool), LEAF_FANOUT)
+        assert looking is standing
+        places.append(standing.slots.shape[1])
+    assert places == [leaves.GUIDED_FANOUT, LEAF_FANOUT]
+
+
+def test_wide_rows_have_narrower_codes_beside_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "WORTH_IT", 1)
+    rng = np.random.default_rng(4)
+    low = (rng.standard_normal((3000, 20)) @ rng.standard_normal((20, 320))).astype(np.float32)
+    work, partition = partition_of(low, "euclidean")
+    wide, narrow = with_codes(work, partition.points)
+    assert wide[0].values.shape == (3000, 320)
+    assert narrow[0].values.shape == (3000, 64)
+    own = leaves.own_probes(work, partition, np.ones(3000, bool), narrow)
+    assert own is not None
+    nearer = np.sort(cdist(low[own[0]].astype(float), low.astype(float), "sqeuclidean"), axis=1)
+    np.testing.assert_allclose(own[1], nearer[:, 7], rtol=2e-4)
