@@ -62,6 +62,10 @@ class Rows(NamedTuple):
     starts: np.ndarray
 
 
+# Rows with the coder that says what their codes are worth.
+Coded = tuple[Rows, Coder]
+
+
 def coder_of(points: np.ndarray, metric: Metric, others: np.ndarray | None = None) -> Coder:
     """A coder for rows like these. points: prepared rows [m, w]; others: rows that will be compared with them, if any.
 

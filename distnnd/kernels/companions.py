@@ -14,6 +14,7 @@ from .jit import kernel
 from .lanes import LANES
 from .neighbours import BORN, DRAWN, FRESH, OLD, holds
 from .random import below as random_below
+from .scratch import scratch
 from .sieve import within
 
 
@@ -97,7 +98,7 @@ def gather_holders(lists, named, strip, holders, counts, first, last, seed):
     named: of ranges_named, by strips of so many rows.
     """
     width = lists.ids.shape[1]
-    places = np.empty((strip + LANES) * width, np.int32)
+    places = scratch((strip + LANES) * width, np.int32)
     wanted = bit_of(first) | bit_of(last - 1)
     for row in range(0, lists.ids.shape[0], strip):
         if not named[row // strip] & wanted:

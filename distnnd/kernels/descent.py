@@ -18,6 +18,7 @@ from .jit import kernel
 from .lanes import LANES, prefetch
 from .neighbours import BORN, holds, insert
 from .products import OFFSET, dots, room_for
+from .scratch import scratch
 from .sieve import meetings, near, strangers
 
 # A card says all that comparing a row needs beside its codes, in one piece of memory: four leaves it stands in, its
@@ -61,9 +62,9 @@ def room_for_meeting(cap, values):
         np.zeros(most, np.int32),
         np.zeros(most, np.int32),
         np.zeros(most, np.int32),
-        np.zeros(most, np.int32),
-        np.zeros(most, np.int32),
-        np.zeros(most, np.int32),
+        scratch(most, np.int32),
+        scratch(most, np.int32),
+        scratch(most, np.int32),
         np.zeros(most, np.int32),
         np.zeros(room_for(values.shape[1]), values.dtype),
     )
@@ -84,11 +85,11 @@ def room_for_near(cap):
     """Room for the near pairs of some rows with at most `cap` companions of each kind."""
     room = AT_ONCE + 2 * cap * cap + LANES
     return Near(
-        np.empty(room, np.int32),
-        np.empty(room, np.int32),
-        np.empty(room, np.int32),
-        np.empty(room, np.int32),
-        np.empty(room, np.int32),
+        scratch(room, np.int32),
+        scratch(room, np.int32),
+        scratch(room, np.int32),
+        scratch(room, np.int32),
+        scratch(room, np.int32),
     )
 
 

@@ -20,6 +20,7 @@ from .neighbours import FRESH, Lists, room_for_offers, take
 from .products import multiply, pack, room_for
 from .ranges import Each, even_ranges, serial
 from .rows import Form
+from .scratch import scratch
 from .sieve import share, sift, strike
 
 # A tile of 128 x 1024 products (512 KiB) and its rows stay in the second-level cache; both are multiples of sixteen.
@@ -71,9 +72,9 @@ def room_for_tile(values, width):
         np.empty(BASE, np.int32),
         np.zeros((1, BASE), np.int32),
         np.empty((width * 3 // 2 + LANES) // LANES * LANES, np.int32),
-        np.empty(BASE + LANES, np.int32),
-        np.empty(BASE + LANES, np.int32),
-        np.empty(BASE + LANES, np.int32),
+        scratch(BASE + LANES, np.int32),
+        scratch(BASE + LANES, np.int32),
+        scratch(BASE + LANES, np.int32),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import merge, trees
-from ..kernels.codes import Coder, Rows, coded_form, routing_form, trusted
+from ..kernels.codes import Coded, Coder, Rows, coded_form, routing_form, trusted
 from ..kernels.groups import all_members, slot_groups
 from ..kernels.leaves import Offered, join_places
 from ..kernels.neighbours import FRESH, OLD, Lists
@@ -19,7 +19,7 @@ from ..kernels.transforms import surrogates_near
 from ..values.partitioning import leaf_fanout
 from ..values.plan import Job, Task
 from .judged import improved, selected
-from .partition import Coded, Known, Partition, Work, incoming
+from .partition import Known, Partition, Work, incoming
 from .passes import descend
 from .probe import probes_between, solve_here
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import merge
-from ..kernels.codes import Coder, Rows, coder_of, encode
+from ..kernels.codes import Coded, coder_of, encode
 from ..kernels.judge import Judge
 from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.projection import narrower
@@ -100,9 +100,6 @@ class Known(NamedTuple):
         self.judge.settle(sample, 0, len(self.positions), self.judge.of(self.positions))
         hits = merge.count_hits(sample, np.arange(len(self.positions)), self.thresholds, self.k)
         return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= self.target)
-
-
-Coded = tuple[Rows, Coder]
 
 
 def with_codes(work: Work, points: np.ndarray) -> list[Coded]:
