@@ -33,7 +33,7 @@ CASES = (
     # with max_candidates 60, n_neighbors 31, 34, 35: 0.9401 in 79 s, 0.9476 in 81 s, 0.9509 in 86 s.
     Case("glove", 0.95, {"n_neighbors": 35, "max_candidates": 60}),
     Case("manifold-200000-128", 0.99, {}),  # 0.990
-    Case("manifold-1000000-128", 0.985, {}),  # 0.986; distnnd 0.990
+    Case("manifold-1000000-128", 0.98, {}),  # 0.986; distnnd 0.987
     # 0.9998; at 0.99 distnnd measures 0.9973.
     Case("nycflights", 0.9999, {}),
     Case("stars-1000000-3", 0.99, {}),

@@ -126,6 +126,16 @@ def ask_for(lists, row):
 
 
 @kernel(inline=True)
+def ask_for_list(lists, row):
+    """Ask for all of list `row` before something is put into it."""
+    ask_for(lists, row)
+    width = lists.ids.shape[1]
+    prefetch(lists.distances, row * width)
+    prefetch(lists.distances, row * width + width - 1)
+    prefetch(lists.state, row * width)
+
+
+@kernel(inline=True)
 def near_pairs(rows, form, lists, all_met, news, count, meeting, pairs, used):
     """Note the pairs of a fresh member with others that are near and have not met, from pair `used` on.
 
@@ -281,6 +291,7 @@ def apply(finds, form, lists, cards, first, last):
     """Put the finds of targets first .. last into their lists, in the order in which they were found."""
     worst = lists.ids.shape[1] - 1
     for found in range(finds.targets.size):
+        ask_for_list(lists, finds.targets[min(found + AHEAD, finds.targets.size - 1)])
         target = finds.targets[found]
         if not first <= target < last:
             continue

@@ -20,7 +20,7 @@ from .neighbours import FRESH, Lists, room_for_offers, take
 from .products import multiply, pack, room_for
 from .ranges import Each, even_ranges, serial
 from .rows import Form
-from .scratch import scratch
+from .scratch import LINE, scratch
 from .sieve import share, sift, strike
 
 # A tile of 128 x 1024 products (512 KiB) and its rows stay in the second-level cache; both are multiples of sixteen.
@@ -206,6 +206,18 @@ def ask_for(lists, row):
     prefetch(lists.state, row * width)
 
 
+@kernel(inline=True)
+def ask_for_codes(others, base, first, last):
+    """Ask for the codes and squares of the base's entries first .. last before they are laid out."""
+    width = others.values.shape[1]
+    for at in range(first, last):
+        row = np.int64(base.rows[at])
+        prefetch(others.squares, row)
+        for column in range(0, width, LINE):
+            prefetch(others.values, row * width + column)
+        prefetch(others.values, row * width + width - 1)
+
+
 @kernel
 def join(rows, queries, others, base, labels, form, lists, itself, first, last):
     """Compare the rows of each group with the group's base and keep the nearest; returns the pairs compared.
@@ -223,6 +235,9 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
         base_first, base_last = base.starts[group], base.starts[group + 1]
         if query_first == query_last or base_first == base_last:
             continue
+        # While this base is compared, a few entries of the next one are asked for with each row that looks.
+        coming, come = base_last, base.starts[group + 2] if group + 1 < last else base_last
+        step = (come - coming) // (query_last - query_first) + 1
         for b in range(base_first, base_last, BASE):
             count = min(base_last - b, BASE)
             lay_out(others, base, labels, b, b + count, form, tile)
@@ -234,6 +249,11 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
                 compared += q_count * count
                 for i in range(q_count):
                     ask_for(lists, queries.rows[q + min(i + AHEAD, q_count - 1)])
+                    asked = min(coming + step, come)
+                    ask_for_codes(others, base, coming, asked)
+                    coming = asked
+                    later = min(q + i + QUERIES, queries.rows.size - 1)
+                    ask_for_codes(rows, queries, later, later + 1)
                     select(rows, queries.rows[q + i], others, tile, i, count, form, lists, itself, offers)
     return compared
 

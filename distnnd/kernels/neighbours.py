@@ -137,7 +137,8 @@ def take(lists, row, offers, count, state):
     offers.ranks[:count] = 0
     for start in range(0, count, LANES):
         rank(offers.distances, offers.ids, count, offers.distances, offers.ids, start, offers.ranks, offers.gains)
-    for start in range(0, width, LANES):
+    # A list that knows nothing yet has nothing to be ranked with.
+    for start in range(0, width if offers.held_distances[0] < np.inf else 0, LANES):
         held = (offers.held_distances, offers.held_ids)
         rank(offers.distances, offers.ids, count, *held, start, offers.ranks, offers.gains)
     for i in range(count):
@@ -147,8 +148,10 @@ def take(lists, row, offers, count, state):
             lists.ids[row, at] = offers.ids[i]
             lists.state[row, at] = state
     for slot in range(width):
+        if offers.held_distances[slot] == np.inf:
+            break
         at = slot + offers.gains[slot]
-        if at >= width or offers.held_distances[slot] == np.inf:
+        if at >= width:
             break
         lists.distances[row, at] = offers.held_distances[slot]
         lists.ids[row, at] = offers.held_ids[slot]
