@@ -63,7 +63,7 @@ class Rows(NamedTuple):
 
 
 # Rows with the coder that says what their codes are worth.
-Coded = tuple[Rows, Coder]
+Encoded = tuple[Rows, Coder]
 
 
 def coder_of(points: np.ndarray, metric: Metric, others: np.ndarray | None = None) -> Coder:

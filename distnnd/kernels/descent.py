@@ -15,8 +15,8 @@ import numpy as np
 from .codes import WHOLE, copy_codes, limit_of, measure
 from .companions import gather_companions
 from .jit import kernel
-from .lanes import LANES, prefetch
-from .neighbours import BORN, holds, insert
+from .lanes import LANES, prefetch, prefetch_row
+from .neighbours import BORN, ask_for_list, holds, insert
 from .products import OFFSET, dots, room_for
 from .scratch import scratch
 from .sieve import meetings, near, strangers
@@ -126,16 +126,6 @@ def ask_for(lists, row):
 
 
 @kernel(inline=True)
-def ask_for_list(lists, row):
-    """Ask for all of list `row` before something is put into it."""
-    ask_for(lists, row)
-    width = lists.ids.shape[1]
-    prefetch(lists.distances, row * width)
-    prefetch(lists.distances, row * width + width - 1)
-    prefetch(lists.state, row * width)
-
-
-@kernel(inline=True)
 def near_pairs(rows, form, lists, all_met, news, count, meeting, pairs, used):
     """Note the pairs of a fresh member with others that are near and have not met, from pair `used` on.
 
@@ -192,14 +182,11 @@ def expect(rows, companions, cards, lists, row, last, step, meeting):
         return 0, 0
     ask_for_companions(lists, companions, min(row + AHEAD * step, lists.ids.shape[0] - 1))
     news, count = gather_companions(lists, companions, row, meeting.coming)
-    width = rows.values.shape[1]
     if news > 0:
         for i in range(count):
             member = np.int64(meeting.coming[i])
             prefetch(cards, member * CARD)
-            for column in range(0, width, 64):
-                prefetch(rows.values, member * width + column)
-            prefetch(rows.values, member * width + width - 1)
+            prefetch_row(rows.values, member)
     return news, count
 
 

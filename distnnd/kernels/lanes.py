@@ -18,6 +18,8 @@ from numba.extending import intrinsic
 from .jit import kernel
 
 LANES = 16
+# Bytes of a line of the cache.
+LINE = 64
 
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
 INTS, FLOATS, BYTES = (ir.VectorType(kind, LANES) for kind in (_INT, ir.FloatType(), ir.IntType(8)))
@@ -234,6 +236,16 @@ lowest_bit = _lowest_bit_python if config.DISABLE_JIT else _lowest_bit_lanes
 # Insert (distance, label, state) into the sixteen sorted entries from flat index `at` on; the one before them is looked
 # at too, the last of them falls out into the sixteen behind (or out of the list).
 make_room = _make_room_python if config.DISABLE_JIT else _make_room_lanes
+
+
+@kernel(inline=True)
+def prefetch_row(array, row):
+    """Ask for all numbers of a row of array[m, w] before they are needed."""
+    width = array.shape[1]
+    first = np.int64(row) * width
+    for column in range(0, width, LINE // array.itemsize):
+        prefetch(array, first + column)
+    prefetch(array, first + width - 1)
 
 
 @kernel(inline=True)

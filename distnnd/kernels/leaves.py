@@ -15,12 +15,12 @@ import numpy as np
 from .codes import EVERYTHING, Rows, gather, limit_of, measure
 from .groups import Groups
 from .jit import kernel
-from .lanes import LANES, count_at_most, keep_lower, prefetch
-from .neighbours import FRESH, Lists, room_for_offers, take
+from .lanes import LANES, count_at_most, keep_lower, prefetch, prefetch_row
+from .neighbours import FRESH, Lists, ask_for_list, room_for_offers, take
 from .products import multiply, pack, room_for
 from .ranges import Each, even_ranges, serial
 from .rows import Form
-from .scratch import LINE, scratch
+from .scratch import scratch
 from .sieve import share, sift, strike
 
 # A tile of 128 x 1024 products (512 KiB) and its rows stay in the second-level cache; both are multiples of sixteen.
@@ -197,25 +197,12 @@ def lay_out(others, base, labels, first, last, form, tile):
 
 
 @kernel(inline=True)
-def ask_for(lists, row):
-    """Ask for list `row` before it is needed."""
-    width = lists.ids.shape[1]
-    for end in (row * width, row * width + width - 1):
-        prefetch(lists.distances, end)
-        prefetch(lists.ids, end)
-    prefetch(lists.state, row * width)
-
-
-@kernel(inline=True)
-def ask_for_codes(others, base, first, last):
-    """Ask for the codes and squares of the base's entries first .. last before they are laid out."""
-    width = others.values.shape[1]
+def ask_for_rows(rows, groups, first, last):
+    """Ask for the codes and squares of the entries first .. last of groups before they are copied."""
     for at in range(first, last):
-        row = np.int64(base.rows[at])
-        prefetch(others.squares, row)
-        for column in range(0, width, LINE):
-            prefetch(others.values, row * width + column)
-        prefetch(others.values, row * width + width - 1)
+        row = groups.rows[at]
+        prefetch(rows.squares, np.int64(row))
+        prefetch_row(rows.values, row)
 
 
 @kernel
@@ -248,12 +235,12 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
                 multiply(tile.left, width, 0, q_count, tile.starts, tile.right, 0, groups, tile.products)
                 compared += q_count * count
                 for i in range(q_count):
-                    ask_for(lists, queries.rows[q + min(i + AHEAD, q_count - 1)])
+                    ask_for_list(lists, queries.rows[q + min(i + AHEAD, q_count - 1)])
                     asked = min(coming + step, come)
-                    ask_for_codes(others, base, coming, asked)
+                    ask_for_rows(others, base, coming, asked)
                     coming = asked
                     later = min(q + i + QUERIES, queries.rows.size - 1)
-                    ask_for_codes(rows, queries, later, later + 1)
+                    ask_for_rows(rows, queries, later, later + 1)
                     select(rows, queries.rows[q + i], others, tile, i, count, form, lists, itself, offers)
     return compared
 

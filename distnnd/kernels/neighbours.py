@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .jit import kernel
-from .lanes import LANES, any_equal, make_room
+from .lanes import LANES, any_equal, make_room, prefetch, prefetch_row
 from .sieve import rank
 
 # What NN-descent knows of an entry: compared with its companions already; not yet; not yet but drawn in this pass;
@@ -42,6 +42,14 @@ def holds(ids, row, label):
     for slot in range(width):
         found |= ids[row, slot] == label
     return found
+
+
+@kernel(inline=True)
+def ask_for_list(lists, row):
+    """Ask for list `row` before it is needed."""
+    prefetch_row(lists.ids, row)
+    prefetch_row(lists.distances, row)
+    prefetch(lists.state, row * lists.state.shape[1])
 
 
 @kernel(inline=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .codes import Coded, Coder, Rows, add_up, peak_of, routing_form
+from .codes import Coder, Encoded, Rows, add_up, peak_of, routing_form
 from .jit import kernel
 from .lanes import LANES
 from .leaves import QUERIES
@@ -34,7 +34,7 @@ ASKING, OTHERS, NEAREST, AGREED = 256, 2048, 4, 0.6
 REACH = 5.0
 
 
-def narrower(rows: Rows, coder: Coder, seed: int) -> Coded | None:
+def narrower(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
     """The same rows with narrower codes, and the coder that says what they are worth; None where it does not pay.
 
     rows, coder: coded for squared euclidean distances.
@@ -51,7 +51,7 @@ def narrower(rows: Rows, coder: Coder, seed: int) -> Coded | None:
     return None if count > most else project(rows, coder, turned(axes[:, :count], rng), mean, sample)
 
 
-def guiding(rows: Rows, coder: Coder, seed: int) -> Coded | None:
+def guiding(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
     """The same rows with codes by which they find near pivots in less time; None where too few would be the same.
 
     rows, coder: coded for squared euclidean distances.
@@ -73,7 +73,7 @@ def projectable(rows: Rows, coder: Coder) -> bool:
     return len(rows.values) >= WORTH_IT and not coder.cuts and rows.values.dtype == np.int8
 
 
-def agreement(one: Coded, other: Coded, asking: np.ndarray, among: np.ndarray) -> float:
+def agreement(one: Encoded, other: Encoded, asking: np.ndarray, among: np.ndarray) -> float:
     """Of the rows nearest to some by one kind of codes, the share that is so by the other.
 
     asking, among: int64, the rows whose nearest are looked for, and the others among which they are.
@@ -117,7 +117,7 @@ def turned(axes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return axes @ turn
 
 
-def project(rows: Rows, coder: Coder, axes: np.ndarray, mean: np.ndarray, sample: np.ndarray) -> Coded:
+def project(rows: Rows, coder: Coder, axes: np.ndarray, mean: np.ndarray, sample: np.ndarray) -> Encoded:
     """The rows with codes of their coordinates along `axes`, float32[w, r], around `mean`, float32[w], of their codes.
 
     sample: float32[s, w], some of the codes around their mean. One unit of the new codes stands for as much more as

@@ -13,7 +13,7 @@ import numpy as np
 
 from .codes import Rows
 from .jit import kernel
-from .lanes import LANES, prefetch
+from .lanes import LANES, LINE
 from .neighbours import FRESH, holds, insert
 from .products import OFFSET, dots
 from .random import below
@@ -22,8 +22,6 @@ from .rows import WORD, Form, surrogate
 # A kept neighbour hides another one that is by so much nearer to it than to the row, as a share of the surrogate: a
 # little more than none, or searches get stuck (the factor alpha of Jayaram Subramanya et al. 2019, DiskANN).
 SLACK = np.float32(0.1)
-# Bytes of a line of memory: codes of a row begin at one.
-LINE = 64
 CERTAIN = 2**30
 
 
@@ -38,7 +36,7 @@ class Coded(NamedTuple):
 
 
 def coded_width(columns: int) -> int:
-    """Bytes of a row of so many columns with its square."""
+    """Bytes of a row of so many columns with its square: each begins a line of memory."""
     return -(-(columns + WORD) // LINE) * LINE
 
 
@@ -339,11 +337,3 @@ def count_leaving(edges, rows, partitions):
                 break
             counts[edges[row, slot] // rows] += 1
     return counts
-
-
-@kernel(inline=True)
-def ask_for_codes(codes, row):
-    """Ask for the codes of a row before they are compared."""
-    width = codes.shape[1]
-    for column in range(0, width, LINE):
-        prefetch(codes, np.int64(row) * width + column)

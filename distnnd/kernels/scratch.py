@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .jit import kernel
+from .lanes import LINE
 
-LINE, PAGE = 64, 4096
+PAGE = 4096
 # Most of what is written down ends within so many bytes.
 MOSTLY = 512
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .jit import kernel
-from .lanes import LANES, prefetch
-from .prune import Coded, ask_for_codes, estimates_to, take_query
+from .lanes import LANES, prefetch, prefetch_row
+from .prune import Coded, estimates_to, take_query
 
 # An entry of the pool is (estimate, row, looked at) in the bits of one number, so that one comparison orders it.
 ROW = 0x7FFFFFFF
@@ -112,7 +112,7 @@ def gather_neighbours(searched, here, others, seen, touched, marked):
         touched[marked + count] = other
         others[count] = other
         count += 1
-        ask_for_codes(searched.coded.codes, other)
+        prefetch_row(searched.coded.codes, other)
     return count
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import merge, trees
-from ..kernels.codes import Coded, Coder, Rows, coded_form, routing_form, trusted
+from ..kernels.codes import Coder, Encoded, Rows, coded_form, routing_form, trusted
 from ..kernels.groups import all_members, slot_groups
 from ..kernels.leaves import Offered, join_places
 from ..kernels.neighbours import FRESH, OLD, Lists
@@ -42,7 +42,7 @@ BLURRED = 0.02
 
 
 def solve(
-    work: Work, task: Task, partition: Partition, present: np.ndarray, coded: list[Coded]
+    work: Work, task: Task, partition: Partition, present: np.ndarray, coded: list[Encoded]
 ) -> tuple[Lists, np.ndarray, dict[str, float]]:
     """The lists after all pairs of leaves and passes of NN-descent, in leaf order, with that order and counters.
 
@@ -78,7 +78,7 @@ def solve(
 
 
 def own_probes(
-    work: Work, partition: Partition, present: np.ndarray, coded: Coded
+    work: Work, partition: Partition, present: np.ndarray, coded: Encoded
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """A few rows of a partition among others, int64[p], and how far their k-th neighbours in it are, float32[p].
 
@@ -95,7 +95,7 @@ def own_probes(
     return chosen, solve_here(work.job, judge, coded, chosen, work.each, work.parts, here)
 
 
-def narrowest(job: Job, coded: list[Coded]) -> Coded:
+def narrowest(job: Job, coded: list[Encoded]) -> Encoded:
     """The narrower codes where they tell neighbours apart well; else the codes as they are."""
     fine = len(coded) > 1 and fine_enough(job, coded[-1][1], coded_form(job.kind, *coded[-1]))
     return coded[-1] if fine else coded[0]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import merge
-from ..kernels.codes import Coded, coder_of, encode
+from ..kernels.codes import Encoded, coder_of, encode
 from ..kernels.judge import Judge
 from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.projection import narrower
@@ -102,7 +102,7 @@ class Known(NamedTuple):
         return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= self.target)
 
 
-def with_codes(work: Work, points: np.ndarray) -> list[Coded]:
+def with_codes(work: Work, points: np.ndarray) -> list[Encoded]:
     """The rows with their codes, which a tree does without, and their coder; after them narrower ones if they pay."""
     kind = work.job.kind
     coder = coder_of(points, kind)

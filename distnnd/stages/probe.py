@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.codes import Coded, Coder, Rows, coded_form, coder_of, encode
+from ..kernels.codes import Coder, Encoded, Rows, coded_form, coder_of, encode
 from ..kernels.groups import Groups, all_in_one
 from ..kernels.judge import Judge, count_rows
 from ..kernels.leaves import join
@@ -110,7 +110,7 @@ def nearest(asked: Any, judge: Judge, codes: Codes | None, k: int, each: Each = 
     return lists
 
 
-def solve_probes(job: Job, held: Held, coded: Coded | None, each: Each, parts: int) -> None:
+def solve_probes(job: Job, held: Held, coded: Encoded | None, each: Each, parts: int) -> None:
     """Write the truth about the probe rows where all rows are at hand, in the order of their ids.
 
     coded: the rows with their codes, and the coder; None where the distance itself decides.
@@ -122,7 +122,7 @@ def solve_probes(job: Job, held: Held, coded: Coded | None, each: Each, parts: i
 def solve_here(
     job: Job,
     judge: Judge,
-    coded: Coded | None,
+    coded: Encoded | None,
     chosen: np.ndarray,
     each: Each,
     parts: int,
