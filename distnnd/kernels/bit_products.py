@@ -141,6 +141,13 @@ def dots(values, rows, count, query, start, products):
         products[i] = common_bits(values, rows[i] * width, query, 0, width)
 
 
+def pair_dots(values, ones, others, count, columns, products):
+    """As products.pair_dots has it."""
+    width = values.shape[1]
+    for i in range(count):
+        products[i] = common_bits(values, ones[i] * width, values, others[i] * width, width)
+
+
 @kernel(inline=True)
 def common_bits(values, first, others, other, width):
     """How many columns are set in two rows of `width` bytes, from bytes `first` and `other` on."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import config
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from .jit import kernel
-from .lanes import LANES, machine_has, splat, sum_up
+from .lanes import LANES, machine_has, splat, sum_up, written
 from .rows import WORD
 
 QUERIES = 4  # rows of a tile
@@ -246,23 +246,91 @@ def _dots_wide(typingctx, values, rows, first, query, start, products):
                 ended.append(_add_products(builder, total, builder.xor(base, flip), words))
             return ended
 
-        ended = sum_up(builder, width, WORD * _WIDE.count, [zero] * _WIDE.count, add)
-        # Butterfly: sums of pairs of vectors, until lane l of the last one is the sum over vector l.
-        bit = 1
-        while len(ended) > 1:
-            ended = [builder.add(*_exchange(builder, ended[i], ended[i + 1], bit)) for i in range(0, len(ended), 2)]
-            bit *= 2
-        total = builder.add(ended[0], splat(builder, start, _WIDE))
+        sums = _sums_over(builder, sum_up(builder, width, WORD * _WIDE.count, [zero] * _WIDE.count, add))
+        total = builder.add(sums, splat(builder, start, _WIDE))
         builder.store(total, _vector_at(builder, out, first, _WIDE), align=4)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
+def _sums_over(builder, vectors):
+    """Lane l is the sum over vector l, of as many vectors as they have lanes."""
+    # Butterfly: sums of pairs of vectors, until one is left.
+    bit = 1
+    while len(vectors) > 1:
+        vectors = [builder.add(*_exchange(builder, *vectors[i : i + 2], bit)) for i in range(0, len(vectors), 2)]
+        bit *= 2
+    return vectors[0]
+
+
+@intrinsic
+def _pair_dots_wide(typingctx, values, ones, others, first, columns, products):
+    """products[first + l] = values[ones[first + l]] . values[others[first + l]] for as many l as _WIDE has lanes.
+
+    The leading `columns` take part, and those of the others count 128 higher.
+    """
+    signature = types.void(values, ones, others, *(types.intp,) * 2, products)
+
+    @written
+    def code(call):
+        builder, (first, columns) = call.builder, call.arguments[3:5]
+        step = WORD * _WIDE.count
+        width = builder.extract_value(call.context.make_array(values)(call.context, builder, call.arguments[0]).shape, 1)
+        whole = builder.and_(columns, _LONG(-step))
+        left = builder.trunc(builder.sub(columns, whole), _INT)
+        flip, nothing = (ir.Constant(_WIDE, [word] * _WIDE.count) for word in (-0x7F7F7F80, 0))
+        bytes_of = ir.VectorType(_BYTE, step)
+        taken = builder.icmp_unsigned("<", ir.Constant(bytes_of, list(range(step))), splat(builder, builder.trunc(left, _BYTE), bytes_of))
+        taken = builder.bitcast(builder.sext(taken, bytes_of), _WIDE)
+        inside = builder.icmp_signed("!=", taken, nothing)
+        sums = cgutils.alloca_once(builder, _WIDE, _WIDE.count)
+        total = cgutils.alloca_once(builder, _WIDE)
+
+        def row(i, pair):
+            number = builder.load(call.place(i, builder.add(first, pair), _INT))
+            return builder.mul(builder.sext(number, _LONG), width)
+
+        def add(one, other):
+            words = _words_of(builder, one)
+            builder.store(_add_products(builder, builder.load(total), builder.xor(other, flip), words), total)
+
+        with cgutils.for_range(builder, _LONG(_WIDE.count), intp=_LONG) as loop:
+            builder.store(nothing, total)
+            rows = [row(i, loop.index) for i in (1, 2)]
+            with cgutils.for_range_slice(builder, _LONG(0), whole, _LONG(step), _LONG) as (at, _):
+                places = [call.place(0, builder.add(start, at), _WIDE) for start in rows]
+                add(*(builder.load(place, align=1) for place in places))
+            with builder.if_then(builder.icmp_signed("!=", left, _INT(0))):
+                places = [call.place(0, builder.add(start, whole), _WIDE) for start in rows]
+                one, other = (
+                    builder.call(_masked(builder, _WIDE), [place, _INT(4), inside, nothing]) for place in places
+                )
+                add(builder.and_(one, taken), other)
+            builder.store(builder.load(total), builder.gep(sums, [loop.index]))
+        vectors = [builder.load(builder.gep(sums, [_LONG(i)])) for i in range(_WIDE.count)]
+        builder.store(_sums_over(builder, vectors), call.place(5, first, _WIDE), align=4)
+
+    return signature, code
+
+
 @kernel(inline=True)
 def _dots(values, rows, count, query, start, products):
     for first in range(0, count, ROWS):
         _dots_wide(values, rows, first, query, start, products)
+
+
+@kernel(inline=True)
+def _pair_dots(values, ones, others, count, columns, products):
+    for first in range(0, count, ROWS):
+        _pair_dots_wide(values, ones, others, first, columns, products)
+
+
+def _pair_dots_python(values, ones, others, count, columns, products):
+    count = -(-count // LANES) * LANES
+    left, right = (values[rows[:count], :columns] for rows in (ones, others))
+    right = (right.view(np.uint8) ^ np.uint8(OFFSET)).astype(np.int32)
+    products[:count] = (left.astype(np.int32) * right).sum(axis=1)
 
 
 def _dots_python(values, rows, count, query, start, products):
@@ -341,3 +409,4 @@ def _multiply_python(queries, width, first, last, starts, packed, first_group, g
 pack = _pack_python if config.DISABLE_JIT else _pack
 multiply = _multiply_python if config.DISABLE_JIT else _multiply
 dots = _dots_python if config.DISABLE_JIT else _dots
+pair_dots = _pair_dots_python if config.DISABLE_JIT else _pair_dots

@@ -17,6 +17,7 @@ from .bit_products import set_bits, share_apart
 from .chosen import chosen
 from .jit import kernel
 from .products import OFFSET
+from .scratch import on_lines
 from .rows import WORD, Form, surrogate
 from .sieve import SHARE_BITS
 
@@ -110,7 +111,7 @@ def encode(points: np.ndarray, coder: Coder) -> Rows:
     squares, starts = np.empty(m, np.int32), np.empty(m, np.int32)
     values = points
     if not coder.exact:
-        values = np.zeros((m, -(-width // WORD) * WORD), np.int8)
+        values = on_lines((m, -(-width // WORD) * WORD), np.int8)
         code(points, coder.centre, np.float32(1 / coder.step), np.float32(peak_of(width)), values)
     add_up(values, squares, starts)
     return Rows(points, values, squares, starts)

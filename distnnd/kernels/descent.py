@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .codes import WHOLE, copy_codes, limit_of, measure
+from .codes import WHOLE, limit_of, measure
 from .companions import gather_companions
 from .jit import kernel
 from .lanes import LANES, prefetch, prefetch_row
 from .neighbours import BORN, ask_for_list, holds, insert
-from .products import OFFSET, dots, room_for
-from .scratch import scratch
+from .products import OFFSET, pair_dots
+from .scratch import on_lines, scratch
 from .sieve import meetings, near, strangers
 
 # A card says all that comparing a row needs beside its codes, in one piece of memory: four leaves it stands in, its
@@ -34,8 +34,8 @@ class Meeting(NamedTuple):
     """Room to compare the companions of one row.
 
     coming: int32[most], the companions of the next row; members, squares, starts, limits, met: int32[most], those of
-    this one with what their cards say, and a bit for each leaf in which they met; others, other_squares, other_limits,
-    products: int32[most], those that one member has not met yet; query: its codes, int8.
+    this one with what their cards say, and a bit for each leaf in which they met; ones, others, bases, higher,
+    products: int32[pairs], the pairs that have not met yet, what their products are taken from, the larger limits.
     """
 
     coming: np.ndarray
@@ -44,17 +44,17 @@ class Meeting(NamedTuple):
     starts: np.ndarray
     limits: np.ndarray
     met: np.ndarray
+    ones: np.ndarray
     others: np.ndarray
-    other_squares: np.ndarray
-    other_limits: np.ndarray
+    bases: np.ndarray
+    higher: np.ndarray
     products: np.ndarray
-    query: np.ndarray
 
 
 @kernel
-def room_for_meeting(cap, values):
-    """Room for at most `cap` fresh companions and as many old ones, in rows with such codes, [m, w]."""
-    most = 2 * cap + 2 * LANES
+def room_for_meeting(cap):
+    """Room for at most `cap` fresh companions and as many old ones."""
+    most, pairs = 2 * cap + 2 * LANES, 2 * cap * cap + 2 * LANES
     return Meeting(
         np.zeros(most, np.int32),
         np.zeros(most, np.int32),
@@ -62,21 +62,19 @@ def room_for_meeting(cap, values):
         np.zeros(most, np.int32),
         np.zeros(most, np.int32),
         np.zeros(most, np.int32),
-        scratch(most, np.int32),
-        scratch(most, np.int32),
-        scratch(most, np.int32),
-        np.zeros(most, np.int32),
-        np.zeros(room_for(values.shape[1]), values.dtype),
+        scratch(pairs, np.int32),
+        scratch(pairs, np.int32),
+        scratch(pairs, np.int32),
+        scratch(pairs, np.int32),
+        np.zeros(pairs, np.int32),
     )
 
 
 class Near(NamedTuple):
-    """Pairs that are near: both rows, the largest estimates that would enter their lists, their own. int32[room]."""
+    """Pairs that are near: both rows and their estimate. int32[room]."""
 
     ones: np.ndarray
     others: np.ndarray
-    one_limits: np.ndarray
-    other_limits: np.ndarray
     estimates: np.ndarray
 
 
@@ -84,13 +82,7 @@ class Near(NamedTuple):
 def room_for_near(cap):
     """Room for the near pairs of some rows with at most `cap` companions of each kind."""
     room = AT_ONCE + 2 * cap * cap + LANES
-    return Near(
-        scratch(room, np.int32),
-        scratch(room, np.int32),
-        scratch(room, np.int32),
-        scratch(room, np.int32),
-        scratch(room, np.int32),
-    )
+    return Near(scratch(room, np.int32), scratch(room, np.int32), scratch(room, np.int32))
 
 
 @kernel(inline=True)
@@ -135,26 +127,21 @@ def near_pairs(rows, form, lists, all_met, news, count, meeting, pairs, used):
     for i in range(news):
         if meeting.met[i] & all_met:
             continue
-        others = strangers(
-            meeting.met, meeting.squares, meeting.limits, meeting.members, i, all_met, count,
-            meeting.other_squares, meeting.other_limits, meeting.others,
+        # What is multiplied counts the others' codes higher; a start makes up for that.
+        base = meeting.squares[i] - 2 * meeting.starts[i]
+        compared = strangers(
+            meeting.met, meeting.squares, meeting.limits, meeting.members, i, all_met, count, base,
+            meeting.bases, meeting.higher, meeting.ones, meeting.others, compared,
         )  # fmt: skip
-        if others == 0:
-            continue
-        compared += others
-        member = meeting.members[i]
-        copy_codes(rows.values, member, form.columns, meeting.query)
-        dots(rows.values, meeting.others, others, meeting.query, meeting.starts[i], meeting.products)
-        before = used
-        card = (member, meeting.squares[i], meeting.limits[i])
-        used = near(
-            meeting.other_squares, meeting.products, meeting.other_limits, meeting.others, others, card, pairs, used,
-            form.share,
-        )  # fmt: skip
-        if used > before:
-            ask_for(lists, member)
-        for at in range(before, used):
-            ask_for(lists, pairs.others[at])
+    columns = min(form.columns, rows.values.shape[1])
+    pair_dots(rows.values, meeting.ones, meeting.others, compared, columns, meeting.products)
+    before = used
+    used = near(
+        meeting.bases, meeting.products, meeting.higher, meeting.ones, meeting.others, compared, pairs, used, form.share
+    )
+    for at in range(before, used):
+        ask_for(lists, pairs.ones[at])
+        ask_for(lists, pairs.others[at])
     return used, compared
 
 
@@ -197,14 +184,14 @@ def within(estimate, limit, columns, form):
 
 
 @kernel(inline=True)
-def note(rows, form, lists, pairs, count, finds, used):
+def note(rows, form, lists, cards, pairs, count, finds, used):
     """Write down what the first `count` pairs would put into lists, unless it is there; returns where the finds end."""
     worst = lists.ids.shape[1] - 1
     for at in range(count):
         one, other, estimate = pairs.ones[at], pairs.others[at], pairs.estimates[at]
         columns = rows.squares[one] + rows.squares[other] if form.share else np.int32(0)
-        for_one = within(estimate, pairs.one_limits[at], columns, form) and not holds(lists.ids, one, other)
-        for_other = within(estimate, pairs.other_limits[at], columns, form) and not holds(lists.ids, other, one)
+        for_one = within(estimate, cards[one, LIMIT], columns, form) and not holds(lists.ids, one, other)
+        for_other = within(estimate, cards[other, LIMIT], columns, form) and not holds(lists.ids, other, one)
         if not (for_one or for_other):
             continue
         distance = measure(rows, one, rows, other, estimate, form)
@@ -226,7 +213,7 @@ def join(rows, companions, cards, in_leaves, form, lists, first, last, step, roo
     it stopped because `room` finds might not have held more, and the pairs compared.
     """
     cap = lists.ids.shape[1] + companions.fresh.shape[1]
-    meeting, pairs = room_for_meeting(cap, rows.values), room_for_near(cap)
+    meeting, pairs = room_for_meeting(cap), room_for_near(cap)
     room = max(room, 2 * pairs.ones.size)
     finds = Finds(np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float32))
     used = compared = waiting = 0
@@ -246,15 +233,15 @@ def join(rows, companions, cards, in_leaves, form, lists, first, last, step, roo
         waiting, more = near_pairs(rows, form, lists, all_met, now, here, meeting, pairs, waiting)
         compared += more
         if waiting > AT_ONCE:
-            used = note(rows, form, lists, pairs, waiting, finds, used)
+            used = note(rows, form, lists, cards, pairs, waiting, finds, used)
             waiting = 0
-    used = note(rows, form, lists, pairs, waiting, finds, used)
+    used = note(rows, form, lists, cards, pairs, waiting, finds, used)
     return Finds(finds.targets[:used], finds.labels[:used], finds.distances[:used]), stop, compared
 
 
 def new_cards(slots: np.ndarray) -> np.ndarray:
     """Cards of rows that stand in the leaves `slots`, int32[m, <= 4], -1 for none; fill_cards writes the rest."""
-    cards = np.empty((len(slots), CARD), np.int32)
+    cards = on_lines((len(slots), CARD), np.int32)
     # What stands in no leaf has met nobody: each row has a number of its own for that.
     cards[:, :LEAVES] = -2 - np.arange(len(slots), dtype=np.int32)[:, None]
     here = cards[:, : slots.shape[1]]

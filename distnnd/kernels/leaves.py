@@ -151,6 +151,11 @@ def score_within(form, surrogate, own):
 @kernel(inline=True)
 def price(rows, row, others, tile, query, first, count, own, form, worst, offers):
     """Make offers of `count` candidates from `first` on, with the distances that a list keeps; returns how many."""
+    if form.trusted and not form.share:
+        for i in range(count):
+            offers.distances[i] = form.unit * np.float32(own + tile.scores[first + i])
+            offers.ids[i] = tile.labels[first + i]
+        return count
     used = 0
     for i in range(first, first + count):
         place = tile.places[i]

@@ -8,7 +8,7 @@ import numpy as np
 
 from .jit import kernel
 from .lanes import LANES, any_equal, make_room, prefetch, prefetch_row
-from .sieve import rank
+from .sieve import order, rank
 
 # What NN-descent knows of an entry: compared with its companions already; not yet; not yet but drawn in this pass;
 # found in this pass.
@@ -100,8 +100,8 @@ def insert(lists, row, label, distance, state):
 class Offers(NamedTuple):
     """Room for offers to one list: distances float32[r], ids int32[r], r a multiple of sixteen.
 
-    Beside them how many entries come before each offer, int32[r], and a copy of the list and of its states with how
-    many offers come before each entry: as many places as the list has, to the next multiple of sixteen.
+    Beside them how many entries come before each offer, int32[r]; a copy of the list with how many offers come before
+    each entry: as many places as the list has, to the next multiple of sixteen; and both in order, with their states.
     """
 
     distances: np.ndarray
@@ -109,8 +109,10 @@ class Offers(NamedTuple):
     ranks: np.ndarray
     held_distances: np.ndarray
     held_ids: np.ndarray
-    held_state: np.ndarray
     gains: np.ndarray
+    all_distances: np.ndarray
+    all_ids: np.ndarray
+    all_states: np.ndarray
 
 
 @kernel
@@ -123,8 +125,10 @@ def room_for_offers(width, most):
         np.empty(most, np.int32),
         np.full(size, np.inf, np.float32),
         np.zeros(size, np.int32),
-        np.empty(size, np.uint8),
-        np.empty(max(size, most), np.int32),
+        np.empty(size, np.int32),
+        np.empty(size + most, np.float32),
+        np.empty(size + most, np.int32),
+        np.empty(size + most, np.uint8),
     )
 
 
@@ -133,37 +137,36 @@ def take(lists, row, offers, count, state):
     """Merge the first `count` offers into list `row`: none known to the list, none twice.
 
     Each entry counts how many come before it and goes straight to that place; an insertion would wait for the last one.
+    What falls out of the list is written down too: nobody could guess which that is.
     """
     width = lists.ids.shape[1]
     for slot in range(width):
         offers.held_distances[slot] = lists.distances[row, slot]
         offers.held_ids[slot] = lists.ids[row, slot]
-        offers.held_state[slot] = lists.state[row, slot]
     for i in range(count, (count + LANES - 1) // LANES * LANES):
         offers.distances[i] = np.inf
         offers.ids[i] = np.int32(-1)
-    offers.ranks[:count] = 0
     for start in range(0, count, LANES):
-        rank(offers.distances, offers.ids, count, offers.distances, offers.ids, start, offers.ranks, offers.gains)
+        order(offers.distances, offers.ids, count, start, offers.ranks)
     # A list that knows nothing yet has nothing to be ranked with.
-    for start in range(0, width if offers.held_distances[0] < np.inf else 0, LANES):
+    known = width if offers.held_distances[0] < np.inf else 0
+    for start in range(0, known, LANES):
         held = (offers.held_distances, offers.held_ids)
         rank(offers.distances, offers.ids, count, *held, start, offers.ranks, offers.gains)
     for i in range(count):
         at = offers.ranks[i]
-        if at < width:
-            lists.distances[row, at] = offers.distances[i]
-            lists.ids[row, at] = offers.ids[i]
-            lists.state[row, at] = state
-    for slot in range(width):
-        if offers.held_distances[slot] == np.inf:
-            break
+        offers.all_distances[at] = offers.distances[i]
+        offers.all_ids[at] = offers.ids[i]
+        offers.all_states[at] = state
+    for slot in range(known):
         at = slot + offers.gains[slot]
-        if at >= width:
-            break
-        lists.distances[row, at] = offers.held_distances[slot]
-        lists.ids[row, at] = offers.held_ids[slot]
-        lists.state[row, at] = offers.held_state[slot]
+        offers.all_distances[at] = offers.held_distances[slot]
+        offers.all_ids[at] = offers.held_ids[slot]
+        offers.all_states[at] = lists.state[row, slot]
+    for slot in range(min(width, count + known)):
+        lists.distances[row, slot] = offers.all_distances[slot]
+        lists.ids[row, slot] = offers.all_ids[slot]
+        lists.state[row, slot] = offers.all_states[slot]
 
 
 @kernel

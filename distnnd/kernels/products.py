@@ -15,7 +15,8 @@ from .byte_products import QUERIES as QUERIES
 from .byte_products import room_for as room_for
 from .chosen import chosen
 
-_pack_bytes, _multiply_bytes, _dots_bytes = byte_products.pack, byte_products.multiply, byte_products.dots
+_pack_bytes, _multiply_bytes = byte_products.pack, byte_products.multiply
+_dots_bytes, _pair_dots_bytes = byte_products.dots, byte_products.pair_dots
 
 
 @chosen()
@@ -47,6 +48,17 @@ def dots(values, rows, count, query, start, products):
     _dots_bytes(values, rows, count, query, start, products)
 
 
+@chosen()
+def pair_dots(values, ones, others, count, columns, products):
+    """products[l] = row ones[l] . row others[l] of values[m, w], l < count, in their leading `columns`.
+
+    `ones` and `others` go on with valid ids, and products has room, to the next multiple of sixteen. Where rows are of
+    numbers the others count 128 higher than they are; rows of bits take part as wholes.
+    """
+    _pair_dots_bytes(values, ones, others, count, columns, products)
+
+
 pack.of(np.uint8)(bit_products.pack)
 multiply.of(np.uint8)(bit_products.multiply)
 dots.of(np.uint8)(bit_products.dots)
+pair_dots.of(np.uint8)(bit_products.pair_dots)

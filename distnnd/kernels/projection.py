@@ -17,6 +17,7 @@ from .jit import kernel
 from .lanes import LANES
 from .leaves import QUERIES
 from .products import COLUMNS, multiply, pack, room_for
+from .scratch import on_lines
 from .signposts import nearest_of, rows_at
 
 # Wider rows than this may be narrowed, to so many columns at most, if there are enough of them to repay the search.
@@ -132,7 +133,7 @@ def project(rows: Rows, coder: Coder, axes: np.ndarray, mean: np.ndarray, sample
     kept = float(np.mean(inside**2) * count / scale**2 / np.mean(np.einsum("ij,ij->i", sample, sample)))
     # A coordinate's standard deviation in products of codes; all vary alike.
     step = max(REACH * float(np.sqrt(np.mean(inside**2))) / peak, 1.0)
-    values = np.empty((m, count), np.int8)
+    values = on_lines((m, count), np.int8)
     along(rows.values, rows.starts, directions, middle, np.float32(1 / step), np.float32(peak), values)
     squares, starts = np.empty(m, np.int32), np.empty(m, np.int32)
     add_up(values, squares, starts)

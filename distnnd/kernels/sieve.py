@@ -180,55 +180,54 @@ def _meetings_lanes(typingctx, cards, row, member):
 
 @intrinsic
 def _strangers_lanes(
-    typingctx, met, squares, limits, members, one, met_all, count, other_squares, other_limits, others
+    typingctx, met, squares, limits, members, one, met_all, count, base, bases, higher, ones, others, used
 ):
-    outputs = (other_squares, other_limits, others)
-    signature = types.intp(met, squares, limits, members, types.intp, types.int32, types.intp, *outputs)
+    """See `strangers`."""
+    told, outputs = (met, squares, limits, members, types.intp, types.int32, types.intp, types.int32), (bases, higher)
+    signature = types.intp(*told, *outputs, ones, others, types.intp)
 
     @written
     def code(call):
-        builder, (one, met_all, count) = call.builder, call.arguments[4:7]
-        used = cgutils.alloca_once_value(builder, _LONG(0))
-        own = splat(builder, builder.load(call.place(0, one, _INT)), INTS)
+        builder, (one, met_all, count, base), used = call.builder, call.arguments[4:8], call.arguments[-1]
+        used = cgutils.alloca_once_value(builder, used)
+        own, own_limit, member = (splat(builder, builder.load(call.place(i, one, _INT)), INTS) for i in (0, 2, 3))
         nothing, itself = ir.Constant(INTS, [0] * LANES), splat(builder, builder.trunc(one, _INT), INTS)
-        met_all = splat(builder, met_all, INTS)
+        met_all, base = (splat(builder, number, INTS) for number in (met_all, base))
         with _steps(builder, count) as (start, _):
-            met, *vectors = (call.sixteen(i, start) for i in range(4))
+            met, squares, limits, members = (call.sixteen(i, start) for i in range(4))
             kept = builder.icmp_signed(">", _from(builder, start), itself)
             kept = builder.or_(kept, builder.icmp_signed("!=", builder.and_(met, met_all), nothing))
             kept = builder.and_(kept, builder.icmp_signed("==", builder.and_(met, own), nothing))
             kept = builder.and_(kept, _inside(builder, start, count))
-            columns = [(*call.array(7 + i), vector) for i, vector in enumerate(vectors)]
-            _write_down(call, kept, columns, used)
-        # Up to a multiple of sixteen the first member stands in for others.
-        first = builder.load(call.place(3, _LONG(0), _INT))
-        builder.store(splat(builder, first, INTS), call.place(9, builder.load(used), INTS), align=4)
+            limits = builder.select(builder.icmp_signed(">", limits, own_limit), limits, own_limit)
+            builder.store(member, call.place(10, builder.load(used), INTS), align=4)
+            columns = ((8, builder.add(squares, base)), (9, limits), (11, members))
+            _write_down(call, kept, [(*call.array(i), vector) for i, vector in columns], used)
+        # Up to a multiple of sixteen the first member stands in for both.
+        for i in (10, 11):
+            builder.store(splat(builder, builder.load(call.place(3, _LONG(0), _INT)), INTS), call.place(i, builder.load(used), INTS), align=4)
         return builder.load(used)
 
     return signature, code
 
 
 @intrinsic
-def _near_lanes(typingctx, squares, products, limits, ids, count, card, found, used, share):
-    of_card = types.UniTuple(types.int32, 3)
-    signature = types.intp(squares, products, limits, ids, types.intp, of_card, found, types.intp, types.boolean)
+def _near_lanes(typingctx, bases, products, limits, ones, others, count, found, used, share):
+    signature = types.intp(bases, products, limits, ones, others, types.intp, found, types.intp, types.boolean)
 
     @written
     def code(call):
-        builder, (count, card, found, used, share) = call.builder, call.arguments[4:]
+        builder, (count, found, used, share) = call.builder, call.arguments[5:]
         used = cgutils.alloca_once_value(builder, used)
-        one, square, limit = (splat(builder, builder.extract_value(card, i), INTS) for i in range(3))
         outputs = [(kind, builder.extract_value(found, i)) for i, kind in enumerate(call.signature.args[6])]
         with _steps(builder, count) as (start, _):
-            scores = builder.add(call.scores(start, start), square)
-            limits, ids = call.sixteen(2, start), call.sixteen(3, start)
-            higher = builder.select(builder.icmp_signed(">", limits, limit), limits, limit)
-            columns = builder.add(square, call.sixteen(0, start))
-            part = builder.lshr(builder.mul(higher, columns), ir.Constant(INTS, [SHARE_BITS] * LANES))
-            higher = builder.select(share, part, higher)
-            kept = builder.and_(builder.icmp_signed("<=", scores, higher), _inside(builder, start, count))
-            kept = builder.and_(kept, builder.icmp_signed("!=", ids, one))
-            columns = zip(outputs, (one, ids, limit, limits, scores), strict=True)
+            scores = call.scores(start, start)
+            bases, limits, ones, others = (call.sixteen(i, start) for i in (0, 2, 3, 4))
+            part = builder.lshr(builder.mul(limits, bases), ir.Constant(INTS, [SHARE_BITS] * LANES))
+            limits = builder.select(share, part, limits)
+            kept = builder.and_(builder.icmp_signed("<=", scores, limits), _inside(builder, start, count))
+            kept = builder.and_(kept, builder.icmp_signed("!=", ones, others))
+            columns = zip(outputs, (ones, others, scores), strict=True)
             _write_down(call, kept, [(*output, vector) for output, vector in columns], used)
         return builder.load(used)
 
@@ -260,6 +259,23 @@ def _strike_lanes(typingctx, labels, places, scores, first, count, bound, itself
         return builder.sub(builder.load(used), first)
 
     return signature, code
+
+
+@intrinsic
+def _order_lanes(typingctx, distances, ids, count, start, ranks):
+    @written
+    def code(call):
+        builder, (count, start) = call.builder, call.arguments[2:4]
+        some = [call.sixteen(i, start) for i in (0, 1)]
+        # Each entry counts itself too.
+        upto = cgutils.alloca_once_value(builder, ir.Constant(INTS, [-1] * LANES))
+        with cgutils.for_range(builder, count, intp=_LONG) as loop:
+            one = [builder.load(call.place(i, loop.index, call.kind(i))) for i in (0, 1)]
+            after = builder.not_(precede(builder, *some, *one))
+            builder.store(builder.add(builder.load(upto), builder.zext(after, INTS)), upto)
+        builder.store(builder.load(upto), call.place(4, start, INTS), align=4)
+
+    return types.void(distances, ids, *(types.intp,) * 2, ranks), code
 
 
 @intrinsic
@@ -307,23 +323,23 @@ def _meetings_python(cards, row, member):
     return np.int32(sum(16**i for i in range(4) if cards[row, i] in cards[member, :4]))
 
 
-def _strangers_python(met, squares, limits, members, one, met_all, count, near_squares, near_limits, others):
+def _strangers_python(met, squares, limits, members, one, met_all, count, base, bases, higher, ones, others, used):
     kept = (np.arange(count) > one) | (met[:count] & met_all != 0)
     kept = np.flatnonzero(kept & (met[:count] & met[one] == 0))
-    for column, values in zip((near_squares, near_limits, others), (squares, limits, members), strict=True):
-        column[: kept.size] = values[kept]
-    others[kept.size : kept.size + LANES] = members[0]
-    return kept.size
+    found = (squares[kept] + base, np.maximum(limits[kept], limits[one]), members[one], members[kept])
+    end = used + kept.size
+    for column, values in zip((bases, higher, ones, others), found, strict=True):
+        column[used:end] = values
+    ones[end : end + LANES] = others[end : end + LANES] = members[0]
+    return end
 
 
-def _near_python(squares, products, limits, ids, count, card, found, used, share):
-    one, square, limit = card
-    scores = squares[:count] - 2 * products[:count] + square
-    higher = np.maximum(limits[:count], limit)
-    higher = (higher * (squares[:count] + square)) >> SHARE_BITS if share else higher
-    kept = np.flatnonzero((scores <= higher) & (ids[:count] != one))
-    for column, values in zip(found, (one, ids[kept], limit, limits[kept], scores[kept]), strict=True):
-        column[used : used + kept.size] = values
+def _near_python(bases, products, limits, ones, others, count, found, used, share):
+    scores, limits = bases[:count] - 2 * products[:count], limits[:count]
+    limits = (limits * bases[:count]) >> SHARE_BITS if share else limits
+    kept = np.flatnonzero((scores <= limits) & (ones[:count] != others[:count]))
+    for column, values in zip(found, (ones, others, scores), strict=True):
+        column[used : used + kept.size] = values[kept]
     return used + kept.size
 
 
@@ -334,6 +350,12 @@ def _strike_python(labels, places, scores, first, count, bound, itself, ids, row
     for column in (labels, places, scores):
         column[first : first + kept.size] = column[kept]
     return kept.size
+
+
+def _order_python(distances, ids, count, start, ranks):
+    entries = list(zip(distances, ids, strict=True))
+    for at in range(start, start + LANES):
+        ranks[at] = sum(not entries[at] < one for one in entries[:count]) - 1
 
 
 def _rank_python(distances, ids, count, held_distances, held_ids, start, ranks, gains):
@@ -358,17 +380,19 @@ within = _within_python if config.DISABLE_JIT else _within_lanes
 # meetings: bit 4 i is set where number i of the first four on the card of `row` is among those of `member`.
 meetings = _meetings_python if config.DISABLE_JIT else _meetings_lanes
 # strangers: of the first `count` members those that share no bit of `met` with `one` and come after it or have a bit of
-# `met_all`: their squares, limits and ids to the last three arrays, ids up to the next multiple of sixteen; returns how
-# many. All int32, room as in sift.
+# `met_all`, as pairs from `used` on: base + their squares, the larger of the limits of both, the ids of `one` and the
+# other; the ids up to sixteen farther. Returns where they end. All int32, room as in sift.
 strangers = _strangers_python if config.DISABLE_JIT else _strangers_lanes
-# near: of the first `count` strangers those other than `one` whose estimate square + squares[j] - 2 products[j] is at
-# most the larger of `limit` and limits[j], where card is (one, square, limit): one, id, both limits and the estimate
-# to the five arrays of `found`, from `used` on; returns where they end. share: limits are for each column that both
-# rows hold, in parts of 2^SHARE_BITS.
+# near: of the first `count` pairs of different rows those whose estimate bases[j] - 2 products[j] is at most limits[j]:
+# both ids and the estimate to the three arrays of `found`, from `used` on; returns where they end. share: bases are the
+# columns that both rows hold, and limits are for each of them, in parts of 2^SHARE_BITS.
 near = _near_python if config.DISABLE_JIT else _near_lanes
 # strike: of the `count` candidates from `first` on keep, in place, those with a score of at most `bound` whose label is
 # neither `itself` nor in list `row` of ids[., width]; returns how many. All int32, with room as in sift.
 strike = _strike_python if config.DISABLE_JIT else _strike_lanes
+# order: ranks[start + l] = how many of the `count` entries come before entry start + l, which is one of them, for
+# sixteen l; those behind the last one count wrong.
+order = _order_python if config.DISABLE_JIT else _order_lanes
 # rank: compares `count` entries with the sixteen held ones from `start` on: adds to ranks[i] how many held ones come
 # before entry i, and sets gains[start + l] to the number of entries before which held entry l does not come.
 rank = _rank_python if config.DISABLE_JIT else _rank_lanes

@@ -11,6 +11,7 @@ from ..kernels.forms import own_form
 from ..kernels.judge import Judge, as_they_came, judge_of
 from ..kernels.random import seed_of
 from ..kernels.rows import prepare, prepared_width
+from ..kernels.scratch import on_lines
 from ..kernels.sparse_distances import SparseRows, as_compared, listed
 from ..kernels.transforms import check_columns
 from ..storage import listings, mailbox
@@ -136,7 +137,7 @@ def assemble(
 
 def _room_for(count: int, part: Held) -> Held:
     """Room for `count` rows like these."""
-    points = np.empty((count, part.points.shape[1]), part.points.dtype)
+    points = on_lines((count, part.points.shape[1]), part.points.dtype)
     if part.raw is None or part.raw is part.points or isinstance(part.raw, SparseRows):
         return Held(points, points if part.raw is part.points else None)
     return Held(points, np.empty((count, part.raw.shape[1]), part.raw.dtype))
