@@ -71,32 +71,31 @@ def meetings(cards: Array, row: int, member: int) -> int:
 
 
 def strangers(
-    met: Array, squares: Array, limits: Array, members: Array, one: int, met_all: int, count: int
-) -> list[tuple[int, int, int]]:
-    """(square, limit, id) of the members that have yet to meet `one`."""
+    met: Array, squares: Array, limits: Array, members: Array, one: int, met_all: int, count: int, base: int
+) -> list[tuple[int, int, int, int]]:
+    """(base + square, larger limit, id of one, id) of the members that have yet to meet `one`."""
     found = []
     for at in range(count):
         turn = at > one or int(met[at]) & met_all
         if turn and not int(met[at]) & int(met[one]):
-            found.append((int(squares[at]), int(limits[at]), int(members[at])))
+            limit = max(int(limits[at]), int(limits[one]))
+            found.append((base + int(squares[at]), limit, int(members[one]), int(members[at])))
     return found
 
 
 def near(
-    squares: Array, products: Array, limits: Array, ids: Array, count: int, card: tuple[int, int, int], share: bool
-) -> list[tuple[int, int, int, int, int]]:
-    """(one, id, both limits, estimate) of the strangers whose estimate may enter one of the two lists.
+    bases: Array, products: Array, limits: Array, ones: Array, others: Array, count: int, share: bool
+) -> list[tuple[int, int, int]]:
+    """(one, other, estimate) of the pairs of different rows whose estimate is within their limit.
 
-    share: limits are for each 4096 of what the squares sum up to.
+    share: limits are for each 4096 of what the bases are.
     """
-    found, (one, square, limit) = [], card
-    for at in range(count):
-        estimate = square + int(squares[at]) - 2 * int(products[at])
-        parts = (square + int(squares[at]), 4096) if share else (1, 1)
-        within = [estimate <= int(one) * parts[0] // parts[1] for one in (limit, limits[at])]
-        if int(ids[at]) != one and any(within):
-            found.append((one, int(ids[at]), limit, int(limits[at]), estimate))
-    return found
+    found = []
+    for base, product, limit, one, other in zip(*map(list, (bases, products, limits, ones, others)), strict=True):
+        estimate = int(base) - 2 * int(product)
+        most = int(limit) * int(base) // 4096 if share else int(limit)
+        found.append((int(one), int(other), estimate) if one != other and estimate <= most else None)
+    return [pair for pair in found[:count] if pair]
 
 
 def struck(candidates: list[tuple[int, int, int]], bound: int, itself: int, held: list[int]) -> list[tuple]:

@@ -276,12 +276,16 @@ def _pair_dots_wide(typingctx, values, ones, others, first, columns, products):
     def code(call):
         builder, (first, columns) = call.builder, call.arguments[3:5]
         step = WORD * _WIDE.count
-        width = builder.extract_value(call.context.make_array(values)(call.context, builder, call.arguments[0]).shape, 1)
+        width = builder.extract_value(
+            call.context.make_array(values)(call.context, builder, call.arguments[0]).shape, 1
+        )
         whole = builder.and_(columns, _LONG(-step))
         left = builder.trunc(builder.sub(columns, whole), _INT)
         flip, nothing = (ir.Constant(_WIDE, [word] * _WIDE.count) for word in (-0x7F7F7F80, 0))
         bytes_of = ir.VectorType(_BYTE, step)
-        taken = builder.icmp_unsigned("<", ir.Constant(bytes_of, list(range(step))), splat(builder, builder.trunc(left, _BYTE), bytes_of))
+        taken = builder.icmp_unsigned(
+            "<", ir.Constant(bytes_of, list(range(step))), splat(builder, builder.trunc(left, _BYTE), bytes_of)
+        )
         taken = builder.bitcast(builder.sext(taken, bytes_of), _WIDE)
         inside = builder.icmp_signed("!=", taken, nothing)
         sums = cgutils.alloca_once(builder, _WIDE, _WIDE.count)

@@ -17,8 +17,8 @@ from .bit_products import set_bits, share_apart
 from .chosen import chosen
 from .jit import kernel
 from .products import OFFSET
-from .scratch import on_lines
 from .rows import WORD, Form, surrogate
+from .scratch import on_lines
 from .sieve import SHARE_BITS
 
 PEAK = 127

@@ -163,7 +163,11 @@ def take(lists, row, offers, count, state):
         offers.all_distances[at] = offers.held_distances[slot]
         offers.all_ids[at] = offers.held_ids[slot]
         offers.all_states[at] = lists.state[row, slot]
-    for slot in range(min(width, count + known)):
+    kept = min(width, count + known)
+    # What is infinitely far is no neighbour, and free places are free already.
+    while kept > 0 and offers.all_distances[kept - 1] == np.inf:
+        kept -= 1
+    for slot in range(kept):
         lists.distances[row, slot] = offers.all_distances[slot]
         lists.ids[row, slot] = offers.all_ids[slot]
         lists.state[row, slot] = offers.all_states[slot]

@@ -13,6 +13,7 @@ from ..values.points import Csr
 from .bit_distances import WORD_BYTES
 from .bit_products import bits_apart
 from .chosen import chosen
+from .halves import as_float32
 from .jit import kernel
 from .lanes import prefetch
 from .sketches import sketch
@@ -102,13 +103,13 @@ def prepare(
         return narrow
     if rows_as_they_came(metric, np.float32):
         if room is None:
-            return points.astype(np.float32, copy=False)
-        room[:] = points
+            return as_float32(points)
+        room[:] = as_float32(points)
         return room
     rows, step = _room(room, len(points), width, np.float32), strip_rows(width)
     for first in range(0, len(points), step):
         part = points[first : first + step]
-        part = transform(part, metric) if metric.steps else part.astype(np.float32)
+        part = transform(part, metric) if metric.steps else as_float32(part)
         put(part, metric.unit, metric.euclidean, radius, rows[first : first + step])
     return rows
 

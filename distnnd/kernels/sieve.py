@@ -205,7 +205,11 @@ def _strangers_lanes(
             _write_down(call, kept, [(*call.array(i), vector) for i, vector in columns], used)
         # Up to a multiple of sixteen the first member stands in for both.
         for i in (10, 11):
-            builder.store(splat(builder, builder.load(call.place(3, _LONG(0), _INT)), INTS), call.place(i, builder.load(used), INTS), align=4)
+            builder.store(
+                splat(builder, builder.load(call.place(3, _LONG(0), _INT)), INTS),
+                call.place(i, builder.load(used), INTS),
+                align=4,
+            )
         return builder.load(used)
 
     return signature, code

@@ -52,7 +52,10 @@ def vacant(points: np.ndarray, metric: Metric) -> np.ndarray:
     """Which rows the steps of the metric turn into zeros: bool[m]."""
     if "centre" in metric.steps:
         return (points == points[:, :1]).all(axis=1)
-    return ~points.any(axis=1)
+    # Rows that begin with another number need not be looked at.
+    empty = points[:, 0] == 0
+    empty[empty] = ~points[empty].any(axis=1)
+    return empty
 
 
 def finish(surrogates: np.ndarray, metric: Metric) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.halves import as_float32
 from ..kernels.transforms import LARGEST, LEAST, check_rows, transform, vacant
 from ..storage import listings, mailbox
 from ..values.errors import InputError
@@ -128,7 +129,8 @@ def check_finite(strip: np.ndarray, first: int) -> None:
     if strip.dtype.kind != "f":
         return
     largest = min(LARGEST / strip.shape[1] ** 0.5, float(np.finfo(strip.dtype).max))
-    bad = ~(np.abs(strip) <= strip.dtype.type(largest))
+    numbers = as_float32(strip) if strip.dtype == np.float16 else strip
+    bad = ~(np.abs(numbers) <= numbers.dtype.type(largest))
     if not bad.any():
         return
     row = int(np.flatnonzero(bad.any(axis=1))[0])

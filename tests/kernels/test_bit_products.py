@@ -16,7 +16,7 @@ from distnnd.kernels.rows import Form, surrogate
 from distnnd.kernels.signposts import compare_all
 from distnnd.values.metric import Metric, as_built, metric_of
 from tests import naive
-from tests.kernels.test_products import dots, multiply, pack
+from tests.kernels.test_products import dots, multiply, pack, pair_dots
 from tests.strategies import few, sized
 
 LANES = 16
@@ -75,13 +75,13 @@ def test_products_count_the_common_columns(how: str, width: int, monkeypatch: py
     rows, queries = rows_of_bits(rng, 37, width), rows_of_bits(rng, 6, width)
     true = as_sets(queries) @ as_sets(rows).T
     ids = np.minimum(np.arange(48), 36).astype(np.int32)
-    run = (pack, multiply, dots)
+    run = (pack, multiply, dots, pair_dots)
     if how == "python":
         for name, twin in (("word_at", "_word_at"), ("put_word", "_put_word"), ("_meet", "_meet")):
             monkeypatch.setattr(bit_products, name, getattr(bit_products, f"{twin}_python"))
         monkeypatch.setattr(bit_products, "count_ones", bit_distances._count_ones_python)
         monkeypatch.setattr(bit_products, "common_bits", getattr(common_bits, "py_func", common_bits))
-        run = (bit_products.pack, bit_products.multiply, bit_products.dots)
+        run = (bit_products.pack, bit_products.multiply, bit_products.dots, bit_products.pair_dots)
     for first_group in (0, 1):
         packed, out = np.full(48 * width + 8, 99, np.uint8), np.full((7, 48), -1, np.int32)
         run[0](rows, ids, 0, 37, packed)
@@ -92,6 +92,9 @@ def test_products_count_the_common_columns(how: str, width: int, monkeypatch: py
     out = np.zeros(48, np.int32)
     run[2](rows, ids, 37, queries[5], np.int32(0), out)
     np.testing.assert_array_equal(out[:37], true[5])
+    others = rng.integers(0, 37, 48).astype(np.int32)
+    run[3](rows, ids, others, 37, width, out)
+    np.testing.assert_array_equal(out[:37], (as_sets(rows)[ids[:37]] * as_sets(rows)[others[:37]]).sum(axis=1))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -296,9 +296,9 @@ def test_cards_say_what_comparing_needs(name: str) -> None:
 
 
 @njit
-def introduced(cards, in_leaves, row, news, members, width):
+def introduced(cards, in_leaves, row, news, members):
     """What introduce() writes down of some members."""
-    meeting = room_for_meeting(members.size, np.zeros((1, width), np.int8))
+    meeting = room_for_meeting(members.size)
     meeting.members[: members.size] = members
     return descent.introduce(cards, in_leaves, row, news, members.size, meeting), meeting
 
@@ -323,7 +323,7 @@ def test_members_are_introduced_by_their_cards(places: int) -> None:
         shared = [[*places_of_one, *[False] * (LEAVES - places)] for places_of_one in shared]
         sums = np.sum(shared, axis=0).tolist()
         for news in (1, count):
-            met_all, meeting = introduced(cards, True, row, news, members, 4)
+            met_all, meeting = introduced(cards, True, row, news, members)
             assert bits_of(meeting, count) == shared
             assert (meeting.met[:count] & ~0x1111 == 0).all()
             for told, at in ((meeting.squares, SQUARE), (meeting.starts, START), (meeting.limits, LIMIT)):
@@ -331,7 +331,7 @@ def test_members_are_introduced_by_their_cards(places: int) -> None:
             # Where old ones are among them, each fresh one has its turn.
             assert met_all == (1 << 4 * int(np.argmax(sums)) if news == count and any(sums) else 0)
             chosen_leaves.add(int(met_all))
-            met_all, meeting = introduced(cards, False, row, news, members, 4)
+            met_all, meeting = introduced(cards, False, row, news, members)
             assert met_all == 0
             assert not meeting.met[:count].any()
     assert len(chosen_leaves) == places + 1
@@ -344,7 +344,7 @@ def test_who_stands_in_no_leaf_has_met_nobody() -> None:
     cards = cards_of(rows, form, random_lists(20, 5, 5), slots)
     members = np.delete(np.arange(20), [0, 12]).astype(np.int32)
     for row in (0, 12):
-        met_all, meeting = introduced(cards, True, row, 18, members, 4)
+        met_all, meeting = introduced(cards, True, row, 18, members)
         assert met_all == (row == 12)
         assert meeting.met[:9].tolist() == [0] * 9
         assert meeting.met[9:18].tolist() == [0x11 if row == 12 else 0] * 9

@@ -268,8 +268,9 @@ def test_room_for_offers_is_whole_vectors(width: int, most: int) -> None:
     room = room_for_offers(width, most)
     upto, places = -(-most // 16) * 16, -(-width // 16) * 16
     assert room.distances.shape == room.ids.shape == room.ranks.shape == (upto,)
-    assert room.gains.shape == (max(upto, places),)
-    assert room.held_distances.shape == room.held_ids.shape == room.held_state.shape == (places,)
+    assert room.gains.shape == room.held_distances.shape == room.held_ids.shape == (places,)
+    # What falls out of the list is written down too.
+    assert room.all_distances.shape == room.all_ids.shape == room.all_states.shape == (upto + places,)
     assert np.isinf(room.held_distances).all()
 
 

@@ -34,6 +34,11 @@ def dots(values, rows, count, query, start, out):
 
 
 @njit
+def pair_dots(values, ones, others, count, columns, out):
+    products.pair_dots(values, ones, others, count, columns, out)
+
+
+@njit
 def room_for(width):
     return products.room_for(width)
 
@@ -193,7 +198,7 @@ def test_the_python_twin_multiplies_the_same(width: int) -> None:
 
 
 def test_without_the_jit_the_twin_is_what_kernels_call() -> None:
-    for name in ("pack", "multiply", "dots"):
+    for name in ("pack", "multiply", "dots", "pair_dots"):
         assert (getattr(byte_products, name) is getattr(byte_products, f"_{name}_python")) == JIT_OFF
 
 
@@ -253,3 +258,53 @@ def test_columns_that_a_query_leaves_out_do_not_count() -> None:
         true = naive.whole_products(values[:, :columns], query[None, :columns])[:, 0]
         assert dotted(values, np.arange(20), query, int(starts_of(query[None])[0])) == true.tolist()
         query[:] = random_bytes(rng, 1, 72)[0]
+
+
+# --- pair_dots ------------------------------------------------------------------------------------
+
+
+def pairs_dotted(values: np.ndarray, ones: np.ndarray, others: np.ndarray, columns: int, python: bool) -> list[int]:
+    """Products of pairs of rows, checked to have touched nothing beyond whole vectors."""
+    whole, count = up(len(ones), LANES), len(ones)
+    behind = np.zeros(whole - count, np.int32)
+    both = [np.concatenate([rows, behind]).astype(np.int32) for rows in (ones, others)]
+    out = np.full(whole + LANES, UNTOUCHED, np.int32)
+    (byte_products._pair_dots_python if python else pair_dots)(values, *both, count, columns, out)
+    assert (out[whole:] == UNTOUCHED).all()
+    return out[:count].tolist()
+
+
+def true_pairs(values: np.ndarray, ones: np.ndarray, others: np.ndarray, columns: int) -> list[int]:
+    """By numbers of 64 bits: the bytes of the others count for 128 more."""
+    left, right = (values[rows, :columns].astype(np.int64) for rows in (ones, others))
+    return (left * (right + OFFSET)).sum(axis=1).tolist()
+
+
+@pytest.mark.parametrize("python", [False, True], ids=["kernel", "python"])
+@pytest.mark.parametrize("width", [*range(4, 140, 4), 188, 192, 196, 256, 300, 784, 828, 832])
+def test_pair_dots_of_every_count_and_width(width: int, python: bool) -> None:
+    """Rows anywhere in a table, some with themselves; what lies behind a row is the next one and must not show."""
+    rng = np.random.default_rng(width)
+    values = random_bytes(rng, 40, width)
+    for count in (*range(1, 18), 31, 32, 33)[:: sized(1, 4)]:
+        ones, others = rng.integers(0, 40, (2, count))
+        # The last row of the table is the last of its memory.
+        ones[count // 2] = others[0] = 39
+        assert pairs_dotted(values, ones, others, width, python) == true_pairs(values, ones, others, width)
+
+
+@pytest.mark.parametrize("python", [False, True], ids=["kernel", "python"])
+def test_columns_that_pairs_leave_out_do_not_count(python: bool) -> None:
+    rng = np.random.default_rng(1)
+    values = random_bytes(rng, 20, 136)
+    ones, others = rng.integers(0, 20, (2, 21))
+    for columns in (1, 31, 32, 33, 63, 64, 65, 71, 127, 128, 129, 135):
+        assert pairs_dotted(values, ones, others, columns, python) == true_pairs(values, ones, others, columns)
+
+
+@pytest.mark.parametrize("width", [4, 68, 832, 8192])
+@pytest.mark.parametrize(("one", "other"), [(-128, -128), (-128, 127), (127, -128), (127, 127)])
+def test_the_largest_pair_dots(width: int, one: int, other: int) -> None:
+    values = np.stack([np.full(width, one, np.int8), np.full(width, other, np.int8)])
+    told = pairs_dotted(values, np.array([0, 0]), np.array([1, 1]), width, False)
+    assert told == [one * (other + OFFSET) * width] * 2

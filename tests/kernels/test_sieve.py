@@ -15,7 +15,7 @@ from tests import naive
 from tests.strategies import JIT_OFF, few
 
 Array = np.ndarray
-NAMES = ["sift", "within", "meetings", "strangers", "near", "strike", "rank", "share"]
+NAMES = ["sift", "within", "meetings", "strangers", "near", "strike", "order", "rank", "share"]
 # Around multiples of sixteen, none at all, and as many as a tile has.
 COUNTS = [0, 1, 2, 15, 16, 17, 31, 32, 33, 48, 70, 512]
 UNTOUCHED = -123456789
@@ -39,15 +39,15 @@ def meetings(cards, row, member):
 
 
 @njit
-def strangers(met, squares, limits, members, one, met_all, count, other_squares, other_limits, others):
+def strangers(met, squares, limits, members, one, met_all, count, base, bases, higher, ones, others, used):
     return sieve.strangers(
-        met, squares, limits, members, one, met_all, count, other_squares, other_limits, others
+        met, squares, limits, members, one, met_all, count, base, bases, higher, ones, others, used
     )  # fmt: skip
 
 
 @njit
-def near(squares, products, limits, ids, count, card, found, used, share):
-    return sieve.near(squares, products, limits, ids, count, card, found, used, share)
+def near(bases, products, limits, ones, others, count, found, used, share):
+    return sieve.near(bases, products, limits, ones, others, count, found, used, share)
 
 
 @njit
@@ -58,6 +58,11 @@ def share(bias, products, first, count, own, shares):
 @njit
 def strike(labels, places, scores, first, count, bound, itself, ids, row, width):
     return sieve.strike(labels, places, scores, first, count, bound, itself, ids, row, width)
+
+
+@njit
+def order(distances, ids, count, start, ranks):
+    sieve.order(distances, ids, count, start, ranks)
 
 
 @njit
@@ -214,7 +219,7 @@ def test_every_pair_of_places_meets(how: str) -> None:
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("count", [count for count in COUNTS if count])
 def test_strangers_are_those_that_come_later_and_have_not_met(how: str, count: int) -> None:
-    """The others are followed by the first member up to a multiple of sixteen: a valid row."""
+    """Both of a pair are followed by the first member up to a multiple of sixteen: a valid row."""
     rng = np.random.default_rng(count)
     bits = np.array([0, 1, 16, 17, 256, 4096, 4352])
     for chance in (0.9, 0.3):
@@ -223,14 +228,15 @@ def test_strangers_are_those_that_come_later_and_have_not_met(how: str, count: i
         met[count:] = 1 if count % 2 else 0
         met, members = ints(met), ints(rng.integers(0, 999, up(count)))
         squares, limits = small(rng, count, 99), small(rng, count, 99)
-        for one in {0, count // 2, count - 1, min(count - 1, 16)}:
+        for used, one in enumerate({0, count // 2, count - 1, min(count - 1, 16)}):
             for met_all in (0, 1, 16, 4096):
-                columns = room(count, 3)
+                columns = room(used + count, 4)
                 told = (met, squares, limits, members, one)
-                found = run(how, "strangers", *told, np.int32(met_all), count, *columns)
-                expected = naive.strangers(*told, met_all, count)
-                assert written(columns, 0, found) == expected
-                assert (columns[2][found : up(found)] == members[0]).all()
+                end = run(how, "strangers", *told, np.int32(met_all), count, np.int32(-7), *columns, used)
+                expected = naive.strangers(*told, met_all, count, -7)
+                assert written(columns, used, end) == expected
+                for ids in columns[2:]:
+                    assert (ids[end : used + up(end - used)] == members[0]).all()
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -240,13 +246,12 @@ def test_each_pair_of_members_meets_once_unless_it_has(how: str) -> None:
     met = ints(rng.choice([0, 1, 1, 17, 16, 256], count + LANES))
     members, nothing = np.arange(count + LANES, dtype=np.int32), np.zeros(count + LANES, np.int32)
     for met_all in (0, 1, 16):
-        pairs = []
+        columns, used = room(count * count, 4), 0
         for one in range(count):
-            if met[one] & met_all:
-                continue
-            columns = room(count, 3)
-            found = run(how, "strangers", met, nothing, nothing, members, one, np.int32(met_all), count, *columns)
-            pairs += [tuple(sorted((one, other))) for _, _, other in written(columns, 0, found)]
+            if not met[one] & met_all:
+                told = (met, nothing, nothing, members, one, np.int32(met_all), count, np.int32(0))
+                used = run(how, "strangers", *told, *columns, used)
+        pairs = [tuple(sorted(pair)) for _, _, *pair in written(columns, 0, used)]
         expected = [(i, j) for i in range(count) for j in range(i + 1, count) if not met[i] & met[j]]
         assert sorted(pairs) == expected
 
@@ -254,43 +259,39 @@ def test_each_pair_of_members_meets_once_unless_it_has(how: str) -> None:
 # --- near -----------------------------------------------------------------------------------------
 
 
-def nearby(
-    how: str, told: tuple[Array, ...], count: int, card: tuple[int, int, int], used: int = 0, share: bool = False
-) -> list[tuple[int, ...]]:
-    columns = room(used + count, 5)
-    end = run(how, "near", *told, count, tuple(np.int32(number) for number in card), tuple(columns), used, share)
+def nearby(how: str, told: tuple[Array, ...], count: int, used: int = 0, share: bool = False) -> list[tuple[int, ...]]:
+    columns = room(used + count, 3)
+    end = run(how, "near", *told, count, tuple(columns), used, share)
     return written(columns, used, end)
 
 
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("count", COUNTS)
-def test_near_notes_what_may_enter_either_list(how: str, count: int) -> None:
-    """By the larger of the two limits, ties included, with itself never; from any pair on."""
+def test_near_notes_pairs_up_to_their_limits(how: str, count: int) -> None:
+    """Ties included, a row with itself never; from any pair on."""
     rng = np.random.default_rng(count)
-    squares, products, limits = (small(rng, count) for _ in range(3))
+    bases, products, limits = (small(rng, count) for _ in range(3))
     # Behind the last one anything would be near.
-    squares[count:] = -1000
-    ids = ints(rng.permutation(up(count) + LANES))
+    bases[count:] = -1000
+    ones, others = (ints(rng.integers(0, 9, up(count) + LANES)) for _ in range(2))
     for used in (0, 5, 16):
-        for square, limit in ((0, -20), (0, 0), (3, 2), (-2, 20), (0, 1000)):
-            card = (int(ids[count // 2]), square, limit)
-            expected = naive.near(squares, products, limits, ids, count, card, False)
-            assert nearby(how, (squares, products, limits, ids), count, card, used) == expected
-            assert limit < 1000 or len(expected) == max(count - 1, 0)
+        for limit in (-20, 0, 20, 1000):
+            told = (bases, products, limits + np.int32(limit), ones, others)
+            expected = naive.near(*told, count, False)
+            assert nearby(how, told, count, used) == expected
+            assert limit < 1000 or len(expected) == (ones[:count] != others[:count]).sum()
 
 
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("count", COUNTS)
 def test_limits_may_be_a_part_of_what_both_rows_hold(how: str, count: int) -> None:
     rng = np.random.default_rng(count)
-    squares = ints(rng.integers(0, 2**17, up(count) + LANES))
-    products = ints(rng.random(squares.size) * squares)
-    limits = ints(rng.integers(0, 4097, squares.size))
-    ids = ints(rng.permutation(squares.size))
-    for square, limit in ((0, 0), (40_000, 1000), (2**17, 4096)):
-        card = (int(ids[count // 2]), square, limit)
-        expected = naive.near(squares, products, limits, ids, count, card, True)
-        assert nearby(how, (squares, products, limits, ids), count, card, 5, True) == expected
+    bases = ints(rng.integers(0, 2**18, up(count) + LANES))
+    products = ints(rng.random(bases.size) * bases / 2)
+    limits = ints(rng.integers(0, 4097, bases.size))
+    ones, others = np.arange(bases.size, dtype=np.int32), ints(rng.integers(0, bases.size, bases.size))
+    for told in ((bases, products, limits, ones, others), (bases, products, ints([4096] * bases.size), ones, others)):
+        assert nearby(how, told, count, 5, True) == naive.near(*told, count, True)
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -310,28 +311,24 @@ def test_shares_are_parts_of_what_both_rows_hold(how: str, count: int) -> None:
 
 @pytest.mark.parametrize("how", HOWS)
 def test_the_higher_of_two_limits_counts(how: str) -> None:
-    """A pair is looked at if it may enter the list of one or of the other, by an estimate that is just the limit."""
-    squares, products, ids = np.full(16, 10, np.int32), np.zeros(16, np.int32), np.arange(16, dtype=np.int32)
-    limits = ints([9, 10, 11, *[-5] * 13])
-    told = (squares, products, limits, ids)
-    for square, limit, near_ones in ((0, -6, [1, 2]), (0, 9, [1, 2]), (0, 10, list(range(16))), (-1, -6, [0, 1, 2])):
-        assert [other for _, other, *_ in nearby(how, told, 16, (99, square, limit))] == near_ones
-    assert nearby(how, told, 16, (1, 1, -6)) == [(1, 2, -6, 11, 11)]
+    """A pair is looked at if it may enter the list of one or of the other."""
+    met, members, squares = np.zeros(16, np.int32), np.arange(16, dtype=np.int32), np.full(16, 10, np.int32)
+    limits = ints([9, 12, 8, *[-5] * 13])
+    columns = room(16, 4)
+    end = run(how, "strangers", met, squares, limits, members, 0, np.int32(0), 4, np.int32(3), *columns, 0)
+    assert written(columns, 0, end) == [(13, 12, 0, 1), (13, 9, 0, 2), (13, 9, 0, 3)]
 
 
 @pytest.mark.parametrize("how", HOWS)
 def test_the_largest_estimates_do_not_overflow(how: str) -> None:
     """Two squares and twice a product reach 2^29, which is EVERYTHING: a list with room takes even that."""
     top = LARGEST_SQUARE
-    squares, products = ints([0, top, 0, top] * 4), ints([top, top, -top, -top] * 4)
-    ids = np.arange(16, dtype=np.int32)
-    for square in (0, top):
-        for limit in (-EVERYTHING, -top, 0, top, EVERYTHING):
-            for other in (-EVERYTHING, 0, EVERYTHING):
-                told, card = (squares, products, np.full(16, other, np.int32), ids), (-9, square, limit)
-                assert nearby(how, told, 16, card) == naive.near(*told, 16, card, False)
-    told = (squares, products, np.full(16, -EVERYTHING, np.int32), ids)
-    assert len(nearby(how, told, 16, (-9, top, EVERYTHING))) == 16
+    bases, products = ints([0, 2 * top, top, 2 * top] * 4), ints([top, top, -top, -top] * 4)
+    ones, others = np.arange(16, dtype=np.int32), np.arange(1, 17, dtype=np.int32)
+    for limit in (-EVERYTHING, -top, 0, top, EVERYTHING):
+        told = (bases, products, np.full(16, limit, np.int32), ones, others)
+        assert nearby(how, told, 16) == naive.near(*told, 16, False)
+    assert len(nearby(how, told, 16)) == 16
 
 
 # --- strike ---------------------------------------------------------------------------------------
@@ -380,6 +377,26 @@ def test_each_place_of_a_list_strikes(how: str) -> None:
             assert stricken(how, candidates, 0, width, 0, -1, ids, row) == []
             assert len(stricken(how, candidates, 0, width, 0, -1, ids, (row + 1) % 3)) == width
             assert stricken(how, candidates, 0, width, -1, -1, ids, (row + 1) % 3) == []
+
+
+# --- order ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOWS)
+@few(80)
+@given(count=st.integers(1, 40), seed=st.integers(0, 999))
+def test_order_counts_who_of_all_comes_before(how: str, count: int, seed: int) -> None:
+    """By distance, then by id, whatever stands behind the last one; ranks of sixteen alone are set."""
+    rng = np.random.default_rng(seed)
+    distances = rng.choice(np.array([-1, 0, 0.5, 1, np.inf], np.float32), up(count))
+    ids = ints(rng.permutation(up(count)) - 9)
+    entries = list(zip(distances.tolist(), ids.tolist(), strict=True))[:count]
+    for start in range(0, count, LANES):
+        ranks = np.full(up(count) + LANES, UNTOUCHED, np.int32)
+        run(how, "order", distances, ids, count, start, ranks)
+        here = entries[start : start + LANES]
+        assert ranks[start : start + len(here)].tolist() == [sum(other < one for other in entries) for one in here]
+        assert (np.delete(ranks, np.arange(start, start + LANES)) == UNTOUCHED).all()
 
 
 # --- rank -----------------------------------------------------------------------------------------
