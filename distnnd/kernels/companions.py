@@ -98,7 +98,7 @@ def gather_holders(lists, named, strip, holders, counts, first, last, seed):
     named: of ranges_named, by strips of so many rows.
     """
     width = lists.ids.shape[1]
-    places = scratch((strip + LANES) * width, np.int32)
+    places, inverse = scratch((strip + LANES) * width, np.int32), 2**32 // width + 1
     wanted = bit_of(first) | bit_of(last - 1)
     for row in range(0, lists.ids.shape[0], strip):
         if not named[row // strip] & wanted:
@@ -111,8 +111,10 @@ def gather_holders(lists, named, strip, holders, counts, first, last, seed):
                 places[found] = entry
                 found += 1
         for i in range(found):
-            entry = np.uint32(places[i])
-            one, slot = row + np.int64(entry // np.uint32(width)), np.int64(entry % np.uint32(width))
+            # As dividing by the width would, for numbers so small.
+            one = (np.int64(places[i]) * inverse) >> 32
+            slot = np.int64(places[i]) - one * width
+            one += row
             holder = 2 * one + (lists.state[one, slot] != OLD)
             label = lists.ids[one, slot]
             offer(holders, counts, label - first, label, np.int32(holder), seed)
@@ -123,12 +125,16 @@ def choose(lists, holders, counts, companions, first, last, seed):
     """Draw companions of the rows first .. last among their holders."""
     for row in range(first, last):
         companions.fresh_count[row] = companions.old_count[row] = 0
+        count = 0
         for i in range(min(counts[row - first], HOLDERS)):
+            # Kept in any case and counted unless the row holds it too, which makes it a companion already: a branch
+            # would be guessed wrong half of the time.
+            holder = holders[row - first, i]
+            holders[row - first, count] = holder
+            count += np.int64(not holds(lists.ids, row, holder >> 1))
+        for i in range(count):
             holder = holders[row - first, i]
             label = holder >> 1
-            # A neighbour that holds this row too is its own companion already.
-            if holds(lists.ids, row, label):
-                continue
             if holder & 1:
                 offer(companions.fresh, companions.fresh_count, row, row, label, seed)
             else:
