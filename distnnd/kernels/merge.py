@@ -13,7 +13,7 @@ import numpy as np
 from ..values.recall import as_near_as
 from .jit import kernel
 from .lanes import prefetch
-from .neighbours import FRESH, OLD, Lists, empty, insert
+from .neighbours import FRESH, OLD, Lists, ask_for_list, empty, insert
 from .random import below as random_below
 from .random import mix
 from .rows import surrogate
@@ -112,18 +112,22 @@ def localise(ids, table, rows, first, state, lists):
 
 
 @kernel
-def globalise(lists, rows, known, positions):
-    """The ids of the lists at `positions` as global ids: int64[m, w]. known: int64[., w], ids as they came in."""
-    width = lists.ids.shape[1]
-    ids = np.full((positions.size, width), -1, np.int64)
+def globalise(lists, rows, known, positions, kept):
+    """The first `kept` entries of the lists at `positions`: global ids, int64[m, kept], and distances, float32[m, kept].
+
+    known: int64[., w], ids as they came in.
+    """
+    ids, distances = np.empty((positions.size, kept), np.int64), np.empty((positions.size, kept), np.float32)
     for i in range(positions.size):
-        for slot in range(width):
-            label = lists.ids[positions[i], slot]
+        ask_for_list(lists, positions[min(i + ROWS_AHEAD, positions.size - 1)])
+        for slot in range(kept):
+            label, number = lists.ids[positions[i], slot], np.int64(-1)
             if label >= 0:
-                ids[i, slot] = rows[label]
+                number = rows[label]
             elif label <= -2:
-                ids[i, slot] = known[positions[i], -2 - label]
-    return ids
+                number = known[positions[i], -2 - label]
+            ids[i, slot], distances[i, slot] = number, lists.distances[positions[i], slot]
+    return ids, distances
 
 
 @kernel

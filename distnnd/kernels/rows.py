@@ -15,7 +15,7 @@ from .bit_products import bits_apart
 from .chosen import chosen
 from .halves import as_float32
 from .jit import kernel
-from .lanes import prefetch
+from .lanes import prefetch_row
 from .sketches import sketch
 from .transforms import finish as finish
 from .transforms import transform
@@ -160,11 +160,9 @@ surrogate.of(np.uint8)(bits_apart)
 def rescore(points, others, form, lists, first, last):
     """Replace the distances of the rows first .. last by canonical ones, where the neighbour is at hand (id >= 0)."""
     ids, distances, _ = lists
-    width = others.shape[1]
+    coming, last_one = ids.reshape(-1), last * ids.shape[1] - 1
     for row in range(first, last):
         for slot in range(ids.shape[1]):
-            ahead = min(slot + AHEAD, ids.shape[1] - 1)
-            for column in range(0, width, 64 // others.itemsize):
-                prefetch(others, max(ids[row, ahead], 0) * width + column)
+            prefetch_row(others, max(coming[min(row * ids.shape[1] + slot + AHEAD, last_one)], 0))
             if ids[row, slot] >= 0:
                 distances[row, slot] = surrogate(points, row, others, ids[row, slot], form)

@@ -160,12 +160,12 @@ def write_whole(job: Job, task: Task, partition: Partition, lists: Lists, order:
     done = good_enough(recall, short, job.spec.target_recall)
     for index in range(job.layout.blocks):
         first, last = job.layout.block(index)
-        chosen = positions[first:last]
-        ids = merge.globalise(lists, partition.rows, partition.known, chosen)
+        kept = k if done else lists.ids.shape[1]
+        found = merge.globalise(lists, partition.rows, partition.known, positions[first:last], kept)
         if done:
-            publish_rows(job, first, ids, lists.distances[chosen])
+            publish_rows(job, first, *found)
         else:
-            graph.write_lists(job.out, task.round, first, ids, lists.distances[chosen])
+            graph.write_lists(job.out, task.round, first, *found)
     return counters | {"short": short, "published": done}
 
 
@@ -179,6 +179,6 @@ def write_found(job: Job, task: Task, partition: Partition, lists: Lists, order:
         for start, stop in mailbox.strips(0, len(positions), strip_rows(job.layout.columns_held(job.kind))):
             chosen = positions[start:stop]
             strip = np.empty(stop - start, record)
-            strip["ids"] = merge.globalise(lists, partition.rows, partition.known, chosen)
-            strip["distances"] = lists.distances[chosen]
+            found = merge.globalise(lists, partition.rows, partition.known, chosen, lists.ids.shape[1])
+            strip["ids"], strip["distances"] = found
             writer.append(strip)

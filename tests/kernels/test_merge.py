@@ -118,7 +118,11 @@ def test_ids_come_back_as_they_went(data: st.DataObject) -> None:
         else:
             assert (label, state) == (-1 if wanted < 0 else -2 - slot, OLD)
     some = np.random.default_rng(0).permutation(len(rows))[: 1 + len(rows) // 2]
-    np.testing.assert_array_equal(globalise(lists, rows, ids, some), ids[some])
+    lists.distances[:] = np.random.default_rng(1).random(lists.ids.shape)
+    for kept in range(ids.shape[1] + 1):
+        found, distances = globalise(lists, rows, ids, some, kept)
+        np.testing.assert_array_equal(found, ids[some, :kept])
+        np.testing.assert_array_equal(distances, lists.distances[some, :kept])
 
 
 def test_ids_that_share_their_low_bits_stay_apart() -> None:
@@ -142,8 +146,9 @@ def test_foreign_ids_are_found_again_after_the_list_has_moved_on() -> None:
     localise(known, table, rows, 0, OLD, lists)
     lists.ids[0] = [2, -4, 1, -2]
     lists.ids[2] = [-2, 0, 1, -1]
-    told = globalise(lists, rows, known, np.array([2, 0, 3]))
+    told, distances = globalise(lists, rows, known, np.array([2, 0, 3]), 4)
     assert told.dtype == np.int64
+    assert distances.dtype == np.float32
     assert told.tolist() == [[2**43, 100, 200, -1], [2**40, 2**42, 200, 2**41], [-1, -1, -1, -1]]
 
 
