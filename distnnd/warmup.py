@@ -28,7 +28,7 @@ from .kernels.kdtree import plant, rows_from_blocks, walk
 from .kernels.lanes import LANES
 from .kernels.merge import permute
 from .kernels.neighbours import empty
-from .kernels.projection import project
+from .kernels.projection import project, sampled
 from .kernels.rows import prepare
 from .runtime.cluster import on_each_worker
 from .runtime.events import silent
@@ -304,6 +304,8 @@ def put_tiny() -> None:
     points = np.ones((2, 2), np.float32)
     for name in ("cosine", "correlation"):
         prepare(points, metric_of(name), 2, 0.0)
+    # What is read as numbers of 16 bits is the same kind from then on.
+    prepare(points.astype(np.float16), metric_of("cosine"), 2, 0.0)
 
 
 def narrow_tiny() -> None:
@@ -312,8 +314,8 @@ def narrow_tiny() -> None:
     points = points.astype(np.float32)
     coder = coder_of(points, metric_of("euclidean"))
     rows = encode(points, coder)
-    sample = rows.values - rows.values.mean(axis=0, dtype=np.float32)
-    project(rows, coder, np.eye(300, 64, dtype=np.float32), rows.values.mean(axis=0, dtype=np.float32), sample)
+    mean, sample = sampled(rows)
+    project(rows, coder, np.eye(300, 64, dtype=np.float32), mean, sample)
 
 
 def main(names: list[str]) -> None:

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..values.memory import code_columns
 from ..values.metric import Metric
 from .bit_products import set_bits, share_apart
 from .chosen import chosen
 from .jit import kernel
-from .products import OFFSET
+from .products import OFFSET, room_for
 from .rows import WORD, Form, surrogate
 from .scratch import on_lines
 from .sieve import SHARE_BITS
@@ -111,7 +112,7 @@ def encode(points: np.ndarray, coder: Coder) -> Rows:
     squares, starts = np.empty(m, np.int32), np.empty(m, np.int32)
     values = points
     if not coder.exact:
-        values = on_lines((m, -(-width // WORD) * WORD), np.int8)
+        values = on_lines((m, code_columns(width)), np.int8)
         code(points, coder.centre, np.float32(1 / coder.step), np.float32(peak_of(width)), values)
     add_up(values, squares, starts)
     return Rows(points, values, squares, starts)
@@ -214,28 +215,28 @@ def measure(rows, i, others, j, estimate, form):
 
 
 @kernel(inline=True)
-def gather(rows, chosen, first, count, columns, block, starts):
-    """Codes of some rows one after the other, columns from `columns` on zero, and what their products begin with.
+def multiplied(columns, width):
+    """How many columns of rows of `width` are multiplied where the first `columns` take part: whole words.
 
-    block: int8, flat; starts: int32.
+    Of a packed base these must lie where all would.
     """
-    width = rows.values.shape[1]
+    words = (min(columns, width) + WORD - 1) // WORD * WORD
+    return words if room_for(words) == room_for(width) else width
+
+
+@kernel(inline=True)
+def gather(rows, chosen, first, count, columns, width, block, starts):
+    """Codes of some rows one after the other, `width` of each, and what their products begin with.
+
+    From `columns` on they are zero. block: int8, flat; starts: int32.
+    """
     for i in range(count):
         row = chosen[first + i]
         start = rows.starts[row]
         for column in range(width):
             block[i * width + column] = rows.values[row, column]
         for column in range(columns, width):
-            start += OFFSET * np.int32(rows.values[row, column])
             block[i * width + column] = 0
+        for column in range(columns, rows.values.shape[1]):
+            start += OFFSET * np.int32(rows.values[row, column])
         starts[i] = start
-
-
-@kernel(inline=True)
-def copy_codes(values, row, columns, block):
-    """Codes of one row, columns from `columns` on zero. block: int8, longer than a row, zero behind it."""
-    width = values.shape[1]
-    for column in range(width):
-        block[column] = values[row, column]
-    for column in range(columns, width):
-        block[column] = 0

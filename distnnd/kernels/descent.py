@@ -133,7 +133,8 @@ def near_pairs(rows, form, lists, all_met, news, count, meeting, pairs, used):
             meeting.met, meeting.squares, meeting.limits, meeting.members, i, all_met, count, base,
             meeting.bases, meeting.higher, meeting.ones, meeting.others, compared,
         )  # fmt: skip
-    columns = min(form.columns, rows.values.shape[1])
+    # Behind the columns of a euclidean form there is nothing but zeros.
+    columns = rows.values.shape[1] if form.euclidean else min(form.columns, rows.values.shape[1])
     pair_dots(rows.values, meeting.ones, meeting.others, compared, columns, meeting.products)
     before = used
     used = near(

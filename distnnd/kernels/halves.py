@@ -17,9 +17,11 @@ _SIGN, _WITHOUT_SIGN, _EXPONENT, _LARGEST = (
 
 
 def as_float32(points: np.ndarray) -> np.ndarray:
-    """The numbers of [m, d] as float32: themselves where they are."""
+    """A copy of the numbers of [m, d] as float32."""
     if points.dtype != np.float16:
-        return points.astype(np.float32, copy=False)
+        return points.astype(np.float32)
+    # One kind of array for all callers, or the kernel would be compiled for each.
+    points = np.require(points, requirements=["C", "A", "W"])
     wide = np.empty(points.shape, np.float32)
     widen(points.view(np.uint16), wide)
     return wide

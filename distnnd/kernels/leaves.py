@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .codes import EVERYTHING, Rows, gather, limit_of, measure
+from .codes import EVERYTHING, Rows, gather, limit_of, measure, multiplied
 from .groups import Groups
 from .jit import kernel
 from .lanes import LANES, count_at_most, keep_lower, prefetch, prefetch_row
@@ -218,7 +218,7 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
     each entry of base.rows; lists: of the rows of `rows`; itself: labels are rows of `rows` and a row is no neighbour
     of itself; first, last: range of groups.
     """
-    width = rows.values.shape[1]
+    width = multiplied(form.columns, rows.values.shape[1])
     tile = room_for_tile(rows.values, lists.ids.shape[1])
     offers = room_for_offers(lists.ids.shape[1], HITS + LANES)
     compared = 0
@@ -236,7 +236,7 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
             groups = (count + LANES - 1) // LANES
             for q in range(query_first, query_last, QUERIES):
                 q_count = min(query_last - q, QUERIES)
-                gather(rows, queries.rows, q, q_count, form.columns, tile.left, tile.starts)
+                gather(rows, queries.rows, q, q_count, form.columns, width, tile.left, tile.starts)
                 multiply(tile.left, width, 0, q_count, tile.starts, tile.right, 0, groups, tile.products)
                 compared += q_count * count
                 for i in range(q_count):

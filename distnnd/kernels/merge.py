@@ -113,7 +113,7 @@ def localise(ids, table, rows, first, state, lists):
 
 @kernel
 def globalise(lists, rows, known, positions, kept):
-    """The first `kept` entries of the lists at `positions`: global ids, int64[m, kept], and distances, float32[m, kept].
+    """The first `kept` entries of the lists at `positions`, with global ids: int64[m, kept] and float32[m, kept].
 
     known: int64[., w], ids as they came in.
     """

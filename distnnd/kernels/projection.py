@@ -17,6 +17,7 @@ from .jit import kernel
 from .lanes import LANES
 from .leaves import QUERIES
 from .products import COLUMNS, multiply, pack, room_for
+from .rows import WORD
 from .scratch import on_lines
 from .signposts import nearest_of, rows_at
 
@@ -40,7 +41,7 @@ def narrower(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
 
     rows, coder: coded for squared euclidean distances.
     """
-    width = rows.values.shape[1]
+    width = told_columns(rows)
     if width <= WIDE or not projectable(rows, coder):
         return None
     rng = np.random.default_rng(seed)
@@ -57,7 +58,7 @@ def guiding(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
 
     rows, coder: coded for squared euclidean distances.
     """
-    if rows.values.shape[1] < 3 * GUIDING or not projectable(rows, coder):
+    if told_columns(rows) < 3 * GUIDING or not projectable(rows, coder):
         return None
     rng = np.random.default_rng(seed)
     mean, sample = sampled(rows)
@@ -86,9 +87,14 @@ def agreement(one: Encoded, other: Encoded, asking: np.ndarray, among: np.ndarra
     return float(np.mean((ids[0][:, :, None] == ids[1][:, None, :]).any(axis=2)))
 
 
+def told_columns(rows: Rows) -> int:
+    """How many columns of codes say something: whole words; behind them there are zeros up to the end of a line."""
+    return min(-(-rows.points.shape[1] // WORD) * WORD, rows.values.shape[1])
+
+
 def sampled(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of some codes, float32[w], and these around it, float32[s, w]."""
-    sample = rows.values[:: len(rows.values) // LOOKED_AT].astype(np.float32)
+    """The mean of some codes, float32[w], and these around it, float32[s, w]; w: told_columns."""
+    sample = rows.values[:: max(1, len(rows.values) // LOOKED_AT), : told_columns(rows)].astype(np.float32)
     mean = sample.mean(axis=0)
     sample -= mean
     return mean, sample
@@ -124,7 +130,7 @@ def project(rows: Rows, coder: Coder, axes: np.ndarray, mean: np.ndarray, sample
     sample: float32[s, w], some of the codes around their mean. One unit of the new codes stands for as much more as
     the projection loses on the whole, so that estimates are right in the middle.
     """
-    (m, width), count = rows.values.shape, axes.shape[1]
+    m, (width, count) = len(rows.values), axes.shape
     peak = peak_of(count)
     scale = 127 / np.abs(axes).max()
     directions = np.ascontiguousarray(np.rint(axes.T * scale).astype(np.int8))
@@ -134,7 +140,8 @@ def project(rows: Rows, coder: Coder, axes: np.ndarray, mean: np.ndarray, sample
     # A coordinate's standard deviation in products of codes; all vary alike.
     step = max(REACH * float(np.sqrt(np.mean(inside**2))) / peak, 1.0)
     values = on_lines((m, count), np.int8)
-    along(rows.values, rows.starts, directions, middle, np.float32(1 / step), np.float32(peak), values)
+    laid_out = np.pad(directions, ((0, 0), (0, rows.values.shape[1] - width)))
+    along(rows.values, rows.starts, laid_out, middle, np.float32(1 / step), np.float32(peak), values)
     squares, starts = np.empty(m, np.int32), np.empty(m, np.int32)
     add_up(values, squares, starts)
     unit = float(coder.step * step / scale / kept**0.5)

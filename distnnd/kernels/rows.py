@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..values.memory import WORD as WORD
 from ..values.memory import strip_rows
 from ..values.metric import SKETCH, Metric
 from ..values.points import Csr
@@ -20,8 +21,6 @@ from .sketches import sketch
 from .transforms import finish as finish
 from .transforms import transform
 
-# Codes are multiplied four columns at a time; rows of narrow numbers, which are their own codes, are as wide.
-WORD = 4
 # Wider rows of narrow numbers are compared as floats: their squares would leave 32 bits.
 WIDEST_NARROW = 8192
 # So many entries of a list ahead a row is asked for before it is needed.
@@ -103,8 +102,8 @@ def prepare(
         return narrow
     if rows_as_they_came(metric, np.float32):
         if room is None:
-            return as_float32(points)
-        room[:] = as_float32(points)
+            return points if points.dtype == np.float32 else as_float32(points)
+        room[:] = as_float32(points) if points.dtype == np.float16 else points
         return room
     rows, step = _room(room, len(points), width, np.float32), strip_rows(width)
     for first in range(0, len(points), step):

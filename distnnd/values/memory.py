@@ -14,6 +14,8 @@ from .plan import TREE_COLUMNS, Layout
 TILE_ROWS = 1152
 TILE = 768 * 1024
 COLUMNS = 64
+# Codes are multiplied four columns at a time; rows of narrow numbers, which are their own codes, are as wide.
+WORD = 4
 SLACK = 24 * 2**20
 # NN-descent compares the companions of this many rows, in ranges of so many, and writes down at most so many finds per
 # row, before it puts them into the lists.
@@ -74,10 +76,19 @@ def listed_bytes(layout: Layout) -> int:
     return 32 * layout.entries + 24 * layout.cap + LISTED * min(layout.block_entries, ENTRIES_AT_ONCE)
 
 
+def code_columns(columns: int) -> int:
+    """Columns of a coded row, zeros behind its own: whole words; whole lines of the cache if that adds a third at most.
+
+    A row of whole lines is read in one vector a line, and one that begins elsewhere in two.
+    """
+    words, lines = -(-columns // WORD) * WORD, -(-columns // COLUMNS) * COLUMNS
+    return lines if 3 * lines <= 4 * words else words
+
+
 def coded_bytes(metric: Metric, dtype: str, d: int) -> int:
     """Bytes of one prepared row with its codes; narrow integers are their own codes."""
     prepared = prepared_bytes(metric, dtype, d)
-    return prepared + 8 + (0 if metric.packed or prepared == d + 3 else metric.laid_out_columns(d) + 4)
+    return prepared + 8 + (0 if metric.packed or prepared == d + 3 else code_columns(metric.laid_out_columns(d) + 1))
 
 
 def item_bytes(dtype: str) -> int:

@@ -25,6 +25,7 @@ from distnnd.kernels.codes import (
     trusted,
 )
 from distnnd.kernels.rows import Form
+from distnnd.values.memory import code_columns
 from distnnd.values.metric import METRICS, Metric
 from tests import naive
 from tests.kernels.estimates import (
@@ -43,13 +44,13 @@ from tests.strategies import FLAVOURS, few, make_points, points, sized
 
 
 @njit
-def gather(rows, chosen, first, count, columns, block, starts):
-    codes.gather(rows, chosen, first, count, columns, block, starts)
+def gather(rows, chosen, first, count, columns, width, block, starts):
+    codes.gather(rows, chosen, first, count, columns, width, block, starts)
 
 
 @njit
-def copy_codes(values, row, columns, block):
-    codes.copy_codes(values, row, columns, block)
+def multiplied(columns, width):
+    return codes.multiplied(columns, width)
 
 
 @njit
@@ -109,7 +110,7 @@ def test_codes_are_the_nearest_whole_steps(metric: Metric, rows: np.ndarray) -> 
     m, d = rows.shape
     assert coded.points is rows
     assert coded.values.dtype == np.int8
-    assert coded.values.shape == (m, -(-d // 4) * 4)
+    assert coded.values.shape == (m, code_columns(d))
     assert (coded.values[:, d:] == 0).all()
     values = coded.values[:, :d].astype(np.float64)
     exactly = (rows.astype(np.float64) - coder.centre) / coder.step
@@ -290,28 +291,39 @@ def test_limits_of_large_whole_numbers_are_not_rounded_down() -> None:
 
 @pytest.mark.parametrize("columns", [12, 11, 5, 1])
 def test_gather_takes_rows_and_leaves_columns_out(columns: int) -> None:
+    """Whole rows, or as much of them as is multiplied."""
     values = np.random.default_rng(12).integers(-128, 128, (20, 12)).astype(np.int8)
     squares, starts = np.zeros((2, 20), np.int32)
     add_up(values, squares, starts)
     rows = Rows(values, values, squares, starts)
     chosen = np.array([3, 19, 0, 7, 7, 2], np.int32)
-    block, begin = np.full(5 * 12, 77, np.int8), np.full(5, 77, np.int32)
-    gather(rows, chosen, 1, 4, columns, block, begin)
     true = values[[19, 0, 7, 7]].copy()
     true[:, columns:] = 0
-    np.testing.assert_array_equal(block[: 4 * 12].reshape(4, 12), true)
-    assert begin[:4].tolist() == (-OFFSET * true.astype(np.int64).sum(axis=1)).tolist()
-    assert (block[4 * 12 :] == 77).all()
-    assert begin[4] == 77
+    for width in {12, -(-columns // 4) * 4}:
+        block, begin = np.full(5 * width, 77, np.int8), np.full(5, 77, np.int32)
+        gather(rows, chosen, 1, 4, columns, width, block, begin)
+        np.testing.assert_array_equal(block[: 4 * width].reshape(4, width), true[:, :width])
+        assert begin[:4].tolist() == (-OFFSET * true.astype(np.int64).sum(axis=1)).tolist()
+        assert (block[4 * width :] == 77).all()
+        assert begin[4] == 77
 
 
-@pytest.mark.parametrize("width", [4, 12, 64, 68])
-def test_copy_codes_takes_a_row_and_leaves_columns_out(width: int) -> None:
-    values = np.random.default_rng(width).integers(-128, 128, (3, width)).astype(np.int8)
-    for columns in (width, width - 1, 1):
-        block = np.full(width + 9, 77, np.int8)
-        copy_codes(values, 1, columns, block)
-        assert block.tolist() == [*values[1, :columns].tolist(), *[0] * (width - columns), *[77] * 9]
+def test_rows_of_codes_are_whole_lines_where_that_costs_little() -> None:
+    """As many columns, or up to a third more; else whole words."""
+    for columns in range(1, 1100):
+        width, lines = code_columns(columns), -(-columns // 64) * 64
+        assert width in {lines, -(-columns // 4) * 4}
+        assert width >= columns
+        assert (width == lines) == (lines <= 4 / 3 * (-(-columns // 4) * 4))
+    assert [code_columns(columns) for columns in (3, 45, 50, 100, 128, 130, 300)] == [4, 64, 64, 128, 128, 132, 320]
+
+
+def test_as_much_is_multiplied_as_takes_part() -> None:
+    """Whole words, but no less than what lies behind would be packed beside."""
+    for columns, width, words in ((100, 128, 100), (98, 128, 100), (128, 128, 128), (129, 128, 128), (1, 64, 4)):
+        assert multiplied(columns, width) == words
+    for columns, width in ((128, 132), (64, 128), (20, 68)):
+        assert multiplied(columns, width) == width
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
@@ -323,10 +335,10 @@ def test_gather_pack_and_multiply_make_the_estimates(name: str, dtype: type) -> 
     coder = coder_of(rows, metric)
     coded = encode(rows, coder)
     form = coded_form(metric, coded, coder)
-    width = coded.values.shape[1]
+    width = multiplied(form.columns, coded.values.shape[1])
     chosen, names = np.arange(5, 13, dtype=np.int32), np.minimum(np.arange(48), 39).astype(np.int32)
     block, starts = np.zeros(8 * width, np.int8), np.zeros(8, np.int32)
-    gather(coded, chosen, 0, 8, form.columns, block, starts)
+    gather(coded, chosen, 0, 8, form.columns, width, block, starts)
     packed, out = np.zeros(48 * products.room_for(width), np.int8), np.zeros((8, 48), np.int32)
     multiply(coded.values, names, 40, block, width, 8, starts, packed, out)
     squares = coded.squares if metric.euclidean else np.zeros(40, np.int32)
