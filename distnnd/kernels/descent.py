@@ -26,6 +26,8 @@ from .sieve import meetings, near, strangers
 LEAVES, SQUARE, START, LIMIT, CARD = 4, 4, 5, 6, 8
 # Near pairs that are looked up in the lists together: by then the lists are at hand.
 AT_ONCE = 96
+# Pairs of a row that are multiplied together, if it has so many: they stay in the nearest cache.
+TOGETHER = 512
 # So many rows ahead of its turn what a row holds is asked for.
 AHEAD = 4
 
@@ -54,7 +56,8 @@ class Meeting(NamedTuple):
 @kernel
 def room_for_meeting(cap):
     """Room for at most `cap` fresh companions and as many old ones."""
-    most, pairs = 2 * cap + 2 * LANES, 2 * cap * cap + 2 * LANES
+    most = 2 * cap + 2 * LANES
+    pairs = TOGETHER + most
     return Meeting(
         np.zeros(most, np.int32),
         np.zeros(most, np.int32),
@@ -123,27 +126,36 @@ def near_pairs(rows, form, lists, all_met, news, count, meeting, pairs, used):
 
     Returns where they end, and the pairs compared.
     """
-    compared = 0
+    compared = waiting = 0
     for i in range(news):
-        if meeting.met[i] & all_met:
-            continue
-        # What is multiplied counts the others' codes higher; a start makes up for that.
-        base = meeting.squares[i] - 2 * meeting.starts[i]
-        compared = strangers(
-            meeting.met, meeting.squares, meeting.limits, meeting.members, i, all_met, count, base,
-            meeting.bases, meeting.higher, meeting.ones, meeting.others, compared,
-        )  # fmt: skip
+        if not meeting.met[i] & all_met:
+            # What is multiplied counts the others' codes higher; a start makes up for that.
+            base = meeting.squares[i] - 2 * meeting.starts[i]
+            waiting = strangers(
+                meeting.met, meeting.squares, meeting.limits, meeting.members, i, all_met, count, base,
+                meeting.bases, meeting.higher, meeting.ones, meeting.others, waiting,
+            )  # fmt: skip
+        if waiting >= TOGETHER or i == news - 1:
+            used = near_of(rows, form, lists, waiting, meeting, pairs, used)
+            compared += waiting
+            waiting = 0
+    return used, compared
+
+
+@kernel(inline=True)
+def near_of(rows, form, lists, count, meeting, pairs, used):
+    """Note those of the first `count` pairs of a meeting that are near, from pair `used` on; returns where they end."""
     # Behind the columns of a euclidean form there is nothing but zeros.
     columns = rows.values.shape[1] if form.euclidean else min(form.columns, rows.values.shape[1])
-    pair_dots(rows.values, meeting.ones, meeting.others, compared, columns, meeting.products)
+    pair_dots(rows.values, meeting.ones, meeting.others, count, columns, meeting.products)
     before = used
     used = near(
-        meeting.bases, meeting.products, meeting.higher, meeting.ones, meeting.others, compared, pairs, used, form.share
+        meeting.bases, meeting.products, meeting.higher, meeting.ones, meeting.others, count, pairs, used, form.share
     )
     for at in range(before, used):
         ask_for(lists, pairs.ones[at])
         ask_for(lists, pairs.others[at])
-    return used, compared
+    return used
 
 
 @kernel(inline=True)

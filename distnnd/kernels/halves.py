@@ -8,12 +8,8 @@ from .jit import kernel
 
 # A float16 has 10 bits of fraction and 5 of exponent, biased by 15; a float32 23 and 8, biased by 127.
 _FRACTION, _SCALE = np.uint32(23 - 10), np.float32(2.0 ** (127 - 15))
-_SIGN, _WITHOUT_SIGN, _EXPONENT, _LARGEST = (
-    np.uint32(0x8000),
-    np.uint32(0x7FFF),
-    np.uint32(0x7C00),
-    np.uint32(0x7F800000),
-)
+_SIGN, _EXPONENT = np.uint32(0x8000), np.uint32(0x7C00)
+_WITHOUT_SIGN, _LARGEST = np.uint32(0x7FFF), np.uint32(0x7F800000)
 
 
 def as_float32(points: np.ndarray) -> np.ndarray:
