@@ -151,7 +151,7 @@ def globalise(size: Size) -> Case:
     known = np.zeros((n, WIDTH), np.int64)
 
     def run(_: None) -> int:
-        merge.globalise(lists, positions, known, positions)
+        merge.globalise(lists, positions, known, positions, WIDTH)
         return n
 
     return Case("row", run)

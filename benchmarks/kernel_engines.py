@@ -9,6 +9,7 @@ import numpy as np
 
 from distnnd.kernels import codes, descent, kdtree, leaves, neighbours, products
 from distnnd.kernels import companions as drawing
+from distnnd.kernels.rows import WORD
 
 from .kernel_data import (
     LEAF,
@@ -44,13 +45,13 @@ def _pack(values, chosen, packed, loops):
 def multiply(size: Size, d: int) -> Case:
     """A tile of a leaf: 128 queries with 512 packed rows."""
     own, form = coded(size.rows, d)
-    width = own.values.shape[1]
+    width = -(-d // WORD) * WORD
     queries, base = leaves.QUERIES, leaves.BASE
     chosen = np.arange(base, dtype=np.int32)
     block, starts = np.zeros(queries * width, np.int8), np.zeros(queries, np.int32)
     packed = np.empty(base * (-(-width // products.COLUMNS) * products.COLUMNS), np.int8)
     _pack(own.values, chosen, packed, 1)
-    _gather(own, chosen, queries, form.columns, block, starts)
+    _gather(own, chosen, queries, form.columns, width, block, starts)
     out = np.empty((queries, base), np.int32)
     loops, groups = 20 * size.loops, base // 16
 
@@ -62,8 +63,27 @@ def multiply(size: Size, d: int) -> Case:
 
 
 @looped
-def _gather(own, chosen, count, columns, block, starts):
-    codes.gather(own, chosen, 0, count, columns, block, starts)
+def _gather(own, chosen, count, columns, width, block, starts):
+    codes.gather(own, chosen, 0, count, columns, width, block, starts)
+
+
+@looped
+def _pair_dots(values, ones, others, columns, out, loops):
+    for _ in range(loops):
+        products.pair_dots(values, ones, others, ones.size, columns, out)
+
+
+def pair_dots(size: Size, d: int) -> Case:
+    """96 pairs of 40 rows where they lie, as those of a row of NN-descent."""
+    own, _ = coded(size.rows, d)
+    ones, others = np.random.default_rng(SEED).integers(0, 40, (2, 96)).astype(np.int32)
+    out, loops = np.empty(96, np.int32), 1000 * size.loops
+
+    def run(_: None) -> int:
+        _pair_dots(own.values, ones, others, own.values.shape[1], out, loops)
+        return 96 * loops
+
+    return Case("pair", run)
 
 
 def pack(size: Size, d: int) -> Case:
@@ -203,6 +223,7 @@ def walk(size: Size, d: int) -> Case:
 
 ENGINES: dict[str, Make] = {
     **wide(multiply, "products.multiply", 32, 100, 128, 784),
+    **wide(pair_dots, "products.pair_dots", 32, 100, 128),
     **wide(pack, "products.pack", 100, 784),
     **wide(join_empty, "leaves.join empty", 100, 128, 784),
     **wide(join_full, "leaves.join full", 100, 128, 784),

@@ -86,7 +86,8 @@ def test_the_largest_product_that_codes_can_hide(code: int) -> None:
     raw[:, -1] = 0
     coder = Coder(np.zeros(width, np.float32), 1.0, exact=False, cuts=False)
     rows = encode(raw, coder)
-    assert rows.values[0].tolist() == [code] * (width - 1) + [0]
+    assert rows.values[0, :width].tolist() == [code] * (width - 1) + [0]
+    assert not rows.values[:, width:].any()
     below = assert_nothing_is_kept_out(coded_form(PRODUCT, rows, coder, strict=True), rows, rows, PRODUCT)
     assert below.max() < 3 * code + 0.2 * width, "nor is more allowed for than that"
 
