@@ -12,7 +12,7 @@ from numba import njit
 
 from distnnd.kernels import companions as drawing
 from distnnd.kernels import descent
-from distnnd.kernels.codes import EVERYTHING, OFFSET, trusted
+from distnnd.kernels.codes import EVERYTHING, OFFSET, coded_form, coder_of, encode, trusted
 from distnnd.kernels.companions import draw, mark, no_companions
 from distnnd.kernels.descent import (
     CARD,
@@ -27,6 +27,7 @@ from distnnd.kernels.descent import (
 )
 from distnnd.kernels.neighbours import BORN, DRAWN, FRESH, OLD, Lists, empty
 from distnnd.values.memory import DRAWN_AT_ONCE, HOLDERS
+from distnnd.values.metric import METRICS
 from tests import naive
 from tests.kernels.walks import (
     METRIC_NAMES,
@@ -369,3 +370,27 @@ def test_limits_let_in_what_lists_would_keep(trust: bool) -> None:
     if trust:
         np.testing.assert_array_equal(held[:, 4], limits)
     assert (estimates > limits[:, None]).mean() > 0.5
+
+
+@njit
+def all_near(rows, form, lists, news, count):
+    """The pairs that near_pairs notes of the first rows, which have not met and whose lists take anything."""
+    meeting, pairs = room_for_meeting(news), descent.room_for_near(news)
+    for i in range(count):
+        meeting.members[i], meeting.limits[i] = i, EVERYTHING
+        meeting.squares[i], meeting.starts[i] = rows.squares[i], rows.starts[i]
+    used, compared = descent.near_pairs(rows, form, lists, np.int32(0), news, count, meeting, pairs, 0)
+    return pairs.ones[:used], pairs.others[:used], pairs.estimates[:used], compared, meeting.products.size
+
+
+def test_many_pairs_are_multiplied_some_at_a_time() -> None:
+    """More than there is room for together: none is lost, none comes twice, and each has its own estimate."""
+    points, metric = np.random.default_rng(1).normal(size=(80, 9)).astype(np.float32), METRICS["euclidean"]
+    coder = coder_of(points, metric)
+    rows = encode(points, coder)
+    ones, others, estimates, compared, room = all_near(rows, coded_form(metric, rows, coder), empty(80, 5), 40, 80)
+    expected = [(i, j) for i in range(40) for j in range(i + 1, 80)]
+    assert compared == len(expected) > 3 * room
+    assert list(zip(ones.tolist(), others.tolist(), strict=True)) == expected
+    codes = rows.values.astype(np.int64)
+    assert estimates.tolist() == [int(((codes[i] - codes[j]) ** 2).sum()) for i, j in expected]
