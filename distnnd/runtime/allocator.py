@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 import distributed
+import numpy as np
 
 # Parameters of mallopt (malloc.h), and the environment variables that set them as a process starts.
 TRIM, MMAP = -1, -3
@@ -31,6 +32,16 @@ def set_thresholds(trim: int, alone: int) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
         return bool(mallopt(TRIM, trim)) and bool(mallopt(MMAP, alone))
     return False
+
+
+def expect_large_arrays() -> None:
+    """Let the GNU C library raise its thresholds as it does itself once a process has freed an array of ALONE bytes.
+
+    Else it learns of each larger array anew, and asks the system for all pages of it. Nothing is set that the process
+    could not come to by itself; what its environment says goes on to hold. Elsewhere this does nothing.
+    """
+    # Never written to, so it costs no page; a header and whole pages still fit.
+    np.empty(ALONE - 8192, np.uint8)
 
 
 def give_back() -> None:

@@ -16,7 +16,7 @@ from ..values.errors import DistnndError, SpecError, StageError
 from ..values.plan import Job, Report, Stage, Task
 from ..values.spec import format_bytes
 from . import worker_process
-from .allocator import PLUGIN, KeepsMemory
+from .allocator import PLUGIN, KeepsMemory, expect_large_arrays
 from .events import Listener, StageStart, TaskEnd
 from .serial import Executor, Machine, SerialExecutor, failed
 
@@ -135,6 +135,7 @@ class LocalExecutor:
     def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:
         """Run all tasks of the stage; reports in the order of its tasks."""
         if job.layout.partitions == 1:
+            expect_large_arrays()
             return SerialExecutor(self.threads).run(stage, job, listen)
         if self._cluster is None:
             self._cluster = self._stack.enter_context(_temporary(None, None))

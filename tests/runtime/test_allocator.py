@@ -52,6 +52,33 @@ def test_what_is_freed_is_used_again() -> None:
     assert given_back > 0.8 * as_started
 
 
+def faults_of_ever_larger_arrays(count: int = 20) -> int:
+    """Pages that the system gives for arrays of one to `count` MiB, each freed before the next one is made."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for size in range(1, count + 1):
+        # As bytes: numpy asks for pages of 2 MiB for its arrays, of which it would need fewer.
+        bytearray(size * MIB)[::4096] = b"1" * (size * MIB // 4096)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.parametrize("variable", [None, "MALLOC_MMAP_THRESHOLD_"])
+def test_a_process_may_expect_large_arrays(variable: str | None) -> None:
+    """Each then takes the pages of the one before, unless the environment has its own say."""
+    if not GLIBC:
+        return
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    faults = []
+    for expecting in ("", "allocator.expect_large_arrays()\n"):
+        code = (
+            "from tests.runtime.test_allocator import allocator, faults_of_ever_larger_arrays\n"
+            f"{expecting}print(faults_of_ever_larger_arrays())\n"
+        )
+        own = environment | ({variable: "131072"} if variable else {})
+        ran = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
+        faults.append(int(ran.stdout))
+    assert faults[1] > 0.8 * faults[0] if variable else faults[1] < 0.3 * faults[0]
+
+
 def test_a_build_leaves_workers_as_they_were(processes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plugin is on the workers while stages run, and is taken from them at the end."""
 
