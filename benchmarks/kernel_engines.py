@@ -160,7 +160,7 @@ def joined_pass(n: int, d: int) -> tuple[descent.Finds, int]:
     """What the pass finds among the companions of all rows, and the pairs compared."""
     own, form = coded(n, d)
     lists, companions, cards = drawn(n, d)
-    finds, _, compared = descent.join(own, companions, cards, False, form, lists, 0, n, 1, 400 * n)
+    finds, _, compared = descent.join(own, companions, cards, form, lists, 0, n, 1, 400 * n)
     return finds, compared
 
 

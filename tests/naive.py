@@ -28,14 +28,6 @@ def mix(seed: int, label: int) -> int:
 # --- lanes ----------------------------------------------------------------------------------------
 
 
-def lower(bias: Array, products: Array, start: int, minima: Array, at: int) -> list[int]:
-    """The minima after sixteen of them, from `at` on, met the scores from `start` on."""
-    out = minima.tolist()
-    for lane in range(16):
-        out[at + lane] = min(out[at + lane], int(bias[start + lane]) - 2 * int(products[start + lane]))
-    return out
-
-
 def count_at_most(numbers: Array, start: int, bound: int) -> int:
     """How many of the sixteen numbers from `start` on are at most `bound`."""
     return sum(number <= bound for number in numbers.tolist()[start : start + 16])
@@ -50,11 +42,11 @@ def with_room(entries: list[tuple], at: int, newcomer: tuple) -> list[tuple]:
 # --- sieve ----------------------------------------------------------------------------------------
 
 
-def sift(bias: Array, products: Array, first: int, count: int, bound: int) -> list[tuple[int, int]]:
-    """(place, score) of those of the candidates whose score is at most `bound`."""
+def sift(bias: Array, products: Array, first: int, count: int, bound: int) -> list[int]:
+    """Places of those of the candidates whose score is at most `bound`."""
     flat = products.ravel().tolist()
     scores = [int(bias[place]) - 2 * flat[first + place] for place in range(count)]
-    return [(place, score) for place, score in enumerate(scores) if score <= int(bound)]
+    return [place for place, score in enumerate(scores) if score <= int(bound)]
 
 
 def within(numbers: Array, start: int, count: int, first: int, last: int) -> list[int]:
@@ -68,6 +60,11 @@ def meetings(cards: Array, row: int, member: int) -> int:
     """Bit 4 i is set where leaf i of `row` is one of those of `member`."""
     own, other = cards[row, :4].tolist(), cards[member, :4].tolist()
     return sum(1 << 4 * i for i, leaf in enumerate(own) if leaf in other)
+
+
+def acquainted(leaves: Array, one: int, other: int) -> bool:
+    """Whether two members stand in one leaf; leaves: by place and member."""
+    return bool(set(leaves[:, one].tolist()) & set(leaves[:, other].tolist()))
 
 
 def strangers(
@@ -318,16 +315,20 @@ def local_join(
 ) -> tuple[list[tuple[int, int, float]], int]:
     """All (target, label, distance) where label would enter the list of target, and how many pairs are compared.
 
-    Each fresh companion of a row meets all later fresh ones and all old ones, unless both stand in a leaf of that row;
-    lists stay as they are. ties: what is as near as the last of a list may be found too.
+    Each fresh companion of a row meets all later fresh ones and all old ones. Who stands in one leaf finds nothing new,
+    and is not compared where that leaf is one of the row's or some are old. Lists stay as they are. ties: what is as
+    near as the last of a list may be found too.
     """
     found, compared = [], 0
     for row, (news, olds) in enumerate(zip(fresh, old, strict=True)):
         for i, one in enumerate(news):
             for other in [*news[i + 1 :], *olds]:
-                if leaves and leaves[row] & leaves[one] & leaves[other]:
+                shared = leaves[one] & leaves[other] if leaves else set()
+                if shared and (olds or shared & leaves[row]):
                     continue
                 compared += 1
+                if shared:
+                    continue
                 gap = gaps[one, other]
                 for target, label in ((one, other), (other, one)):
                     near = gap < worst[target] or (ties and gap == worst[target])

@@ -19,11 +19,11 @@ from .lanes import LANES, prefetch, prefetch_row
 from .neighbours import BORN, ask_for_list, holds, insert
 from .products import OFFSET, pair_dots
 from .scratch import on_lines, scratch
-from .sieve import meetings, near, strangers
+from .sieve import LEAVES, acquainted, meetings, near, strangers
 
 # A card says all that comparing a row needs beside its codes, in one piece of memory: four leaves it stands in, its
 # square, what its products begin with, and the largest estimate that may enter its list.
-LEAVES, SQUARE, START, LIMIT, CARD = 4, 4, 5, 6, 8
+SQUARE, START, LIMIT, CARD = 4, 5, 6, 8
 # Near pairs that are looked up in the lists together: by then the lists are at hand.
 AT_ONCE = 96
 # Pairs of a row that are multiplied together, if it has so many: they stay in the nearest cache.
@@ -35,9 +35,10 @@ AHEAD = 4
 class Meeting(NamedTuple):
     """Room to compare the companions of one row.
 
-    coming: int32[most], the companions of the next row; members, squares, starts, limits, met: int32[most], those of
-    this one with what their cards say, and a bit for each leaf in which they met; ones, others, bases, higher,
-    products: int32[pairs], the pairs that have not met yet, what their products are taken from, the larger limits.
+    coming: int32[most], the companions of the next row; members, squares, starts, limits: int32[most], leaves:
+    int32[LEAVES, most], those of this one with what their cards say; met: int32[most], a bit for each leaf in which
+    they met; ones, others, bases, higher, products: int32[pairs], the pairs that have not met yet, what their products
+    are taken from, the larger limits.
     """
 
     coming: np.ndarray
@@ -45,6 +46,7 @@ class Meeting(NamedTuple):
     squares: np.ndarray
     starts: np.ndarray
     limits: np.ndarray
+    leaves: np.ndarray
     met: np.ndarray
     ones: np.ndarray
     others: np.ndarray
@@ -64,6 +66,7 @@ def room_for_meeting(cap):
         np.zeros(most, np.int32),
         np.zeros(most, np.int32),
         np.zeros(most, np.int32),
+        np.zeros((LEAVES, most), np.int32),
         np.zeros(most, np.int32),
         scratch(pairs, np.int32),
         scratch(pairs, np.int32),
@@ -89,27 +92,36 @@ def room_for_near(cap):
 
 
 @kernel(inline=True)
-def introduce(cards, in_leaves, row, news, count, meeting):
+def introduce(cards, row, news, count, meeting):
     """Write down what comparing needs to know of the members; returns the bit of those that all have met each other.
 
-    in_leaves: members that stand in one leaf of the row have met there. The leaf that most of them share is the one
-    whose members need not be compared with all the others: the others are compared with them.
+    Members that stand in one leaf have met there. Where all are fresh, most do so in a leaf of the row: the leaf that
+    most of them share is the one whose members need not be compared with all the others; the others are compared with
+    them. A few fresh ones among old ones say themselves whom they have met.
     """
-    met = meeting.met
     for i in range(count):
         member = meeting.members[i]
-        met[i] = meetings(cards, row, member) if in_leaves else np.int32(0)
         meeting.squares[i], meeting.limits[i] = cards[member, SQUARE], cards[member, LIMIT]
         meeting.starts[i] = cards[member, START]
-    most, all_met = 0, np.int32(0)
-    if in_leaves and news == count:
-        for place in range(LEAVES):
-            there = 0
-            for i in range(count):
-                there += (met[i] >> (4 * place)) & 1
-            if there > most:
-                most, all_met = there, np.int32(1 << (4 * place))
-    return all_met
+        if news == count:
+            meeting.met[i] = meetings(cards, row, member)
+        else:
+            for place in range(LEAVES):
+                meeting.leaves[place, i] = cards[member, place]
+    return leaf_of_most(meeting.met, count) if news == count else np.int32(0)
+
+
+@kernel(inline=True)
+def leaf_of_most(met, count):
+    """The bit that most of the first `count` members have, 0 if none has any."""
+    most, bit = 0, np.int32(0)
+    for place in range(LEAVES):
+        there = 0
+        for i in range(count):
+            there += (met[i] >> (4 * place)) & 1
+        if there > most:
+            most, bit = there, np.int32(1 << (4 * place))
+    return bit
 
 
 @kernel(inline=True)
@@ -121,13 +133,15 @@ def ask_for(lists, row):
 
 
 @kernel(inline=True)
-def near_pairs(rows, form, lists, all_met, news, count, meeting, pairs, used):
+def near_pairs(rows, form, lists, cards, all_met, news, count, meeting, pairs, used):
     """Note the pairs of a fresh member with others that are near and have not met, from pair `used` on.
 
     Returns where they end, and the pairs compared.
     """
     compared = waiting = 0
     for i in range(news):
+        if news < count:
+            acquainted(meeting.leaves, i, count, meeting.met)
         if not meeting.met[i] & all_met:
             # What is multiplied counts the others' codes higher; a start makes up for that.
             base = meeting.squares[i] - 2 * meeting.starts[i]
@@ -136,14 +150,14 @@ def near_pairs(rows, form, lists, all_met, news, count, meeting, pairs, used):
                 meeting.bases, meeting.higher, meeting.ones, meeting.others, waiting,
             )  # fmt: skip
         if waiting >= TOGETHER or i == news - 1:
-            used = near_of(rows, form, lists, waiting, meeting, pairs, used)
+            used = near_of(rows, form, lists, cards, waiting, meeting, pairs, used)
             compared += waiting
             waiting = 0
     return used, compared
 
 
 @kernel(inline=True)
-def near_of(rows, form, lists, count, meeting, pairs, used):
+def near_of(rows, form, lists, cards, count, meeting, pairs, used):
     """Note those of the first `count` pairs of a meeting that are near, from pair `used` on; returns where they end."""
     # Behind the columns of a euclidean form there is nothing but zeros.
     columns = rows.values.shape[1] if form.euclidean else min(form.columns, rows.values.shape[1])
@@ -152,10 +166,16 @@ def near_of(rows, form, lists, count, meeting, pairs, used):
     used = near(
         meeting.bases, meeting.products, meeting.higher, meeting.ones, meeting.others, count, pairs, used, form.share
     )
+    kept = before
     for at in range(before, used):
-        ask_for(lists, pairs.ones[at])
-        ask_for(lists, pairs.others[at])
-    return used
+        one, other = pairs.ones[at], pairs.others[at]
+        pairs.ones[kept], pairs.others[kept], pairs.estimates[kept] = one, other, pairs.estimates[at]
+        # Both lists know what a leaf of both has told them.
+        if not meetings(cards, one, other):
+            ask_for(lists, one)
+            ask_for(lists, other)
+            kept += 1
+    return kept
 
 
 @kernel(inline=True)
@@ -218,12 +238,11 @@ def note(rows, form, lists, cards, pairs, count, finds, used):
 
 
 @kernel
-def join(rows, companions, cards, in_leaves, form, lists, first, last, step, room):
+def join(rows, companions, cards, form, lists, first, last, step, room):
     """Compare the companions of the rows first, first + step ... < last, each among themselves, but those that met.
 
-    cards: as fill_cards writes them; in_leaves: all pairs of each leaf on the cards have been compared, so that
-    companions which stand in one leaf of their row have met. Returns Finds (as the lists stood), the row before which
-    it stopped because `room` finds might not have held more, and the pairs compared.
+    cards: as fill_cards writes them; all pairs of each leaf on them have been compared. Returns Finds (as the lists
+    stood), the row before which it stopped because `room` finds might not have held more, and the pairs compared.
     """
     cap = lists.ids.shape[1] + companions.fresh.shape[1]
     meeting, pairs = room_for_meeting(cap), room_for_near(cap)
@@ -242,8 +261,8 @@ def join(rows, companions, cards, in_leaves, form, lists, first, last, step, roo
         news, count = expect(rows, companions, cards, lists, row + step, last, step, meeting)
         if now == 0 or here < 2:
             continue
-        all_met = introduce(cards, in_leaves, row, now, here, meeting)
-        waiting, more = near_pairs(rows, form, lists, all_met, now, here, meeting, pairs, waiting)
+        all_met = introduce(cards, row, now, here, meeting)
+        waiting, more = near_pairs(rows, form, lists, cards, all_met, now, here, meeting, pairs, waiting)
         compared += more
         if waiting > AT_ONCE:
             used = note(rows, form, lists, cards, pairs, waiting, finds, used)

@@ -134,18 +134,6 @@ def _any_equal_lanes(typingctx, numbers, start, number):
 
 
 @intrinsic
-def _keep_lower_lanes(typingctx, bias, products, start, minima, at):
-    @written
-    def code(call):
-        builder, start = call.builder, call.arguments[2]
-        pointer = call.place(3, call.arguments[4], INTS)
-        scores, least = call.scores(start, start), builder.load(pointer, align=4)
-        builder.store(builder.select(builder.icmp_signed("<", scores, least), scores, least), pointer, align=4)
-
-    return types.void(bias, products, types.intp, minima, types.intp), code
-
-
-@intrinsic
 def _count_at_most_lanes(typingctx, numbers, start, bound):
     @written
     def code(call):
@@ -191,11 +179,6 @@ def _make_room_lanes(typingctx, distances, ids, states, at, distance, label, sta
     return signature, code
 
 
-def _keep_lower_python(bias, products, start, minima, at):
-    scores = bias[start : start + LANES] - 2 * products[start : start + LANES]
-    minima[at : at + LANES] = np.minimum(minima[at : at + LANES], scores)
-
-
 def _any_equal_python(numbers, start, number):
     return bool((numbers.reshape(-1)[start : start + LANES] == number).any())
 
@@ -227,8 +210,6 @@ def _make_room_python(distances, ids, states, at, distance, label, state):
 any_equal = _any_equal_python if config.DISABLE_JIT else _any_equal_lanes
 # Ask for the numbers from flat index `index` on before they are needed.
 prefetch = _prefetch_python if config.DISABLE_JIT else _prefetch_lanes
-# minima[at + l] becomes bias[start + l] - 2 products[start + l] where that is lower, for sixteen l.
-keep_lower = _keep_lower_python if config.DISABLE_JIT else _keep_lower_lanes
 # How many of the sixteen numbers from `start` on are at most `bound`.
 count_at_most = _count_at_most_python if config.DISABLE_JIT else _count_at_most_lanes
 # The number of the lowest bit that is set.

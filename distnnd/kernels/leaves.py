@@ -15,13 +15,13 @@ import numpy as np
 from .codes import EVERYTHING, Rows, gather, limit_of, measure, multiplied
 from .groups import Groups
 from .jit import kernel
-from .lanes import LANES, count_at_most, keep_lower, prefetch, prefetch_row
+from .lanes import LANES, count_at_most, prefetch, prefetch_row
 from .neighbours import FRESH, Lists, ask_for_list, room_for_offers, take
 from .products import multiply, pack, room_for
 from .ranges import Each, even_ranges, serial
 from .rows import Form
 from .scratch import scratch
-from .sieve import share, sift, strike
+from .sieve import lowest, share, sift, strike
 
 # A tile of 128 x 1024 products (512 KiB) and its rows stay in the second-level cache; both are multiples of sixteen.
 # Most leaves fit into one: a row then takes what it keeps of a leaf in one go.
@@ -39,7 +39,8 @@ class Tile(NamedTuple):
     left: codes, flat; starts: int32[QUERIES]; right: codes, packed; products: int32[QUERIES, BASE]; base_rows, names,
     bias: int32[BASE], rows of the base, what they are called and their squares; shares: int32[BASE], and nothing beside
     them, int32[1, BASE], where scores are shares; minima: int32, a multiple of sixteen;
-    labels, places, scores: int32[BASE + 16], candidates that may enter a list: names, places in the base, estimates.
+    found: int16[BASE + 16], places in the base of candidates that may enter a list; places, labels, scores: int32[BASE
+    + 16], the same places with names and estimates.
     """
 
     left: np.ndarray
@@ -52,6 +53,7 @@ class Tile(NamedTuple):
     shares: np.ndarray
     nothing: np.ndarray
     minima: np.ndarray
+    found: np.ndarray
     labels: np.ndarray
     places: np.ndarray
     scores: np.ndarray
@@ -72,6 +74,7 @@ def room_for_tile(values, width):
         np.empty(BASE, np.int32),
         np.zeros((1, BASE), np.int32),
         np.empty((width * 3 // 2 + LANES) // LANES * LANES, np.int32),
+        scratch(BASE + LANES, np.int16),
         scratch(BASE + LANES, np.int32),
         scratch(BASE + LANES, np.int32),
         scratch(BASE + LANES, np.int32),
@@ -99,12 +102,11 @@ def first_bound(bias, product, minima, count, wanted):
     groups = minima.size
     if groups < wanted or count < 2 * groups:
         return np.int32(EVERYTHING)
-    minima[:] = np.int32(EVERYTHING)
-    whole = count - count % groups
-    for start in range(0, whole, groups):
-        for group in range(0, groups, LANES):
-            keep_lower(bias, product, start + group, minima, group)
-    low, high = np.int32(-EVERYTHING), np.int32(EVERYTHING)
+    for group in range(0, groups, LANES):
+        lowest(bias, product, group, count - count % groups, groups, minima)
+    low = high = minima[0]
+    for group in range(1, groups):
+        low, high = min(low, minima[group]), max(high, minima[group])
     # Halving: `high` is a bound all along, and near enough when few more than wanted lie below it.
     while low < high:
         middle = (low + high) >> 1
@@ -176,9 +178,11 @@ def select(rows, row, others, tile, query, count, form, lists, itself, offers):
     scores = scoring(tile, query, count, own, form)
     limit = limit_now(scores, tile.minima, count, own, form, lists, row)
     bias, products, at = scores
-    taken = sift(bias, products, at * BASE, count, limit, tile.places, tile.scores)
+    taken = sift(bias, products, at * BASE, count, limit, tile.found)
     for i in range(taken):
-        tile.labels[i] = tile.names[tile.places[i]]
+        place = np.int64(tile.found[i])
+        tile.places[i], tile.labels[i] = place, tile.names[place]
+        tile.scores[i] = bias[place] - 2 * products[at, place]
     ignored = np.int32(row) if itself else np.int32(-1)
     for first in range(0, taken, HITS):
         count = min(HITS, taken - first)
@@ -246,6 +250,7 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
                     coming = asked
                     later = min(q + i + QUERIES, queries.rows.size - 1)
                     ask_for_rows(rows, queries, later, later + 1)
+                    prefetch(rows.starts, np.int64(queries.rows[later]))
                     select(rows, queries.rows[q + i], others, tile, i, count, form, lists, itself, offers)
     return compared
 

@@ -5,6 +5,7 @@ Written as LLVM vector code like the operations of `lanes`; with the JIT disable
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ EIGHT = 8
 _HALF = ir.VectorType(_INT, EIGHT)
 _TABLE = "distnnd.kept_lanes"
 SHARE_BITS = 12
+# Leaves that a row may stand in.
+LEAVES = 4
 # Whether the machine permutes lanes but cannot press them together: LLVM would move them one by one.
 BY_TABLE = machine_has("avx2") and not machine_has("avx512f")
 _IOTA = ir.Constant(INTS, list(range(LANES)))
@@ -44,13 +47,16 @@ def _inside(builder, start, count):
 def _write_down(call, kept, columns, used):
     """Write the kept lanes of each column's vector to its array from `used` on, and count them there.
 
-    columns: (array type, array, vector of int32); each array has room for sixteen more.
+    columns: (array type, array, vector of int32); each array has room for sixteen more, and may be of int16.
     """
     builder = call.builder
     for part in _parts(builder, kept, [vector for *_, vector in columns]):
         at = builder.load(used)
         for (array_type, array, _), packed in zip(columns, part.packed, strict=True):
-            builder.store(packed, place(call.context, builder, array_type, array, at, packed.type), align=4)
+            if array_type.dtype is types.int16:
+                packed = builder.trunc(packed, ir.VectorType(ir.IntType(16), packed.type.count))
+            pointer = place(call.context, builder, array_type, array, at, packed.type)
+            builder.store(packed, pointer, align=array_type.dtype.bitwidth // 8)
         builder.store(builder.add(at, builder.zext(part.count, _LONG)), used)
 
 
@@ -100,20 +106,36 @@ def _table(module):
 
 
 @intrinsic
-def _sift_lanes(typingctx, bias, products, first, count, bound, places, scores):
+def _lowest_lanes(typingctx, bias, products, first, last, step, minima):
+    @written
+    def code(call):
+        builder, (first, last, step) = call.builder, call.arguments[2:5]
+        least = cgutils.alloca_once_value(builder, call.scores(first, first))
+        with cgutils.for_range_slice(builder, builder.add(first, step), last, step, _LONG) as (start, _):
+            scores, lowest = call.scores(start, start), builder.load(least)
+            builder.store(builder.select(builder.icmp_signed("<", scores, lowest), scores, lowest), least)
+        builder.store(builder.load(least), call.place(5, first, INTS), align=4)
+
+    return types.void(bias, products, *(types.intp,) * 3, minima), code
+
+
+@intrinsic
+def _sift_lanes(typingctx, bias, products, first, count, bound, places):
     @written
     def code(call):
         builder, (first, count, bound) = call.builder, call.arguments[2:5]
         used = cgutils.alloca_once_value(builder, _LONG(0))
-        bound = splat(builder, bound, INTS)
+        lanes = cgutils.alloca_once_value(builder, _IOTA)
+        bound, end = (splat(builder, number, INTS) for number in (bound, builder.trunc(count, _INT)))
         with _steps(builder, count) as (start, _):
-            found = call.scores(start, builder.add(first, start))
-            kept = builder.and_(builder.icmp_signed("<=", found, bound), _inside(builder, start, count))
-            columns = ((*call.array(5), _from(builder, start)), (*call.array(6), found))
-            _write_down(call, kept, columns, used)
+            here = builder.load(lanes)
+            kept = builder.icmp_signed("<=", call.scores(start, builder.add(first, start)), bound)
+            kept = builder.and_(kept, builder.icmp_signed("<", here, end))
+            _write_down(call, kept, ((*call.array(5), here),), used)
+            builder.store(builder.add(here, ir.Constant(INTS, [LANES] * LANES)), lanes)
         return builder.load(used)
 
-    return types.intp(bias, products, *(types.intp,) * 2, types.int32, places, scores), code
+    return types.intp(bias, products, *(types.intp,) * 2, types.int32, places), code
 
 
 @intrinsic
@@ -176,6 +198,25 @@ def _meetings_lanes(typingctx, cards, row, member):
         return builder.and_(bits, _INT(0x1111))
 
     return types.int32(cards, types.intp, types.intp), code
+
+
+@intrinsic
+def _acquainted_lanes(typingctx, leaves, one, count, met):
+    @written
+    def code(call):
+        builder, (one, count) = call.builder, call.arguments[1:3]
+        most = builder.extract_value(call.context.make_array(leaves)(call.context, builder, call.arguments[0]).shape, 1)
+        places = [builder.mul(_LONG(place), most) for place in range(LEAVES)]
+        own = [splat(builder, builder.load(call.place(0, builder.add(at, one), _INT)), INTS) for at in places]
+        with cgutils.for_range_slice(builder, builder.and_(one, _LONG(-LANES)), count, _LONG(LANES), _LONG) as (
+            start,
+            _,
+        ):
+            theirs = [call.sixteen(0, builder.add(at, start)) for at in places]
+            same = [builder.icmp_signed("==", mine, other) for mine in own for other in theirs]
+            builder.store(builder.zext(reduce(builder.or_, same), INTS), call.place(3, start, INTS), align=4)
+
+    return types.void(leaves, *(types.intp,) * 2, met), code
 
 
 @intrinsic
@@ -302,10 +343,15 @@ def _rank_lanes(typingctx, distances, ids, count, held_distances, held_ids, star
     return signature, code
 
 
-def _sift_python(bias, products, first, count, bound, places, scores):
+def _lowest_python(bias, products, first, last, step, minima):
+    starts = np.arange(first, last, step)[:, None] + np.arange(LANES)
+    minima[first : first + LANES] = (bias[starts] - 2 * products[starts]).min(axis=0)
+
+
+def _sift_python(bias, products, first, count, bound, places):
     found = bias[:count] - 2 * products.reshape(-1)[first : first + count]
     kept = np.flatnonzero(found <= bound)
-    places[: kept.size], scores[: kept.size] = kept, found[kept]
+    places[: kept.size] = kept
     return kept.size
 
 
@@ -324,7 +370,12 @@ def _within_python(numbers, start, count, first, last, places):
 
 
 def _meetings_python(cards, row, member):
-    return np.int32(sum(16**i for i in range(4) if cards[row, i] in cards[member, :4]))
+    return np.int32(sum(16**i for i in range(LEAVES) if cards[row, i] in cards[member, :LEAVES]))
+
+
+def _acquainted_python(leaves, one, count, met):
+    first, last = one // LANES * LANES, -(-count // LANES) * LANES
+    met[first:last] = (leaves[:, None, first:last] == leaves[None, :, one, None]).any(axis=(0, 1))
 
 
 def _strangers_python(met, squares, limits, members, one, met_all, count, base, bases, higher, ones, others, used):
@@ -371,9 +422,12 @@ def _rank_python(distances, ids, count, held_distances, held_ids, start, ranks, 
             gains[at] += not before
 
 
-# sift: the candidates whose score bias[j] - 2 products[first + j] is at most `bound`, j < count, ascending: j to
-# places, the score to scores; returns how many. bias and products, int32, have room to the next multiple of sixteen,
-# places and scores for sixteen more than are found.
+# lowest: minima[first + l] = the lowest of the scores bias[j + l] - 2 products[j + l], j = first, first + step ... <
+# last, for sixteen l; there is at least one. All int32, with room to where the last sixteen end.
+lowest = _lowest_python if config.DISABLE_JIT else _lowest_lanes
+# sift: places of the candidates whose score bias[j] - 2 products[first + j] is at most `bound`, j < count <= 2^15,
+# ascending; returns how many. bias and products, int32, have room to the next multiple of sixteen, places, int16, for
+# sixteen more than are found: narrow ones, as vectors that are stored across lines of the cache take the most time.
 sift = _sift_python if config.DISABLE_JIT else _sift_lanes
 # share: shares[j] = the estimate own + bias[j] - 2 products[first + j] for each of own + bias[j], in parts of
 # 2^SHARE_BITS, rounded down, j < count; all int32, with room to the next multiple of sixteen.
@@ -383,6 +437,9 @@ share = _share_python if config.DISABLE_JIT else _share_lanes
 within = _within_python if config.DISABLE_JIT else _within_lanes
 # meetings: bit 4 i is set where number i of the first four on the card of `row` is among those of `member`.
 meetings = _meetings_python if config.DISABLE_JIT else _meetings_lanes
+# acquainted: met[j] = 1 where member j stands in a leaf of member `one`, else 0, one <= j < count and up to sixteen
+# before and behind. leaves: int32[LEAVES, .], by member; met: int32; both have room as in sift.
+acquainted = _acquainted_python if config.DISABLE_JIT else _acquainted_lanes
 # strangers: of the first `count` members those that share no bit of `met` with `one` and come after it or have a bit of
 # `met_all`, as pairs from `used` on: base + their squares, the larger of the limits of both, the ids of `one` and the
 # other; the ids up to sixteen farther. Returns where they end. All int32, room as in sift.

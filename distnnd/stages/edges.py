@@ -67,7 +67,7 @@ def completed(place: Place, rows: Rows, form: Form, ids: np.ndarray) -> np.ndarr
     for number in range(PASSES):
         draw_companions(place.hands, walk, seed_of(place.seed(COMPLETED), number))
         for turn in range(TURNS):
-            compare_companions(place.hands, walk, False, turn)
+            compare_companions(place.hands, walk, turn)
         if settle(lists, 0, m) <= LITTLE * lists.ids.size:
             break
     return prune.append_found(ids, lists.ids)

@@ -72,7 +72,7 @@ def descend(
                 return {"passes": passes, "descended": compared}
             if turn == 0:
                 draw_companions(work.hands, walk, seed_of(work.seed, number))
-            compared += compare_companions(work.hands, walk, number == 0, turn)
+            compared += compare_companions(work.hands, walk, turn)
             passes += 1 / TURNS
         if settle(lists, 0, m) <= little:
             break
@@ -98,21 +98,18 @@ def draw_companions(hands: Hands, walk: Walk, seed: int) -> None:
     hands.each(lambda a, b: mark(walk.lists, a, b), cuts)
 
 
-def compare_companions(hands: Hands, walk: Walk, after_leaves: bool, turn: int) -> int:
-    """Compare the companions of every row whose turn it is, strip by strip; returns the pairs compared.
-
-    after_leaves: pairs that stand in one leaf have just been compared there.
-    """
+def compare_companions(hands: Hands, walk: Walk, turn: int) -> int:
+    """Compare the companions of every row whose turn it is, strip by strip; returns the pairs compared."""
     strips = mailbox.strips(0, len(walk.lists.ids), DESCENT_ROWS * TURNS)
-    return sum(compare_strip(hands, walk, after_leaves, turn, start, stop) for start, stop in strips)
+    return sum(compare_strip(hands, walk, turn, start, stop) for start, stop in strips)
 
 
-def compare_strip(hands: Hands, walk: Walk, after_leaves: bool, turn: int, first: int, last: int) -> int:
+def compare_strip(hands: Hands, walk: Walk, turn: int, first: int, last: int) -> int:
     """Compare the companions of such rows first .. last against the lists as they stand, then change the lists."""
     rows, form, lists, companions, cards, final = walk
 
     def join(a: int, b: int) -> tuple[descent.Finds, int, int]:
-        return descent.join(rows, companions, cards, after_leaves, form, lists, a, b, TURNS, room)
+        return descent.join(rows, companions, cards, form, lists, a, b, TURNS, room)
 
     todo = [(start + turn, stop) for start, stop in mailbox.strips(first, last, DESCENT_RANGE * TURNS)]
     targets_of = even_cuts(len(lists.ids), hands.threads)

@@ -16,7 +16,6 @@ from distnnd.kernels.codes import EVERYTHING, OFFSET, coded_form, coder_of, enco
 from distnnd.kernels.companions import draw, mark, no_companions
 from distnnd.kernels.descent import (
     CARD,
-    LEAVES,
     LIMIT,
     SQUARE,
     START,
@@ -26,6 +25,7 @@ from distnnd.kernels.descent import (
     room_for_meeting,
 )
 from distnnd.kernels.neighbours import BORN, DRAWN, FRESH, OLD, Lists, empty
+from distnnd.kernels.sieve import LEAVES
 from distnnd.values.memory import DRAWN_AT_ONCE, HOLDERS
 from distnnd.values.metric import METRICS
 from tests import naive
@@ -297,11 +297,11 @@ def test_cards_say_what_comparing_needs(name: str) -> None:
 
 
 @njit
-def introduced(cards, in_leaves, row, news, members):
+def introduced(cards, row, news, members):
     """What introduce() writes down of some members."""
     meeting = room_for_meeting(members.size)
     meeting.members[: members.size] = members
-    return descent.introduce(cards, in_leaves, row, news, members.size, meeting), meeting
+    return descent.introduce(cards, row, news, members.size, meeting), meeting
 
 
 def bits_of(meeting: Meeting, count: int) -> list[list[bool]]:
@@ -311,7 +311,8 @@ def bits_of(meeting: Meeting, count: int) -> list[list[bool]]:
 
 @pytest.mark.parametrize("places", [0, 1, 2, 4])
 def test_members_are_introduced_by_their_cards(places: int) -> None:
-    """By the leaves of the row whose companions they are; a row that stands in none makes nobody known to another."""
+    """If all are fresh by leaves of the row whose companions they are, which if it stands in none makes nobody known to
+    another; else with their own."""
     n, rng = 60, np.random.default_rng(4)
     rows, form = coded(whole_points(n, 4, 4))
     slots = stand(n, places, 6, 4)
@@ -324,17 +325,17 @@ def test_members_are_introduced_by_their_cards(places: int) -> None:
         shared = [[*places_of_one, *[False] * (LEAVES - places)] for places_of_one in shared]
         sums = np.sum(shared, axis=0).tolist()
         for news in (1, count):
-            met_all, meeting = introduced(cards, True, row, news, members)
-            assert bits_of(meeting, count) == shared
-            assert (meeting.met[:count] & ~0x1111 == 0).all()
+            met_all, meeting = introduced(cards, row, news, members)
+            if news == count:
+                assert bits_of(meeting, count) == shared
+                assert (meeting.met[:count] & ~0x1111 == 0).all()
+            else:
+                np.testing.assert_array_equal(meeting.leaves[:, :count], cards[members, :LEAVES].T)
             for told, at in ((meeting.squares, SQUARE), (meeting.starts, START), (meeting.limits, LIMIT)):
                 np.testing.assert_array_equal(told[:count], cards[members, at])
             # Where old ones are among them, each fresh one has its turn.
             assert met_all == (1 << 4 * int(np.argmax(sums)) if news == count and any(sums) else 0)
             chosen_leaves.add(int(met_all))
-            met_all, meeting = introduced(cards, False, row, news, members)
-            assert met_all == 0
-            assert not meeting.met[:count].any()
     assert len(chosen_leaves) == places + 1
 
 
@@ -345,7 +346,7 @@ def test_who_stands_in_no_leaf_has_met_nobody() -> None:
     cards = cards_of(rows, form, random_lists(20, 5, 5), slots)
     members = np.delete(np.arange(20), [0, 12]).astype(np.int32)
     for row in (0, 12):
-        met_all, meeting = introduced(cards, True, row, 18, members)
+        met_all, meeting = introduced(cards, row, 18, members)
         assert met_all == (row == 12)
         assert meeting.met[:9].tolist() == [0] * 9
         assert meeting.met[9:18].tolist() == [0x11 if row == 12 else 0] * 9
@@ -375,11 +376,15 @@ def test_limits_let_in_what_lists_would_keep(trust: bool) -> None:
 @njit
 def all_near(rows, form, lists, news, count):
     """The pairs that near_pairs notes of the first rows, which have not met and whose lists take anything."""
+    cards = np.empty((rows.squares.size, CARD), np.int32)
+    for row in range(rows.squares.size):
+        cards[row] = -2 - row
     meeting, pairs = room_for_meeting(news), descent.room_for_near(news)
     for i in range(count):
         meeting.members[i], meeting.limits[i] = i, EVERYTHING
         meeting.squares[i], meeting.starts[i] = rows.squares[i], rows.starts[i]
-    used, compared = descent.near_pairs(rows, form, lists, np.int32(0), news, count, meeting, pairs, 0)
+        meeting.leaves[:, i] = -2 - i
+    used, compared = descent.near_pairs(rows, form, lists, cards, np.int32(0), news, count, meeting, pairs, 0)
     return pairs.ones[:used], pairs.others[:used], pairs.estimates[:used], compared, meeting.products.size
 
 

@@ -190,23 +190,20 @@ def test_where_the_room_ends_the_next_call_goes_on(trust: bool) -> None:
     assert in_parts == compared
 
 
-@pytest.mark.parametrize("in_leaves", [False, True], ids=["anew", "after leaves"])
+@pytest.mark.parametrize("places", [0, 2], ids=["anew", "after leaves"])
 @pytest.mark.parametrize("trust", [False, True], ids=["canonical", "estimates"])
 @pytest.mark.parametrize("cuts", [(0,), (1,), (31,), (60,), (7, 8, 20, 41), tuple(range(1, 60))])
-def test_ranges_of_rows_find_what_the_whole_finds(cuts: tuple[int, ...], trust: bool, in_leaves: bool) -> None:
+def test_ranges_of_rows_find_what_the_whole_finds(cuts: tuple[int, ...], trust: bool, places: int) -> None:
     """To the byte and in the same order, however many threads share the rows."""
     n = 60
     rows, form = coded(whole_points(n, 4, 5))
     form = trusted(form) if trust else form
     lists = some_lists(gaps_of(rows, form), 7, 5)
-    companions, slots = drawn(lists, 6), stand(n, 2, 5, 5)
-    whole, _, compared = meet(rows, companions, form, lists, slots=slots, in_leaves=in_leaves)
+    companions, slots = drawn(lists, 6), stand(n, places, 5, 5)
+    whole, _, compared = meet(rows, companions, form, lists, slots=slots)
     assert compared > 5 * AT_ONCE
     ends = [0, *cuts, n]
-    parts = [
-        meet(rows, companions, form, lists, first, last, slots=slots, in_leaves=in_leaves)
-        for first, last in pairwise(ends)
-    ]
+    parts = [meet(rows, companions, form, lists, first, last, slots=slots) for first, last in pairwise(ends)]
     same(whole, tuple(np.concatenate(column) for column in zip(*(part[0] for part in parts), strict=True)))
     assert [part[1] for part in parts] == ends[1:]
     assert sum(part[2] for part in parts) == compared
@@ -251,10 +248,10 @@ def test_nobody_to_meet() -> None:
     leaves=st.integers(1, 9),
     data=st.data(),
 )
-def test_who_met_in_a_leaf_of_the_row_is_not_compared_again(
+def test_who_met_in_a_leaf_finds_nothing_new(
     name: str, trust: bool, n: int, k: int, places: int, leaves: int, data: st.DataObject
 ) -> None:
-    """Those, and nobody else: neither who met in another leaf, nor who stands in none; old ones are there or not."""
+    """Those, and nobody else: not who stands in none; old ones are there or not."""
     seed, states = data.draw(st.integers(0, 99)), data.draw(st.sampled_from([1, 2, 4]))
     rows, form = coded(whole_points(n, 4, seed), name)
     form = trusted(form) if trust else form
@@ -263,15 +260,10 @@ def test_who_met_in_a_leaf_of_the_row_is_not_compared_again(
     # All fresh, as after leaves: whole groups that know each other wait for the others.
     lists.state[:] = np.where(states == 1, FRESH, lists.state)
     companions = drawn(lists, 1 + k // 2)
-    finds, stopped, compared = meet(rows, companions, form, lists, slots=slots, in_leaves=True)
+    finds, stopped, compared = meet(rows, companions, form, lists, slots=slots)
     expected, pairs = expected_finds(lists, companions, gaps, form, slots)
     assert as_tuples(finds) == expected
     assert (stopped, compared) == (n, pairs)
-    # The same leaves say nothing where they were not compared.
-    finds, _, compared = meet(rows, companions, form, lists, slots=slots)
-    expected, pairs = expected_finds(lists, companions, gaps, form)
-    assert as_tuples(finds) == expected
-    assert compared == pairs
 
 
 def after_leaves(rows: Rows, form: Form, slots: np.ndarray, k: int) -> Lists:
@@ -305,8 +297,8 @@ def test_after_real_leaves_nothing_is_lost_by_what_is_skipped(name: str, trust: 
         sort_rows(lists, 0, n)
     companions = drawn(lists, 10)
     told, outcomes = [], []
-    for in_leaves in (True, False):
-        finds, _, compared = meet(rows, companions, form, lists, slots=nearest, in_leaves=in_leaves)
+    for slots in (nearest, None):
+        finds, _, compared = meet(rows, companions, form, lists, slots=slots)
         mine, cards = copied(lists), cards_of(rows, form, lists)
         apply(finds, form, mine, cards, 0, n)
         # What ties with the last of a list does no harm and may be told of.
@@ -390,7 +382,7 @@ def test_a_few_passes_find_nearly_all_neighbours(kind: str) -> None:
         mark(lists, 0, n)
         at = 0
         while at < n:
-            finds, at, _ = join(rows, companions, cards, False, form, lists, at, n, 1, 20 * n)
+            finds, at, _ = join(rows, companions, cards, form, lists, at, n, 1, 20 * n)
             apply(finds, form, lists, cards, 0, n)
         passes += 1
         if settle(lists, 0, n) < 0.001 * n * k:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numba import njit
 
 from distnnd.kernels import lanes
-from distnnd.kernels.codes import EVERYTHING, LARGEST_SQUARE
+from distnnd.kernels.codes import EVERYTHING
 from distnnd.kernels.lanes import LANES
 from tests import naive
-from tests.strategies import few, sized
+from tests.strategies import few
 
 DTYPES = [np.int32, np.int64]
 
@@ -32,11 +32,6 @@ def counts_at_most(numbers, bound):
 
 
 @njit
-def keep_lower(bias, products, start, minima, at):
-    lanes.keep_lower(bias, products, start, minima, at)
-
-
-@njit
 def make_room(distances, ids, states, at, distance, label, state):
     lanes.make_room(distances, ids, states, at, distance, label, state)
 
@@ -53,24 +48,6 @@ def numbers(rng: np.random.Generator, count: int, reach: int = 5) -> np.ndarray:
 
 
 # --- the smallest of many -------------------------------------------------------------------------
-
-
-def test_keep_lower_takes_the_lower_score_of_each_lane() -> None:
-    rng = np.random.default_rng(4)
-    for _ in range(sized(60, 10)):
-        bias, products, minima = numbers(rng, 40), numbers(rng, 40), numbers(rng, 40, 20)
-        start, at = rng.integers(0, 41, 2).tolist()
-        true = naive.lower(bias, products, start, minima, at)
-        keep_lower(bias, products, start, minima, at)
-        assert minima.tolist() == true
-
-
-def test_any_score_is_lower_than_everything() -> None:
-    """The minima begin with EVERYTHING."""
-    minima = np.full(16, EVERYTHING, np.int32)
-    bias, products = np.full(16, LARGEST_SQUARE, np.int32), np.full(16, -LARGEST_SQUARE, np.int32)
-    keep_lower(bias, products, 0, minima, 0)
-    assert minima.tolist() == [3 * LARGEST_SQUARE] * 16
 
 
 def test_count_at_most_counts_the_bound_itself() -> None:

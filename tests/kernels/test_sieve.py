@@ -15,7 +15,7 @@ from tests import naive
 from tests.strategies import JIT_OFF, few
 
 Array = np.ndarray
-NAMES = ["sift", "within", "meetings", "strangers", "near", "strike", "order", "rank", "share"]
+NAMES = ["lowest", "sift", "within", "meetings", "acquainted", "strangers", "near", "strike", "order", "rank", "share"]
 # Around multiples of sixteen, none at all, and as many as a tile has.
 COUNTS = [0, 1, 2, 15, 16, 17, 31, 32, 33, 48, 70, 512]
 UNTOUCHED = -123456789
@@ -24,8 +24,13 @@ HOWS = ["kernel", "python"]
 
 
 @njit
-def sift(bias, products, first, count, bound, places, scores):
-    return sieve.sift(bias, products, first, count, bound, places, scores)
+def lowest(bias, products, first, last, step, minima):
+    sieve.lowest(bias, products, first, last, step, minima)
+
+
+@njit
+def sift(bias, products, first, count, bound, places):
+    return sieve.sift(bias, products, first, count, bound, places)
 
 
 @njit
@@ -36,6 +41,11 @@ def within(numbers, start, count, first, last, places):
 @njit
 def meetings(cards, row, member):
     return sieve.meetings(cards, row, member)
+
+
+@njit
+def acquainted(leaves, one, count, met):
+    sieve.acquainted(leaves, one, count, met)
 
 
 @njit
@@ -109,13 +119,41 @@ def test_without_the_jit_the_twins_are_what_kernels_call() -> None:
         assert (getattr(sieve, name) is getattr(sieve, f"_{name}_python")) == JIT_OFF
 
 
+# --- lowest ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("groups", [16, 32, 48])
+@pytest.mark.parametrize("times", [1, 2, 7])
+def test_lowest_is_the_least_score_of_each_group(how: str, groups: int, times: int) -> None:
+    """Sixteen groups at a time; what lies behind the last whole dealing would be lower than all."""
+    rng, count = np.random.default_rng(times), groups * times
+    bias, products = small(rng, count + 5, 90), small(rng, count + 5, 90)
+    bias[count:] = -1000
+    minima = ints([UNTOUCHED] * (groups + LANES))
+    for first in range(0, groups, LANES):
+        run(how, "lowest", bias, products, first, count, groups, minima)
+        assert (minima[first + LANES :] == UNTOUCHED).all()
+    scores = [int(one) - 2 * int(other) for one, other in zip(bias, products, strict=True)]
+    assert minima[:groups].tolist() == naive.minima(scores[:count], groups)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_the_largest_score_is_a_minimum_too(how: str) -> None:
+    bias, products = ints([LARGEST_SQUARE] * 32), ints([-LARGEST_SQUARE] * 32)
+    minima = ints([0] * 16)
+    run(how, "lowest", bias, products, 0, 32, 16, minima)
+    assert minima.tolist() == [3 * LARGEST_SQUARE] * 16
+
+
 # --- sift -----------------------------------------------------------------------------------------
 
 
-def sifted(how: str, bias: Array, products: Array, first: int, count: int, bound: int) -> list[tuple[int, ...]]:
-    columns = room(count, 2)
-    found = run(how, "sift", bias, products, first, count, np.int32(bound), *columns)
-    return written(columns, 0, found)
+def sifted(how: str, bias: Array, products: Array, first: int, count: int, bound: int) -> list[int]:
+    places = np.full(count + LANES + 40, -7, np.int16)
+    found = run(how, "sift", bias, products, first, count, np.int32(bound), places)
+    assert (places[found + LANES :] == -7).all()
+    return places[:found].tolist()
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -136,9 +174,9 @@ def test_equal_is_within_and_one_more_is_not(how: str) -> None:
     bias, products = np.full((2, 32), 7, np.int32)
     bias[[3, 19]] = 6
     assert sifted(how, bias, products, 0, 20, -9) == []
-    assert sifted(how, bias, products, 0, 20, -8) == [(3, -8), (19, -8)]
-    assert sifted(how, bias, products, 0, 19, -8) == [(3, -8)]
-    assert [place for place, _ in sifted(how, bias, products, 0, 20, -7)] == list(range(20))
+    assert sifted(how, bias, products, 0, 20, -8) == [3, 19]
+    assert sifted(how, bias, products, 0, 19, -8) == [3]
+    assert sifted(how, bias, products, 0, 20, -7) == list(range(20))
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -211,6 +249,29 @@ def test_every_pair_of_places_meets(how: str) -> None:
             assert run(how, "meetings", cards, 0, 1) == run(how, "meetings", cards, 0, 2) == 0
     cards = np.zeros((2, 8), np.int32)
     assert run(how, "meetings", cards, 0, 1) == 0x1111
+
+
+# --- acquainted -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("count", [1, 2, 16, 17, 40])
+@pytest.mark.parametrize("leaves", [3, 30])
+def test_acquainted_are_those_in_any_leaf_of_a_member(how: str, count: int, leaves: int) -> None:
+    """At whatever place of either; who comes before its sixteen is not asked, nor is a vector behind."""
+    rng = np.random.default_rng(count)
+    most = up(count) + LANES
+    standing = ints(rng.integers(0, leaves, (sieve.LEAVES, most)))
+    nowhere = rng.random(most) < 0.3
+    standing[:, nowhere] = -2 - np.arange(most)[nowhere]
+    for one in range(count):
+        met = ints([UNTOUCHED] * most)
+        run(how, "acquainted", standing, one, count, met)
+        expected = [naive.acquainted(standing, one, other) for other in range(one, count)]
+        assert met[one:count].tolist() == expected
+        assert expected[0]
+        assert (met[: one // LANES * LANES] == UNTOUCHED).all()
+        assert (met[up(count) :] == UNTOUCHED).all()
 
 
 # --- strangers ------------------------------------------------------------------------------------

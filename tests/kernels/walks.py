@@ -130,13 +130,12 @@ def meet(
     last: int = -1,
     room: int = 10**6,
     slots: np.ndarray | None = None,
-    in_leaves: bool = False,
     step: int = 1,
 ) -> tuple[Finds, int, int]:
     """What join() says of every `step`th of the rows first .. last, mostly of all, when the lists are as they are."""
     last = last if last >= 0 else len(lists.ids)
     cards = cards_of(rows, form, lists, slots)
-    return join(rows, companions, cards, in_leaves, form, lists, first, last, step, room)
+    return join(rows, companions, cards, form, lists, first, last, step, room)
 
 
 def as_tuples(*finds: Finds) -> list[tuple[int, int, float]]:
