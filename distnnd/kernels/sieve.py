@@ -208,10 +208,8 @@ def _acquainted_lanes(typingctx, leaves, one, count, met):
         most = builder.extract_value(call.context.make_array(leaves)(call.context, builder, call.arguments[0]).shape, 1)
         places = [builder.mul(_LONG(place), most) for place in range(LEAVES)]
         own = [splat(builder, builder.load(call.place(0, builder.add(at, one), _INT)), INTS) for at in places]
-        with cgutils.for_range_slice(builder, builder.and_(one, _LONG(-LANES)), count, _LONG(LANES), _LONG) as (
-            start,
-            _,
-        ):
+        first = builder.and_(one, _LONG(-LANES))
+        with cgutils.for_range_slice(builder, first, count, _LONG(LANES), _LONG) as (start, _):
             theirs = [call.sixteen(0, builder.add(at, start)) for at in places]
             same = [builder.icmp_signed("==", mine, other) for mine in own for other in theirs]
             builder.store(builder.zext(reduce(builder.or_, same), INTS), call.place(3, start, INTS), align=4)
