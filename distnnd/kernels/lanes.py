@@ -134,6 +134,20 @@ def _any_equal_lanes(typingctx, numbers, start, number):
 
 
 @intrinsic
+def _lowest_lanes(typingctx, bias, products, first, last, step, minima):
+    @written
+    def code(call):
+        builder, (first, last, step) = call.builder, call.arguments[2:5]
+        least = cgutils.alloca_once_value(builder, call.scores(first, first))
+        with cgutils.for_range_slice(builder, builder.add(first, step), last, step, _LONG) as (start, _):
+            scores, lowest = call.scores(start, start), builder.load(least)
+            builder.store(builder.select(builder.icmp_signed("<", scores, lowest), scores, lowest), least)
+        builder.store(builder.load(least), call.place(5, first, INTS), align=4)
+
+    return types.void(bias, products, *(types.intp,) * 3, minima), code
+
+
+@intrinsic
 def _count_at_most_lanes(typingctx, numbers, start, bound):
     @written
     def code(call):
@@ -183,6 +197,11 @@ def _any_equal_python(numbers, start, number):
     return bool((numbers.reshape(-1)[start : start + LANES] == number).any())
 
 
+def _lowest_python(bias, products, first, last, step, minima):
+    starts = np.arange(first, last, step)[:, None] + np.arange(LANES)
+    minima[first : first + LANES] = (bias[starts] - 2 * products[starts]).min(axis=0)
+
+
 def _count_at_most_python(numbers, start, bound):
     return np.int32((numbers[start : start + LANES] <= bound).sum())
 
@@ -210,6 +229,9 @@ def _make_room_python(distances, ids, states, at, distance, label, state):
 any_equal = _any_equal_python if config.DISABLE_JIT else _any_equal_lanes
 # Ask for the numbers from flat index `index` on before they are needed.
 prefetch = _prefetch_python if config.DISABLE_JIT else _prefetch_lanes
+# minima[first + l] becomes the lowest of bias[j + l] - 2 products[j + l], j = first, first + step ... < last, for
+# sixteen l; there is at least one j.
+lowest = _lowest_python if config.DISABLE_JIT else _lowest_lanes
 # How many of the sixteen numbers from `start` on are at most `bound`.
 count_at_most = _count_at_most_python if config.DISABLE_JIT else _count_at_most_lanes
 # The number of the lowest bit that is set.

@@ -15,13 +15,13 @@ import numpy as np
 from .codes import EVERYTHING, Rows, gather, limit_of, measure, multiplied
 from .groups import Groups
 from .jit import kernel
-from .lanes import LANES, count_at_most, prefetch, prefetch_row
+from .lanes import LANES, count_at_most, lowest, prefetch, prefetch_row
 from .neighbours import FRESH, Lists, ask_for_list, room_for_offers, take
 from .products import multiply, pack, room_for
 from .ranges import Each, even_ranges, serial
 from .rows import Form
 from .scratch import scratch
-from .sieve import lowest, share, sift, strike
+from .sieve import share, sift, strike
 
 # A tile of 128 x 1024 products (512 KiB) and its rows stay in the second-level cache; both are multiples of sixteen.
 # Most leaves fit into one: a row then takes what it keeps of a leaf in one go.

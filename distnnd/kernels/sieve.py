@@ -106,20 +106,6 @@ def _table(module):
 
 
 @intrinsic
-def _lowest_lanes(typingctx, bias, products, first, last, step, minima):
-    @written
-    def code(call):
-        builder, (first, last, step) = call.builder, call.arguments[2:5]
-        least = cgutils.alloca_once_value(builder, call.scores(first, first))
-        with cgutils.for_range_slice(builder, builder.add(first, step), last, step, _LONG) as (start, _):
-            scores, lowest = call.scores(start, start), builder.load(least)
-            builder.store(builder.select(builder.icmp_signed("<", scores, lowest), scores, lowest), least)
-        builder.store(builder.load(least), call.place(5, first, INTS), align=4)
-
-    return types.void(bias, products, *(types.intp,) * 3, minima), code
-
-
-@intrinsic
 def _sift_lanes(typingctx, bias, products, first, count, bound, places):
     @written
     def code(call):
@@ -341,11 +327,6 @@ def _rank_lanes(typingctx, distances, ids, count, held_distances, held_ids, star
     return signature, code
 
 
-def _lowest_python(bias, products, first, last, step, minima):
-    starts = np.arange(first, last, step)[:, None] + np.arange(LANES)
-    minima[first : first + LANES] = (bias[starts] - 2 * products[starts]).min(axis=0)
-
-
 def _sift_python(bias, products, first, count, bound, places):
     found = bias[:count] - 2 * products.reshape(-1)[first : first + count]
     kept = np.flatnonzero(found <= bound)
@@ -420,9 +401,6 @@ def _rank_python(distances, ids, count, held_distances, held_ids, start, ranks, 
             gains[at] += not before
 
 
-# lowest: minima[first + l] = the lowest of the scores bias[j + l] - 2 products[j + l], j = first, first + step ... <
-# last, for sixteen l; there is at least one. All int32, with room to where the last sixteen end.
-lowest = _lowest_python if config.DISABLE_JIT else _lowest_lanes
 # sift: places of the candidates whose score bias[j] - 2 products[first + j] is at most `bound`, j < count <= 2^15,
 # ascending; returns how many. bias and products, int32, have room to the next multiple of sixteen, places, int16, for
 # sixteen more than are found: narrow ones, as vectors that are stored across lines of the cache take the most time.

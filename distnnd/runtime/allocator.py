@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any
 
 import distributed
-import numpy as np
 
 # Parameters of mallopt (malloc.h), and the environment variables that set them as a process starts.
 TRIM, MMAP = -1, -3
@@ -40,8 +39,12 @@ def expect_large_arrays() -> None:
     Else it learns of each larger array anew, and asks the system for all pages of it. Nothing is set that the process
     could not come to by itself; what its environment says goes on to hold. Elsewhere this does nothing.
     """
-    # Never written to, so it costs no page; a header and whole pages still fit.
-    np.empty(ALONE - 8192, np.uint8)
+    with suppress(AttributeError, OSError, TypeError):
+        library = ctypes.CDLL(None)
+        library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+        library.free.argtypes = [ctypes.c_void_p]
+        # Never written to, so it costs no page; with its header it is no more than ALONE in whole pages.
+        library.free(library.malloc(ALONE - 8192))
 
 
 def give_back() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from distnnd.kernels import lanes
-from distnnd.kernels.codes import EVERYTHING
+from distnnd.kernels.codes import EVERYTHING, LARGEST_SQUARE
 from distnnd.kernels.lanes import LANES
 from tests import naive
 from tests.strategies import few
@@ -32,6 +32,11 @@ def counts_at_most(numbers, bound):
 
 
 @njit
+def lowest(bias, products, first, last, step, minima):
+    lanes.lowest(bias, products, first, last, step, minima)
+
+
+@njit
 def make_room(distances, ids, states, at, distance, label, state):
     lanes.make_room(distances, ids, states, at, distance, label, state)
 
@@ -48,6 +53,28 @@ def numbers(rng: np.random.Generator, count: int, reach: int = 5) -> np.ndarray:
 
 
 # --- the smallest of many -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [16, 32, 48])
+@pytest.mark.parametrize("times", [1, 2, 7])
+def test_lowest_is_the_least_score_of_each_group(groups: int, times: int) -> None:
+    """Sixteen groups at a time; what lies behind the last whole dealing would be lower than all."""
+    rng, count = np.random.default_rng(times), groups * times
+    bias, products = numbers(rng, count, 90), numbers(rng, count, 90)
+    bias[count:] = -1000
+    minima = np.full(groups + LANES, -7, np.int32)
+    for first in range(0, groups, LANES):
+        lowest(bias, products, first, count, groups, minima)
+        assert (minima[first + LANES :] == -7).all()
+    scores = [int(one) - 2 * int(other) for one, other in zip(bias, products, strict=True)]
+    assert minima[:groups].tolist() == naive.minima(scores[:count], groups)
+
+
+def test_the_largest_score_is_a_minimum_too() -> None:
+    bias, products = np.full(32, LARGEST_SQUARE, np.int32), np.full(32, -LARGEST_SQUARE, np.int32)
+    minima = np.zeros(16, np.int32)
+    lowest(bias, products, 0, 32, 16, minima)
+    assert minima.tolist() == [3 * LARGEST_SQUARE] * 16
 
 
 def test_count_at_most_counts_the_bound_itself() -> None:

@@ -15,17 +15,12 @@ from tests import naive
 from tests.strategies import JIT_OFF, few
 
 Array = np.ndarray
-NAMES = ["lowest", "sift", "within", "meetings", "acquainted", "strangers", "near", "strike", "order", "rank", "share"]
+NAMES = ["sift", "within", "meetings", "acquainted", "strangers", "near", "strike", "order", "rank", "share"]
 # Around multiples of sixteen, none at all, and as many as a tile has.
 COUNTS = [0, 1, 2, 15, 16, 17, 31, 32, 33, 48, 70, 512]
 UNTOUCHED = -123456789
 LARGEST = 2**31 - 1
 HOWS = ["kernel", "python"]
-
-
-@njit
-def lowest(bias, products, first, last, step, minima):
-    sieve.lowest(bias, products, first, last, step, minima)
 
 
 @njit
@@ -117,33 +112,6 @@ def small(rng: np.random.Generator, count: int, reach: int = 5, behind: int = 0)
 def test_without_the_jit_the_twins_are_what_kernels_call() -> None:
     for name in NAMES:
         assert (getattr(sieve, name) is getattr(sieve, f"_{name}_python")) == JIT_OFF
-
-
-# --- lowest ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("groups", [16, 32, 48])
-@pytest.mark.parametrize("times", [1, 2, 7])
-def test_lowest_is_the_least_score_of_each_group(how: str, groups: int, times: int) -> None:
-    """Sixteen groups at a time; what lies behind the last whole dealing would be lower than all."""
-    rng, count = np.random.default_rng(times), groups * times
-    bias, products = small(rng, count + 5, 90), small(rng, count + 5, 90)
-    bias[count:] = -1000
-    minima = ints([UNTOUCHED] * (groups + LANES))
-    for first in range(0, groups, LANES):
-        run(how, "lowest", bias, products, first, count, groups, minima)
-        assert (minima[first + LANES :] == UNTOUCHED).all()
-    scores = [int(one) - 2 * int(other) for one, other in zip(bias, products, strict=True)]
-    assert minima[:groups].tolist() == naive.minima(scores[:count], groups)
-
-
-@pytest.mark.parametrize("how", HOWS)
-def test_the_largest_score_is_a_minimum_too(how: str) -> None:
-    bias, products = ints([LARGEST_SQUARE] * 32), ints([-LARGEST_SQUARE] * 32)
-    minima = ints([0] * 16)
-    run(how, "lowest", bias, products, 0, 32, 16, minima)
-    assert minima.tolist() == [3 * LARGEST_SQUARE] * 16
 
 
 # --- sift -----------------------------------------------------------------------------------------
