@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import distnnd
-from distnnd.runtime import allocator
+from distnnd.runtime import allocator, cluster
 from distnnd.runtime.allocator import KeepsMemory
 from distnnd.runtime.cluster import DaskExecutor
+from distnnd.runtime.serial import SerialExecutor
 from tests.conftest import clustered
 
 GLIBC = platform.libc_ver()[0] == "glibc"
@@ -77,6 +78,21 @@ def test_a_process_may_expect_large_arrays(variable: str | None) -> None:
         ran = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
         faults.append(int(ran.stdout))
     assert faults[1] > 0.8 * faults[0] if variable else faults[1] < 0.3 * faults[0]
+
+
+def test_a_build_in_ones_own_process_expects_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it runs right there, before any stage; as the library would come to it, not by setting anything."""
+    seen: list[str] = []
+    run = SerialExecutor.run
+
+    def look_and_run(executor: SerialExecutor, *arguments: Any) -> Any:
+        seen.append("stage")
+        return run(executor, *arguments)
+
+    monkeypatch.setattr(cluster, "expect_large_arrays", lambda: seen.append("expected"))
+    monkeypatch.setattr(SerialExecutor, "run", look_and_run)
+    distnnd.build(clustered(300, 8))
+    assert seen[:2] == ["expected", "stage"]
 
 
 def test_a_build_leaves_workers_as_they_were(processes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
