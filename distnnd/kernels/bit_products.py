@@ -113,14 +113,14 @@ put_word = _put_word_python if config.DISABLE_JIT else _put_word_lanes
 _meet = _meet_python if config.DISABLE_JIT else _meet_lanes
 
 
-def pack(values, rows, first, count, packed):
+def pack(values, rows, first, count, width, packed):
     """As products.pack has it; values: uint8[m, w], w a multiple of eight."""
-    width = values.shape[1]
+    stride = values.shape[1]
     for group in range((count + LANES - 1) // LANES):
         for lane in range(LANES):
             row, place = rows[first + LANES * group + lane], group * width * LANES + lane * WORD_BYTES
             for byte in range(0, width, WORD_BYTES):
-                put_word(packed, place + byte * LANES, word_at(values, row * width + byte))
+                put_word(packed, place + byte * LANES, word_at(values, row * stride + byte))
 
 
 def multiply(queries, width, first, last, starts, packed, first_group, groups, products):

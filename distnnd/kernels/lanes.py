@@ -88,6 +88,11 @@ class Call(NamedTuple):
         """Pointer to sixteen numbers of argument i in one piece, from number `index` on."""
         return place(self.context, self.builder, *self.array(i), index, vector)
 
+    def columns(self, i):
+        """How many columns argument i has, an array of two axes."""
+        array = self.context.make_array(self.signature.args[i])(self.context, self.builder, self.arguments[i])
+        return self.builder.extract_value(array.shape, 1)
+
     def sixteen(self, i, index):
         """Sixteen numbers of argument i in one piece, from number `index` on."""
         return self.builder.load(self.place(i, index, ir.VectorType(self.kind(i), LANES)), align=1)

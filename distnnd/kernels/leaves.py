@@ -17,7 +17,7 @@ from .groups import Groups
 from .jit import kernel
 from .lanes import LANES, count_at_most, lowest, prefetch, prefetch_row
 from .neighbours import FRESH, Lists, ask_for_list, room_for_offers, take
-from .products import multiply, pack, room_for
+from .products import multiply, pack, packed_size
 from .ranges import Each, even_ranges, serial
 from .rows import Form
 from .scratch import scratch
@@ -66,7 +66,7 @@ def room_for_tile(values, width):
     return Tile(
         np.zeros(QUERIES * columns, values.dtype),
         np.zeros(QUERIES, np.int32),
-        np.empty(BASE * room_for(columns), values.dtype),
+        np.empty(packed_size(columns, BASE), values.dtype),
         np.empty((QUERIES, BASE), np.int32),
         np.empty(BASE, np.int32),
         np.empty(BASE, np.int32),
@@ -194,7 +194,7 @@ def select(rows, row, others, tile, query, count, form, lists, itself, offers):
 
 
 @kernel(inline=True)
-def lay_out(others, base, labels, first, last, form, tile):
+def lay_out(others, base, labels, first, last, width, form, tile):
     """Put the base's entries first .. last into the tile, the last one again up to a multiple of sixteen."""
     count = last - first
     for j in range((count + LANES - 1) // LANES * LANES):
@@ -202,7 +202,7 @@ def lay_out(others, base, labels, first, last, form, tile):
         tile.base_rows[j] = base.rows[at]
         tile.names[j] = labels[at]
         tile.bias[j] = others.squares[base.rows[at]] if form.euclidean else np.int32(0)
-    pack(others.values, tile.base_rows, 0, count, tile.right)
+    pack(others.values, tile.base_rows, 0, count, width, tile.right)
 
 
 @kernel(inline=True)
@@ -236,7 +236,7 @@ def join(rows, queries, others, base, labels, form, lists, itself, first, last):
         step = (come - coming) // (query_last - query_first) + 1
         for b in range(base_first, base_last, BASE):
             count = min(base_last - b, BASE)
-            lay_out(others, base, labels, b, b + count, form, tile)
+            lay_out(others, base, labels, b, b + count, width, form, tile)
             groups = (count + LANES - 1) // LANES
             for q in range(query_first, query_last, QUERIES):
                 q_count = min(query_last - q, QUERIES)

@@ -7,25 +7,30 @@ names and knows no more.
 from __future__ import annotations
 
 import numpy as np
+from numba.core import config
 
-from . import bit_products, byte_products
-from .byte_products import COLUMNS as COLUMNS
-from .byte_products import OFFSET as OFFSET
+from . import bit_products, byte_products, framed_products, row_products
+from .byte_lanes import BYTES
+from .byte_lanes import COLUMNS as COLUMNS
+from .byte_lanes import OFFSET as OFFSET
 from .byte_products import QUERIES as QUERIES
-from .byte_products import room_for as room_for
 from .chosen import chosen
+from .packing import room_for as room_for
 
-_pack_bytes, _multiply_bytes = byte_products.pack, byte_products.multiply
-_dots_bytes, _pair_dots_bytes = byte_products.dots, byte_products.pair_dots
+# Whichever the machine is made for; they lay out a base each in its own way.
+_packed = byte_products if BYTES or config.DISABLE_JIT else framed_products
+_pack_bytes, _multiply_bytes, packed_size = _packed.pack, _packed.multiply, _packed.packed_size
+_dots_bytes, _pair_dots_bytes = row_products.dots, row_products.pair_dots
 
 
-@chosen()
-def pack(values, rows, first, count, packed):
-    """Lay out rows[first : first + count] of values[m, w] for `multiply`, w a multiple of four, of bits of eight.
+@chosen(allocates=True)
+def pack(values, rows, first, count, width, packed):
+    """Lay out rows[first : first + count] of values[m, w] for `multiply`: the leading `width` of their columns.
 
-    packed: flat, >= 16 * groups * room_for(w) bytes; `rows` goes on with valid ids to the next multiple of sixteen.
+    width: a multiple of four, of bits of eight; packed: flat, >= packed_size(width, count) bytes; `rows` goes on with
+    valid ids to the next multiple of sixteen.
     """
-    _pack_bytes(values, rows, first, count, packed)
+    _pack_bytes(values, rows, first, count, width, packed)
 
 
 @chosen(allocates=True)

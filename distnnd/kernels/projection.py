@@ -16,7 +16,7 @@ from .codes import Coder, Encoded, Rows, add_up, peak_of, routing_form
 from .jit import kernel
 from .lanes import LANES
 from .leaves import QUERIES
-from .products import COLUMNS, multiply, pack, room_for
+from .products import COLUMNS, multiply, pack, packed_size
 from .rows import WORD
 from .scratch import on_lines
 from .signposts import nearest_of, rows_at
@@ -162,8 +162,8 @@ def along(codes, starts, directions, middle, inverse, peak, values):
     multiple of sixteen.
     """
     width, count = codes.shape[1], directions.shape[0]
-    packed = np.empty(count * room_for(width), np.int8)
-    pack(directions, np.arange(count).astype(np.int32), 0, count, packed)
+    packed = np.empty(packed_size(width, count), np.int8)
+    pack(directions, np.arange(count).astype(np.int32), 0, count, width, packed)
     block, begin = np.zeros(QUERIES * width, np.int8), np.zeros(QUERIES, np.int32)
     products = np.empty((QUERIES, count), np.int32)
     for first in range(0, codes.shape[0], QUERIES):

@@ -168,7 +168,7 @@ def _meetings_lanes(typingctx, cards, row, member):
     @written
     def code(call):
         builder = call.builder
-        width = builder.extract_value(call.context.make_array(cards)(call.context, builder, call.arguments[0]).shape, 1)
+        width = call.columns(0)
         four = ir.VectorType(_INT, 4)
         own, other = (builder.load(call.place(0, builder.mul(at, width), four), align=4) for at in call.arguments[1:])
         own, other = (
@@ -191,7 +191,7 @@ def _acquainted_lanes(typingctx, leaves, one, count, met):
     @written
     def code(call):
         builder, (one, count) = call.builder, call.arguments[1:3]
-        most = builder.extract_value(call.context.make_array(leaves)(call.context, builder, call.arguments[0]).shape, 1)
+        most = call.columns(0)
         places = [builder.mul(_LONG(place), most) for place in range(LEAVES)]
         own = [splat(builder, builder.load(call.place(0, builder.add(at, one), _INT)), INTS) for at in places]
         first = builder.and_(one, _LONG(-LANES))

@@ -84,7 +84,7 @@ def test_products_count_the_common_columns(how: str, width: int, monkeypatch: py
         run = (bit_products.pack, bit_products.multiply, bit_products.dots, bit_products.pair_dots)
     for first_group in (0, 1):
         packed, out = np.full(48 * width + 8, 99, np.uint8), np.full((7, 48), -1, np.int32)
-        run[0](rows, ids, 0, 37, packed)
+        run[0](rows, ids, 0, 37, width, packed)
         run[1](queries.ravel(), width, 1, 6, np.zeros(8, np.int32), packed, first_group, 3, out)
         assert (packed[48 * width :] == 99).all()
         np.testing.assert_array_equal(out[1:6, : 37 - LANES * first_group], true[1:, LANES * first_group :])

@@ -55,7 +55,7 @@ def multiplied(columns, width):
 
 @njit
 def multiply(values, names, count, block, width, queries, starts, packed, out):
-    products.pack(values, names, 0, count, packed)
+    products.pack(values, names, 0, count, width, packed)
     products.multiply(block, width, 0, queries, starts, packed, 0, (count + 15) // 16, out)
 
 
@@ -339,7 +339,7 @@ def test_gather_pack_and_multiply_make_the_estimates(name: str, dtype: type) -> 
     chosen, names = np.arange(5, 13, dtype=np.int32), np.minimum(np.arange(48), 39).astype(np.int32)
     block, starts = np.zeros(8 * width, np.int8), np.zeros(8, np.int32)
     gather(coded, chosen, 0, 8, form.columns, width, block, starts)
-    packed, out = np.zeros(48 * products.room_for(width), np.int8), np.zeros((8, 48), np.int32)
+    packed, out = np.zeros(products.packed_size(width, 48), np.int8), np.zeros((8, 48), np.int32)
     multiply(coded.values, names, 40, block, width, 8, starts, packed, out)
     squares = coded.squares if metric.euclidean else np.zeros(40, np.int32)
     told = squares[5:13, None] + squares - 2 * out[:, :40]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from distnnd.kernels import byte_products, products
+from distnnd.kernels import byte_products, framed_products, products, row_products
+from distnnd.kernels.byte_lanes import BYTES
 from distnnd.kernels.products import OFFSET, QUERIES
 from tests import naive
 from tests.strategies import JIT_OFF, few, sized
@@ -19,8 +23,8 @@ UNTOUCHED = 123456789
 
 
 @njit
-def pack(values, rows, first, count, packed):
-    products.pack(values, rows, first, count, packed)
+def pack(values, rows, first, count, width, packed):
+    products.pack(values, rows, first, count, width, packed)
 
 
 @njit
@@ -39,6 +43,21 @@ def pair_dots(values, ones, others, count, columns, out):
 
 
 @njit
+def pack_plainly(values, rows, first, count, width, packed):
+    byte_products.pack(values, rows, first, count, width, packed)
+
+
+@njit
+def pack_framed(values, rows, first, count, width, packed):
+    framed_products.pack(values, rows, first, count, width, packed)
+
+
+@njit
+def multiply_framed(queries, width, first, last, starts, packed, first_group, groups, out):
+    framed_products.multiply(queries, width, first, last, starts, packed, first_group, groups, out)
+
+
+@njit
 def room_for(width):
     return products.room_for(width)
 
@@ -53,10 +72,31 @@ def in_full(rows: np.ndarray, first: int, count: int) -> np.ndarray:
     return np.concatenate([rows[:first], rows[first:][whole]]).astype(np.int32)
 
 
-def packed_of(values: np.ndarray, rows: np.ndarray, first: int, count: int, python: bool = False) -> np.ndarray:
+class Way(NamedTuple):
+    """One of the ways to pack and to multiply, with the bytes that packed rows take."""
+
+    pack: Callable[..., None]
+    multiply: Callable[..., None]
+    size: Callable[[int, int], int]
+
+
+AS_HERE = Way(pack, multiply, njit(lambda width, count: products.packed_size(width, count)))
+PLAIN = Way(pack_plainly, multiply, njit(lambda width, count: byte_products.packed_size(width, count)))
+PYTHON = Way(byte_products._pack_python, byte_products._multiply_python, PLAIN.size)
+FRAMED = Way(pack_framed, multiply_framed, njit(lambda width, count: framed_products.packed_size(width, count)))
+# Whatever a machine multiplies with, it can do so within a frame.
+WAYS = [
+    pytest.param(AS_HERE, id="kernel"),
+    pytest.param(PYTHON, id="python"),
+    pytest.param(FRAMED, id="framed", marks=pytest.mark.skipif(JIT_OFF, reason="nothing is compiled")),
+]
+
+
+def packed_of(values: np.ndarray, rows: np.ndarray, first: int, count: int, way: Way = AS_HERE) -> np.ndarray:
     """Packed rows[first : first + count], in a room a little larger than they need."""
-    packed = np.full(up(count, LANES) * room_for(values.shape[1]) + 64, 99, np.int8)
-    (byte_products._pack_python if python else pack)(values, rows, first, count, packed)
+    width = values.shape[1]
+    packed = np.full(way.size(width, count) + 64, 99, np.int8)
+    way.pack(values, rows, first, count, width, packed)
     assert (packed[-64:] == 99).all()
     return packed[:-64]
 
@@ -67,7 +107,7 @@ def starts_of(queries: np.ndarray) -> np.ndarray:
 
 
 def multiplied(
-    queries: np.ndarray, values: np.ndarray, first: int, first_group: int, python: bool = False, spare: int = 0
+    queries: np.ndarray, values: np.ndarray, first: int, first_group: int, way: Way = AS_HERE, spare: int = 0
 ) -> np.ndarray:
     """Products of queries[first:] with all rows of `values` from a group on, checked to have touched nothing else."""
     count, width = queries.shape
@@ -75,11 +115,10 @@ def multiplied(
     room = up(count - first, QUERIES) + first
     left, starts = np.zeros((room, width), np.int8), np.zeros(room, np.int32)
     left[:count], starts[:count] = queries, starts_of(queries)
-    packed = packed_of(values, in_full(np.arange(len(values)), 0, len(values)), 0, len(values))
+    packed = packed_of(values, in_full(np.arange(len(values)), 0, len(values)), 0, len(values), way)
     columns = LANES * (groups - first_group)
     out = np.full((room + 1, columns + spare), UNTOUCHED, np.int32)
-    run = byte_products._multiply_python if python else multiply
-    run(left.ravel(), width, first, count, starts, packed, first_group, groups, out)
+    way.multiply(left.ravel(), width, first, count, starts, packed, first_group, groups, out)
     assert (out[:first] == UNTOUCHED).all()
     assert (out[room:] == UNTOUCHED).all()
     assert (out[:, columns:] == UNTOUCHED).all()
@@ -105,8 +144,8 @@ def test_packed_rows_lie_where_they_should(width: int) -> None:
     for count in (1, 15, 16, 17, 33)[:: sized(1, 2)]:
         first = int(rng.integers(0, 5))
         rows = in_full(rng.integers(0, 40, first + count), first, count)
-        told = packed_of(values, rows, first, count).view(np.uint8)
-        np.testing.assert_array_equal(told, packed_of(values, rows, first, count, python=True).view(np.uint8))
+        told = packed_of(values, rows, first, count, PLAIN).view(np.uint8)
+        np.testing.assert_array_equal(told, packed_of(values, rows, first, count, PYTHON).view(np.uint8))
         if width <= 256:
             assert told.tolist() == naive.packed(values, rows[first:])
 
@@ -116,7 +155,7 @@ def test_the_last_row_of_a_table_may_be_the_last_of_its_memory() -> None:
     values = np.full((3, 20), -128, np.int8)
     values[1] = 5
     values[2] = 127
-    told = packed_of(values, in_full(np.array([1, 2]), 0, 2), 0, 2).view(np.uint8).reshape(16, 16, 4)
+    told = packed_of(values, in_full(np.array([1, 2]), 0, 2), 0, 2, PLAIN).view(np.uint8).reshape(16, 16, 4)
     assert (told[:5, 0] == 133).all()
     assert (told[:5, 1:] == 255).all()
     assert (told[5:] == OFFSET).all()
@@ -139,49 +178,113 @@ def test_products_are_the_integer_products(data: st.DataObject) -> None:
     first_group = data.draw(st.integers(0, (base - 1) // LANES))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**16)))
     queries, values = random_bytes(rng, count, width), random_bytes(rng, base, width)
-    told = multiplied(queries, values, first, first_group, spare=data.draw(st.sampled_from([0, 1, 48])))
+    way = data.draw(st.sampled_from([AS_HERE] if JIT_OFF else [AS_HERE, FRAMED]))
+    told = multiplied(queries, values, first, first_group, way, spare=data.draw(st.sampled_from([0, 1, 48])))
     np.testing.assert_array_equal(told, naive.whole_products(queries[first:], values[LANES * first_group :]))
 
 
+@few(200)
+@given(data=st.data())
+def test_products_of_rows_that_lie_near_each_other(data: st.DataObject) -> None:
+    """Within a frame many of their products fit into 16 bits, or few, or none, of some rows or of all."""
+    width = 4 * data.draw(st.integers(1, sized(250, 60)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**16)))
+    centre = rng.integers(-128, 128, width) * data.draw(st.sampled_from([0, 1]))
+    reach = [data.draw(st.sampled_from([0, 1, 3, 10, 30, 60, 128, 256])) for _ in range(2)]
+    queries, values = (
+        np.clip(centre + rng.integers(-size, size + 1, (count, width)), -128, 127).astype(np.int8)
+        for size, count in zip(reach, (9, 20), strict=True)
+    )
+    # One that lies far away among those that do not.
+    queries[rng.integers(9)] = data.draw(st.sampled_from([-128, 0, 127]))
+    for way in [AS_HERE] if JIT_OFF else [AS_HERE, FRAMED]:
+        np.testing.assert_array_equal(multiplied(queries, values, 0, 0, way), naive.whole_products(queries, values))
+
+
+@pytest.mark.skipif(JIT_OFF, reason="nothing is compiled")
+@pytest.mark.parametrize("width", [8, 16, 32, 64, 128, 196])
+@pytest.mark.parametrize("reach", [1, 2, 16, 62, 127, 128, 254, 255])
+def test_products_on_the_verge_of_sixteen_bits(width: int, reach: int) -> None:
+    """Bases that reach that far, and queries of which sums of products just fit, and just do not."""
+    values = np.full((16, width), -128, np.int64)
+    values[8:] += reach
+    middle = (values[0, 0] + values[8, 0]) // 2
+    for words in (1, 2, 4, 8, 16, width // 4):
+        most = (2**15 - 2) // reach / (2 * words)
+        sizes = sorted({int(most) + more for more in (-1, 0, 1, 2)})
+        for size in sizes:
+            queries = np.full((4, width), np.clip(middle + size, -128, 127))
+            queries[1] = np.clip(middle - size, -128, 127)
+            queries[2, : 2 * words] = queries[1, 0]
+            queries[3, ::2] = np.clip(middle, -128, 127)
+            narrow = queries.astype(np.int8), values.astype(np.int8)
+            np.testing.assert_array_equal(multiplied(*narrow, 0, 0, FRAMED), naive.whole_products(queries, values))
+
+
+def test_one_framed_row() -> None:
+    """A frame of no extent: what lies above the least is zero everywhere."""
+    queries, values = np.array([[5, -128, 127, 0]] * 4, np.int8), np.array([[-128, 127, 3, 0]], np.int8)
+    for way in [AS_HERE] if JIT_OFF else [AS_HERE, FRAMED]:
+        assert (multiplied(queries, values, 0, 0, way) == naive.whole_products(queries, values)).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_only_the_leading_columns_are_packed(way: Way) -> None:
+    """A form may compare leading columns alone: what lies behind is not even looked at."""
+    rng = np.random.default_rng(3)
+    values, queries = random_bytes(rng, 20, 136), random_bytes(rng, 4, 136)
+    rows = in_full(np.arange(20), 0, 20)
+    for width in (4, 64, 68, 100):
+        packed, out = np.zeros(way.size(width, 20), np.int8), np.zeros((4, 32), np.int32)
+        way.pack(values, rows, 0, 20, width, packed)
+        left = np.ascontiguousarray(queries[:, :width])
+        way.multiply(left.ravel(), width, 0, 4, starts_of(left), packed, 0, 2, out)
+        np.testing.assert_array_equal(out[:, :20], naive.whole_products(left, values[:, :width]))
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.values[0] is not PYTHON])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_number_of_groups_and_of_queries(width: int) -> None:
+def test_every_number_of_groups_and_of_queries(width: int, way: Way) -> None:
     """Four groups are multiplied at once, then what is left of them; queries go by fours."""
     rng = np.random.default_rng(width)
     queries, values = random_bytes(rng, 9, width), random_bytes(rng, 16 * 9, width)
     true = naive.whole_products(queries, values)
     for base in (1, 16, 17, 32, 33, 48, 64, 65, 80, 113, 144):
         for count in (1, 4, 5, 9):
-            np.testing.assert_array_equal(multiplied(queries[:count], values[:base], 0, 0), true[:count, :base])
+            np.testing.assert_array_equal(multiplied(queries[:count], values[:base], 0, 0, way), true[:count, :base])
     for first_group in range(1, 9):
-        np.testing.assert_array_equal(multiplied(queries, values, 4, first_group), true[4:, 16 * first_group :])
+        np.testing.assert_array_equal(multiplied(queries, values, 4, first_group, way), true[4:, 16 * first_group :])
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("width", [4, 64, 68, 1000, 8192])
 @pytest.mark.parametrize(("query", "other"), [(-128, -128), (-128, 127), (127, -128), (127, 127)])
-def test_the_largest_products(width: int, query: int, other: int) -> None:
+def test_the_largest_products(width: int, query: int, other: int, way: Way) -> None:
     """Sums of 16-bit halves would leave 16 bits; at 8192 columns a product is 2^27, its unsigned twin twice that."""
     queries, values = np.full((5, width), query, np.int8), np.full((17, width), other, np.int8)
-    assert (multiplied(queries, values, 0, 0) == query * other * width).all()
+    assert (multiplied(queries, values, 0, 0, way) == query * other * width).all()
 
 
-def test_wide_rows_of_small_codes() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_wide_rows_of_small_codes(way: Way) -> None:
     """Codes of wide rows are smaller, but the bytes that they are multiplied with are not: they lie 128 too high."""
     width = sized(200_000, 20_000)
     peak = int((2**27 / width) ** 0.5)
     queries, values = np.full((4, width), peak, np.int8), np.full((16, width), peak, np.int8)
     values[8:] = -peak
-    told = multiplied(queries, values, 0, 0)
+    told = multiplied(queries, values, 0, 0, way)
     assert (told[:, :8] == peak * peak * width).all()
     assert (told[:, 8:] == -peak * peak * width).all()
 
 
-def test_sums_begin_with_what_they_are_given() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_sums_begin_with_what_they_are_given(way: Way) -> None:
     rng = np.random.default_rng(0)
     queries, values = random_bytes(rng, 4, 12), random_bytes(rng, 16, 12)
     starts = np.array([0, 1, -(2**27), 2**27], np.int32)
     out = np.zeros((4, 16), np.int32)
     rows = np.arange(16, dtype=np.int32)
-    multiply(queries.ravel(), 12, 0, 4, starts, packed_of(values, rows, 0, 16), 0, 1, out)
+    way.multiply(queries.ravel(), 12, 0, 4, starts, packed_of(values, rows, 0, 16, way), 0, 1, out)
     unsigned = values.astype(np.int64) + OFFSET
     np.testing.assert_array_equal(out, naive.whole_products(queries, unsigned) + starts[:, None])
 
@@ -192,14 +295,16 @@ def test_the_python_twin_multiplies_the_same(width: int) -> None:
     queries, values = random_bytes(rng, 11, width), random_bytes(rng, 50, width)
     for first, first_group in ((0, 0), (4, 1), (8, 3)):
         np.testing.assert_array_equal(
-            multiplied(queries, values, first, first_group, python=True),
+            multiplied(queries, values, first, first_group, PYTHON),
             multiplied(queries, values, first, first_group),
         )
 
 
 def test_without_the_jit_the_twin_is_what_kernels_call() -> None:
-    for name in ("pack", "multiply", "dots", "pair_dots"):
-        assert (getattr(byte_products, name) is getattr(byte_products, f"_{name}_python")) == JIT_OFF
+    for room, names in ((byte_products, ("pack", "multiply")), (row_products, ("dots", "pair_dots"))):
+        for name in names:
+            assert (getattr(room, name) is getattr(room, f"_{name}_python")) == JIT_OFF
+    assert products._packed is (byte_products if BYTES or JIT_OFF else framed_products)
 
 
 # --- dots -----------------------------------------------------------------------------------------
@@ -213,7 +318,7 @@ def dotted(values: np.ndarray, rows: np.ndarray, query: np.ndarray, start: int, 
     # The first row stands in up to a multiple of sixteen.
     chosen = np.concatenate([rows, np.full(whole - count, rows[0])]).astype(np.int32)
     out = np.full(whole + LANES, UNTOUCHED, np.int32)
-    (byte_products._dots_python if python else dots)(values, chosen, count, padded, np.int32(start), out)
+    (row_products._dots_python if python else dots)(values, chosen, count, padded, np.int32(start), out)
     assert (out[whole:] == UNTOUCHED).all()
     return out[:count].tolist()
 
@@ -269,7 +374,7 @@ def pairs_dotted(values: np.ndarray, ones: np.ndarray, others: np.ndarray, colum
     behind = np.zeros(whole - count, np.int32)
     both = [np.concatenate([rows, behind]).astype(np.int32) for rows in (ones, others)]
     out = np.full(whole + LANES, UNTOUCHED, np.int32)
-    (byte_products._pair_dots_python if python else pair_dots)(values, *both, count, columns, out)
+    (row_products._pair_dots_python if python else pair_dots)(values, *both, count, columns, out)
     assert (out[whole:] == UNTOUCHED).all()
     return out[:count].tolist()
 
