@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from .bit_distances import WORD_BYTES, count_ones
 from .jit import kernel
-from .lanes import LANES, splat, sum_up, written
+from .lanes import LANES, invoke, splat, sum_up, written
 
 # Words whose counts of set bits, at most eight a byte, add up within a byte.
 WORDS = 31
@@ -76,9 +76,7 @@ def _meet_lanes(typingctx, queries, query, base, at, words, products, place, mor
 
 def _set_bits_of(builder, both):
     """How many bits of each byte are set."""
-    name = f"llvm.ctpop.v{_COUNTS.count}i8"
-    count = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(_COUNTS, [_COUNTS]), name)
-    return builder.call(count, [both])
+    return invoke(builder, f"llvm.ctpop.v{_COUNTS.count}i8", _COUNTS, both)
 
 
 def _add_up_bytes(builder, counts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from .lanes import LANES, machine_has, splat
+from .lanes import LANES, invoke, machine_has, splat
 from .rows import WORD
 
 COLUMNS = 64  # columns that are packed at a time: one vector of bytes
@@ -17,12 +17,6 @@ BYTES = machine_has("avx512vnni") or machine_has("avxvnni")
 # Sums that are kept in registers at once, half of them: 32 of 512 bits or 16 of 256.
 ROWS = LANES if machine_has("avx512f") else LANES // 2
 WIDE = ir.VectorType(INT, ROWS)
-
-
-def call(builder, name, kind, *arguments):
-    """Call one of LLVM's own functions."""
-    shape = ir.FunctionType(kind, [argument.type for argument in arguments])
-    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, shape, name), arguments)
 
 
 def all_of(number, vector):
@@ -70,7 +64,7 @@ def _add_byte_products(builder, total, base, word):
             for half in (range(ROWS), range(ROWS, count))
         ]
         return builder.shuffle_vector(*parts, ir.Constant(ir.VectorType(INT, count), list(range(count))))
-    return call(builder, f"llvm.x86.avx512.vpdpbusd.{32 * count}", total.type, total, base, word)
+    return invoke(builder, f"llvm.x86.avx512.vpdpbusd.{32 * count}", total.type, total, base, word)
 
 
 def sums_of_pairs(builder, one, other):
@@ -89,7 +83,7 @@ def add_pairs(builder, vector, apart=1):
 def masked(builder, pointer, inside, otherwise):
     """A vector of words from memory as far as `inside` says, elsewhere as `otherwise` has it."""
     name = f"llvm.masked.load.v{otherwise.type.count}i32.p0"
-    return call(builder, name, otherwise.type, pointer, INT(4), inside, otherwise)
+    return invoke(builder, name, otherwise.type, pointer, INT(4), inside, otherwise)
 
 
 def words_left(builder, width, column, vector):

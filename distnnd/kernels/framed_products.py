@@ -30,7 +30,6 @@ from .byte_lanes import (
     VECTOR,
     add_products,
     all_of,
-    call,
     lanes_of,
     masked,
     sums_of_pairs,
@@ -38,7 +37,7 @@ from .byte_lanes import (
     words_of,
 )
 from .jit import kernel
-from .lanes import LANES, Call, machine_has, splat, sum_up, written
+from .lanes import LANES, Call, invoke, machine_has, splat, sum_up, written
 from .packing import pack16, room_for
 from .rows import WORD
 from .scratch import scratch
@@ -128,7 +127,7 @@ def _keep(builder, slot, vector, sign):
 def _largest(builder, vector):
     """The largest number of a vector."""
     kind = vector.type.element
-    return call(builder, f"llvm.vector.reduce.smax.v{vector.type.count}i{kind.width}", kind, vector)
+    return invoke(builder, f"llvm.vector.reduce.smax.v{vector.type.count}i{kind.width}", kind, vector)
 
 
 @intrinsic
@@ -199,7 +198,7 @@ def _enter(typingctx, queries, first, width, packed, room, limit, starts, row, n
                 if PAIRS:
                     reached.note(away, bytes_of)
             begun = builder.load(here.place(6, builder.add(row, query.index), INT))
-            begun = builder.add(begun, call(builder, "llvm.vector.reduce.add.v16i32", INT, builder.load(start)))
+            begun = builder.add(begun, invoke(builder, "llvm.vector.reduce.add.v16i32", INT, builder.load(start)))
             builder.store(begun, here.place(9, query.index, INT))
             reached.end()
         return reached.fitting(limit, width)
@@ -247,7 +246,7 @@ class _Reached:
         for side, sign in ((near, ">"), (builder.sub(nothing, near), "<")):
             # Below the middle up to 128, as an unsigned byte.
             side = builder.select(builder.icmp_signed(sign, near, nothing), side, nothing)
-            sides.append(call(builder, "llvm.x86.avx2.pmadd.ub.sw", _PAIRS, side, all_of(1, _STEP)))
+            sides.append(invoke(builder, "llvm.x86.avx2.pmadd.ub.sw", _PAIRS, side, all_of(1, _STEP)))
         # First columns beside first ones, as neighbours are added up, each four words within their half of a register.
         order = [8 * half + lane for half in range(2) for lane in (0, 2, 4, 6, 1, 3, 5, 7)]
         sums = self._add(*(lanes_of(builder, side, order) for side in sides))
@@ -259,12 +258,12 @@ class _Reached:
         _keep(builder, self.largest[2 * EIGHT], builder.add(sums, builder.load(self.before)), ">")
         builder.store(sums, self.before)
         # However wide rows are: what leaves 16 bits stays at their end.
-        sums = call(builder, "llvm.sadd.sat.v16i16", _PAIRS, builder.load(self.whole), sums)
+        sums = invoke(builder, "llvm.sadd.sat.v16i16", _PAIRS, builder.load(self.whole), sums)
         builder.store(sums, self.whole)
 
     def _add(self, one, other):
         """Neighbours added up: of each half of a register those of one, then those of the other."""
-        return call(self.builder, "llvm.x86.avx2.phadd.w", _PAIRS, one, other)
+        return invoke(self.builder, "llvm.x86.avx2.phadd.w", _PAIRS, one, other)
 
     def end(self):
         """Of a query."""
@@ -279,7 +278,7 @@ class _Reached:
             largest = builder.sext(_largest(builder, builder.load(slot)), INT)
             words = LONG(count) if count else builder.sdiv(builder.add(width, LONG(WORD - 1)), LONG(WORD))
             most = builder.select(builder.icmp_signed("<=", largest, limit), words, most)
-        far = call(builder, "llvm.vector.reduce.or.v32i16", HALF, builder.load(self.far))
+        far = invoke(builder, "llvm.vector.reduce.or.v32i16", HALF, builder.load(self.far))
         return builder.select(builder.icmp_unsigned("<", far, HALF(2 * OFFSET)), most, LONG(0))
 
 
@@ -387,11 +386,11 @@ class _Tile(NamedTuple):
                 for query, one in zip(self.queries, sums, strict=True):
                     word = builder.bitcast(self.word(0, builder.add(query, column), _WORDS), bytes_of)
                     for own, held in zip(base, one, strict=True):
-                        product = call(builder, "llvm.x86.avx2.pmadd.ub.sw", _PAIRS, own, word)
+                        product = invoke(builder, "llvm.x86.avx2.pmadd.ub.sw", _PAIRS, own, word)
                         builder.store(builder.add(builder.load(held), product), held)
             for total, one in zip(totals, sums, strict=True):
                 wide = [
-                    call(builder, "llvm.x86.avx2.pmadd.wd", _WORDS, builder.load(held), all_of(1, _PAIRS))
+                    invoke(builder, "llvm.x86.avx2.pmadd.wd", _WORDS, builder.load(held), all_of(1, _PAIRS))
                     for held in one
                 ]
                 wide = builder.shuffle_vector(*wide, ir.Constant(VECTOR, list(range(LANES))))

@@ -39,6 +39,12 @@ def splat(builder, value, vector):
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(lanes, [0] * vector.count))
 
 
+def invoke(builder, name, kind, *arguments):
+    """Call one of LLVM's own functions, which returns `kind`."""
+    shape = ir.FunctionType(kind, [argument.type for argument in arguments])
+    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, shape, name), arguments)
+
+
 def place(context, builder, array_type, array, index, vector):
     """Pointer to sixteen numbers of an array in one piece, from number `index` on."""
     data = context.make_array(array_type)(context, builder, array).data
@@ -117,12 +123,8 @@ def written(code: Callable[[Call], Any]) -> Callable[..., Any]:
 def _prefetch_lanes(typingctx, array, index):
     @written
     def code(call):
-        builder, byte = call.builder, ir.IntType(8).as_pointer()
         at = call.place(0, call.arguments[1], ir.IntType(8))
-        shape = ir.FunctionType(ir.VoidType(), [byte, _INT, _INT, _INT])
-        name = "llvm.prefetch.p0"
-        fetch = builder.module.globals.get(name) or ir.Function(builder.module, shape, name)
-        builder.call(fetch, [at, _INT(0), _INT(3), _INT(1)])
+        invoke(call.builder, "llvm.prefetch.p0", ir.VoidType(), at, _INT(0), _INT(3), _INT(1))
 
     return types.void(array, types.intp), code
 

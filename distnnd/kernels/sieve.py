@@ -14,12 +14,12 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .lanes import FLOATS, INTS, LANES, machine_has, mask_of, place, precede, splat, written
+from .lanes import FLOATS, INTS, LANES, invoke, machine_has, mask_of, place, precede, splat, written
 
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
 _TRUTHS = ir.VectorType(ir.IntType(1), LANES)
 EIGHT = 8
-_HALF = ir.VectorType(_INT, EIGHT)
+_SHORT = ir.IntType(16)
 _TABLE = "distnnd.kept_lanes"
 SHARE_BITS = 12
 # Leaves that a row may stand in.
@@ -50,11 +50,11 @@ def _write_down(call, kept, columns, used):
     columns: (array type, array, vector of int32); each array has room for sixteen more, and may be of int16.
     """
     builder = call.builder
-    for part in _parts(builder, kept, [vector for *_, vector in columns]):
+    narrow = ir.VectorType(_SHORT, LANES)
+    vectors = [builder.trunc(v, narrow) if kind.dtype is types.int16 else v for kind, _, v in columns]
+    for part in _parts(builder, kept, vectors):
         at = builder.load(used)
         for (array_type, array, _), packed in zip(columns, part.packed, strict=True):
-            if array_type.dtype is types.int16:
-                packed = builder.trunc(packed, ir.VectorType(ir.IntType(16), packed.type.count))
             pointer = place(call.context, builder, array_type, array, at, packed.type)
             builder.store(packed, pointer, align=array_type.dtype.bitwidth // 8)
         builder.store(builder.add(at, builder.zext(part.count, _LONG)), used)
@@ -73,36 +73,52 @@ def _parts(builder, kept, vectors):
         for half in (range(EIGHT), range(EIGHT, LANES)):
             yield _permuted(builder, *(_half_of(builder, vector, half) for vector in (kept, *vectors)))
         return
-    name, shape = "llvm.experimental.vector.compress.v16i32", ir.FunctionType(INTS, [INTS, _TRUTHS, INTS])
-    compress = builder.module.globals.get(name) or ir.Function(builder.module, shape, name)
-    packed = [builder.call(compress, [vector, kept, ir.Constant(INTS, ir.Undefined)]) for vector in vectors]
+    packed = []
+    for vector in vectors:
+        # The machine may press only numbers of 32 bits together.
+        wide = vector if vector.type == INTS else builder.zext(vector, INTS)
+        name = "llvm.experimental.vector.compress.v16i32"
+        pressed = invoke(builder, name, INTS, wide, kept, ir.Constant(INTS, ir.Undefined))
+        packed.append(pressed if vector.type == INTS else builder.trunc(pressed, vector.type))
     yield _Part(packed, builder.ctpop(mask_of(builder, kept)))
 
 
 def _half_of(builder, vector, lanes):
     """Those lanes of a vector of sixteen."""
-    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), ir.Constant(_HALF, list(lanes)))
+    half = ir.Constant(ir.VectorType(_INT, EIGHT), list(lanes))
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), half)
 
 
 def _permuted(builder, kept, *vectors):
-    """The kept lanes of vectors of eight."""
+    """The kept lanes of vectors of eight: numbers of 32 bits are put in order, those of 16 byte by byte."""
     mask = builder.bitcast(kept, ir.IntType(EIGHT))
-    table = builder.gep(_table(builder.module), [_INT(0), builder.zext(mask, _LONG)])
-    lanes = builder.zext(builder.load(table, align=1), _HALF)
-    name, shape = "llvm.x86.avx2.permd", ir.FunctionType(_HALF, [_HALF, _HALF])
-    permute = builder.module.globals.get(name) or ir.Function(builder.module, shape, name)
-    return _Part([builder.call(permute, [vector, lanes]) for vector in vectors], builder.ctpop(mask))
+    packed = []
+    for vector in vectors:
+        if vector.type.element == _INT:
+            lanes = builder.zext(_kept_lanes(builder, mask, 1), vector.type)
+            packed.append(invoke(builder, "llvm.x86.avx2.permd", vector.type, vector, lanes))
+        else:
+            lanes = _kept_lanes(builder, mask, 2)
+            moved = invoke(
+                builder, "llvm.x86.ssse3.pshuf.b.128", lanes.type, builder.bitcast(vector, lanes.type), lanes
+            )
+            packed.append(builder.bitcast(moved, vector.type))
+    return _Part(packed, builder.ctpop(mask))
 
 
-def _table(module):
-    """For each eight truths the lanes that are true, ascending: 256 x 8 bytes."""
-    if _TABLE not in module.globals:
-        rows = [[lane for lane in range(EIGHT) if mask >> lane & 1] for mask in range(256)]
-        eight = ir.VectorType(ir.IntType(8), EIGHT)
-        value = [ir.Constant(eight, row + [0] * (EIGHT - len(row))) for row in rows]
-        table = ir.GlobalVariable(module, ir.ArrayType(eight, len(value)), _TABLE)
-        table.initializer, table.global_constant, table.linkage = ir.Constant(table.value_type, value), True, "internal"
-    return module.globals[_TABLE]
+def _kept_lanes(builder, mask, size):
+    """For eight truths the bytes of the lanes, of `size` bytes each, that are true, ascending: 256 x 8 * size bytes."""
+    name, module = f"{_TABLE}.{size}", builder.module
+    if name not in module.globals:
+        kind = ir.VectorType(ir.IntType(8), EIGHT * size)
+        rows = []
+        for truths in range(256):
+            row = [size * lane + byte for lane in range(EIGHT) if truths >> lane & 1 for byte in range(size)]
+            rows.append(ir.Constant(kind, row + [0] * (EIGHT * size - len(row))))
+        table = ir.GlobalVariable(module, ir.ArrayType(kind, len(rows)), name)
+        table.initializer, table.global_constant, table.linkage = ir.Constant(table.value_type, rows), True, "internal"
+    place = builder.gep(module.globals[name], [_INT(0), builder.zext(mask, _LONG)])
+    return builder.load(place, align=1)
 
 
 @intrinsic
@@ -112,13 +128,19 @@ def _sift_lanes(typingctx, bias, products, first, count, bound, places):
         builder, (first, count, bound) = call.builder, call.arguments[2:5]
         used = cgutils.alloca_once_value(builder, _LONG(0))
         lanes = cgutils.alloca_once_value(builder, _IOTA)
-        bound, end = (splat(builder, number, INTS) for number in (bound, builder.trunc(count, _INT)))
-        with _steps(builder, count) as (start, _):
+        bound, whole = splat(builder, bound, INTS), builder.and_(count, _LONG(-LANES))
+
+        def sixteen(start, also=None):
             here = builder.load(lanes)
             kept = builder.icmp_signed("<=", call.scores(start, builder.add(first, start)), bound)
-            kept = builder.and_(kept, builder.icmp_signed("<", here, end))
+            kept = kept if also is None else builder.and_(kept, also)
             _write_down(call, kept, ((*call.array(5), here),), used)
             builder.store(builder.add(here, ir.Constant(INTS, [LANES] * LANES)), lanes)
+
+        with _steps(builder, whole) as (start, _):
+            sixteen(start)
+        with builder.if_then(builder.icmp_signed("<", whole, count)):
+            sixteen(whole, _inside(builder, whole, count))
         return builder.load(used)
 
     return types.intp(bias, products, *(types.intp,) * 2, types.int32, places), code
