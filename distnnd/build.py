@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .graph import Graph, open_graph
 from .runtime.cluster import executor_for, machine_for
@@ -28,7 +28,7 @@ from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .underway import Build
 from .values.errors import SpecError, Unreachable
-from .values.partitioning import first_width, make_units, next_width, pieces_of
+from .values.partitioning import enough_if_brief, first_width, make_units, next_width, pieces_of
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
 from .values.spec import BuildSpec
@@ -202,11 +202,10 @@ def rounds(build: Build) -> Recall:
     while True:
         if done and finished(build, done):
             return Recall(**done[-1]["recall"])
-        width = width_after(build, done[-1]) if done else first_width(k, n, build.spec.target_recall)
-        number = len(done) + 1
+        one = round_after(build, done[-1]) if done else Round(1, 0, first_width(k, n, build.spec.target_recall))
+        number, width = one.number, one.width
         store.create_round(build.out, number, n, width, layout.block_rows)
-        one_round = round_for(layout)
-        reports = one_round(build, number, width, done[-1]["width"] if done else 0)
+        reports = round_for(layout)(build, one)
         recall, short, published = measure(build, reports)
         entry = {
             "number": number,
@@ -225,8 +224,30 @@ def rounds(build: Build) -> Recall:
             store.drop_round(build.out, number - 1)
 
 
+class Round(NamedTuple):
+    """One round. before: length of the lists that rows bring along, 0 in the first; width: of those they leave with.
+
+    brief: rows only look again where they stand; in partitions that other rounds have not drawn, this finds a little.
+    """
+
+    number: int
+    before: int
+    width: int
+    brief: bool = False
+
+
+def round_after(build: Build, last: dict[str, Any]) -> Round:
+    """The round after `last`: brief where little is missing, unless there will be no other."""
+    number, before = last["number"] + 1, last["width"]
+    missed, allowed = 1 - last["recall"]["estimate"], 1 - build.spec.target_recall
+    another = build.job.layout.partitions > 1 and number < build.spec.max_rounds
+    if another and enough_if_brief(missed, allowed):
+        return Round(number, before, before, brief=True)
+    return Round(number, before, width_after(build, last))
+
+
 def width_after(build: Build, last: dict[str, Any]) -> int:
-    """Length of the lists in the round after `last`."""
+    """Length of the lists in the round after `last`, if that is not brief."""
     missed, allowed = 1 - last["recall"]["estimate"], 1 - build.spec.target_recall
     shortfall = missed / max(allowed, LEAST_GAIN)
     return next_width(last["width"], build.spec.n_neighbors, build.source.n, build.job.layout.partitions, shortfall)
@@ -246,33 +267,33 @@ def finished(build: Build, done: list[dict[str, Any]]) -> bool:
     return len(grew) == 3 and widest == done[-1]["width"] and max(grew) - grew[0] < LEAST_GAIN
 
 
-def round_for(layout: Layout) -> Callable[[Build, int, int, int], list[Report]]:
+def round_for(layout: Layout) -> Callable[[Build, Round], list[Report]]:
     """How rows meet in a round: blocks with all blocks, all rows at once, or by exchange between partitions."""
     if layout.sparse and layout.exact:
         return block_round
     return whole_round if layout.partitions == 1 else exchange_round
 
 
-def block_round(build: Build, number: int, width: int, before: int) -> list[Report]:
+def block_round(build: Build, one: Round) -> list[Report]:
     """The only round where every block looks through all of them: what it finds is exact, and published."""
     create_result(build)
     return build.run(plan_blocks(build.job))
 
 
-def whole_round(build: Build, number: int, width: int, before: int) -> list[Report]:
+def whole_round(build: Build, one: Round) -> list[Report]:
     """A round where everything is one partition: fresh leaves over the present lists; published if good enough."""
     create_result(build)
-    return build.run(plan_local(build.job, number, before, width, []))
+    return build.run(plan_local(build.job, one.number, one.before, one.width, []))
 
 
-def exchange_round(build: Build, number: int, width: int, before: int) -> list[Report]:
+def exchange_round(build: Build, one: Round) -> list[Report]:
     """A round of exchange: fresh pivots, every row to its partitions, each partition alone, and the lists merged."""
-    job = build.job
+    job, (number, before, width, brief) = build.job, one
     build.run(plan_draw(job, number))
     build.run(plan_route(job, number, before))
     offsets = mailbox.offsets(job.scratch, number, job.layout.blocks)
     units = make_units(offsets, job.layout.cap, least=4 * width, seed=build.spec.random_state + number)
-    local = build.run(plan_local(job, number, before, width, units))
+    local = build.run(plan_local(job, number, before, width, units, brief))
     return local + build.run(plan_merge(job, number, width, pieces_of(units, job.layout.blocks)))
 
 

@@ -13,6 +13,7 @@ import distnnd
 from distnnd.runtime.events import RoundEnd, TaskEnd
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.points import write_points
+from distnnd.values import partitioning
 from tests.conftest import clustered, graph_bytes, true_recall
 
 METRICS = ("euclidean", "sqeuclidean", "cosine", "inner_product")
@@ -257,6 +258,41 @@ def test_resume_goes_on_at_the_last_committed_round(serial, tmp_path, shapeless,
         )
     assert 1 not in rounds
     assert 2 not in rounds
+
+
+def looked(points: np.ndarray, serial: SerialExecutor, rounds: int) -> tuple[list[dict[str, float]], list[float]]:
+    """What was counted in the partitions of each round, added up, and the recall after each."""
+    counted: list[dict[str, float]] = []
+    recalls: list[float] = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, RoundEnd):
+            recalls.append(event.recall.estimate)
+        if isinstance(event, TaskEnd) and event.stage == "local":
+            counted.extend({} for _ in range(event.round - len(counted)))
+            for name, number in event.report.counters.items():
+                counted[-1][name] = counted[-1].get(name, 0) + number
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        graph = distnnd.build(points, client=serial, target_recall=0.99, max_rounds=rounds, progress=listen)
+    graph.verify()
+    return counted, recalls
+
+
+def test_a_round_that_finds_the_little_that_is_missing_is_brief(serial, cut, monkeypatch):
+    """Rows look in one leaf of fresh partitions and walk nowhere; but the last round allowed does all it can."""
+    points = np.random.default_rng(0).standard_normal((12_000, 24), np.float32)
+    cut(8, 4096)
+    monkeypatch.setattr(partitioning, "BRIEFLY", 1.0)
+    (_, brief, last), recalls = looked(points, serial, 3)
+    assert recalls[0] < recalls[1] < recalls[2]
+    assert "passes" not in brief
+    assert last["passes"] > 0
+    monkeypatch.setattr(partitioning, "BRIEFLY", 0.0)
+    (_, full, _), _ = looked(points, serial, 3)
+    assert full["passes"] > 0
+    assert brief["compared"] < 0.9 * full["compared"]
 
 
 def unfinished(points: np.ndarray, out: Path) -> None:

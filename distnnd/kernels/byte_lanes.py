@@ -7,6 +7,7 @@ from llvmlite import ir
 from .lanes import LANES, invoke, machine_has, splat
 from .rows import WORD
 
+QUERIES = 4  # rows that are multiplied with a base at once
 COLUMNS = 64  # columns that are packed at a time: one vector of bytes
 OFFSET = 128  # packed bytes are unsigned, this much above their value
 

@@ -13,13 +13,12 @@ from numba import types
 from numba.core import config
 from numba.extending import intrinsic
 
-from .byte_lanes import COLUMNS, INT, LONG, OFFSET, ROWS, VECTOR, add_products
+from .byte_lanes import COLUMNS, INT, LONG, OFFSET, QUERIES, ROWS, VECTOR, add_products
 from .jit import kernel
 from .lanes import LANES, splat, sum_up, written
 from .packing import pack16, room_for
 from .rows import WORD
 
-QUERIES = 4  # rows of a tile
 # Groups of the base in a tile: its sums fill half of the registers.
 GROUPS = 4 if ROWS == LANES else 1
 # What all columns lie above: -128.

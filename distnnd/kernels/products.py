@@ -13,7 +13,7 @@ from . import bit_products, byte_products, framed_products, row_products
 from .byte_lanes import BYTES
 from .byte_lanes import COLUMNS as COLUMNS
 from .byte_lanes import OFFSET as OFFSET
-from .byte_products import QUERIES as QUERIES
+from .byte_lanes import QUERIES as QUERIES
 from .chosen import chosen
 from .packing import room_for as room_for
 

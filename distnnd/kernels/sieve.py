@@ -6,7 +6,6 @@ Written as LLVM vector code like the operations of `lanes`; with the JIT disable
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -14,18 +13,14 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .lanes import FLOATS, INTS, LANES, invoke, machine_has, mask_of, place, precede, splat, written
+from .kept import write_down
+from .lanes import FLOATS, INTS, LANES, mask_of, precede, splat, written
 
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
 _TRUTHS = ir.VectorType(ir.IntType(1), LANES)
-EIGHT = 8
-_SHORT = ir.IntType(16)
-_TABLE = "distnnd.kept_lanes"
 SHARE_BITS = 12
 # Leaves that a row may stand in.
 LEAVES = 4
-# Whether the machine permutes lanes but cannot press them together: LLVM would move them one by one.
-BY_TABLE = machine_has("avx2") and not machine_has("avx512f")
 _IOTA = ir.Constant(INTS, list(range(LANES)))
 
 
@@ -44,83 +39,6 @@ def _inside(builder, start, count):
     return builder.icmp_signed("<", _IOTA, splat(builder, builder.trunc(builder.sub(count, start), _INT), INTS))
 
 
-def _write_down(call, kept, columns, used):
-    """Write the kept lanes of each column's vector to its array from `used` on, and count them there.
-
-    columns: (array type, array, vector of int32); each array has room for sixteen more, and may be of int16.
-    """
-    builder = call.builder
-    narrow = ir.VectorType(_SHORT, LANES)
-    vectors = [builder.trunc(v, narrow) if kind.dtype is types.int16 else v for kind, _, v in columns]
-    for part in _parts(builder, kept, vectors):
-        at = builder.load(used)
-        for (array_type, array, _), packed in zip(columns, part.packed, strict=True):
-            pointer = place(call.context, builder, array_type, array, at, packed.type)
-            builder.store(packed, pointer, align=array_type.dtype.bitwidth // 8)
-        builder.store(builder.add(at, builder.zext(part.count, _LONG)), used)
-
-
-class _Part(NamedTuple):
-    """Lanes of some vectors, those that are kept first: vectors of int32, and how many are kept."""
-
-    packed: list
-    count: Any
-
-
-def _parts(builder, kept, vectors):
-    """The kept lanes of vectors of sixteen: at once where the machine can, else half by half through a table."""
-    if BY_TABLE:
-        for half in (range(EIGHT), range(EIGHT, LANES)):
-            yield _permuted(builder, *(_half_of(builder, vector, half) for vector in (kept, *vectors)))
-        return
-    packed = []
-    for vector in vectors:
-        # The machine may press only numbers of 32 bits together.
-        wide = vector if vector.type == INTS else builder.zext(vector, INTS)
-        name = "llvm.experimental.vector.compress.v16i32"
-        pressed = invoke(builder, name, INTS, wide, kept, ir.Constant(INTS, ir.Undefined))
-        packed.append(pressed if vector.type == INTS else builder.trunc(pressed, vector.type))
-    yield _Part(packed, builder.ctpop(mask_of(builder, kept)))
-
-
-def _half_of(builder, vector, lanes):
-    """Those lanes of a vector of sixteen."""
-    half = ir.Constant(ir.VectorType(_INT, EIGHT), list(lanes))
-    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), half)
-
-
-def _permuted(builder, kept, *vectors):
-    """The kept lanes of vectors of eight: numbers of 32 bits are put in order, those of 16 byte by byte."""
-    mask = builder.bitcast(kept, ir.IntType(EIGHT))
-    packed = []
-    for vector in vectors:
-        if vector.type.element == _INT:
-            lanes = builder.zext(_kept_lanes(builder, mask, 1), vector.type)
-            packed.append(invoke(builder, "llvm.x86.avx2.permd", vector.type, vector, lanes))
-        else:
-            lanes = _kept_lanes(builder, mask, 2)
-            moved = invoke(
-                builder, "llvm.x86.ssse3.pshuf.b.128", lanes.type, builder.bitcast(vector, lanes.type), lanes
-            )
-            packed.append(builder.bitcast(moved, vector.type))
-    return _Part(packed, builder.ctpop(mask))
-
-
-def _kept_lanes(builder, mask, size):
-    """For eight truths the bytes of the lanes, of `size` bytes each, that are true, ascending: 256 x 8 * size bytes."""
-    name, module = f"{_TABLE}.{size}", builder.module
-    if name not in module.globals:
-        kind = ir.VectorType(ir.IntType(8), EIGHT * size)
-        rows = []
-        for truths in range(256):
-            row = [size * lane + byte for lane in range(EIGHT) if truths >> lane & 1 for byte in range(size)]
-            rows.append(ir.Constant(kind, row + [0] * (EIGHT * size - len(row))))
-        table = ir.GlobalVariable(module, ir.ArrayType(kind, len(rows)), name)
-        table.initializer, table.global_constant, table.linkage = ir.Constant(table.value_type, rows), True, "internal"
-    place = builder.gep(module.globals[name], [_INT(0), builder.zext(mask, _LONG)])
-    return builder.load(place, align=1)
-
-
 @intrinsic
 def _sift_lanes(typingctx, bias, products, first, count, bound, places):
     @written
@@ -134,7 +52,7 @@ def _sift_lanes(typingctx, bias, products, first, count, bound, places):
             here = builder.load(lanes)
             kept = builder.icmp_signed("<=", call.scores(start, builder.add(first, start)), bound)
             kept = kept if also is None else builder.and_(kept, also)
-            _write_down(call, kept, ((*call.array(5), here),), used)
+            write_down(call, kept, ((*call.array(5), here),), used)
             builder.store(builder.add(here, ir.Constant(INTS, [LANES] * LANES)), lanes)
 
         with _steps(builder, whole) as (start, _):
@@ -179,7 +97,7 @@ def _within_lanes(typingctx, numbers, start, count, first, last, places):
             # As unsigned numbers those before the first are beyond the last.
             kept = builder.icmp_unsigned("<", builder.sub(here, first), size)
             columns = ((*call.array(5), _from(builder, builder.add(offset, start))),)
-            _write_down(call, kept, columns, used)
+            write_down(call, kept, columns, used)
         return builder.load(used)
 
     return types.intp(numbers, *(types.intp,) * 2, *(types.int32,) * 2, places), code
@@ -249,7 +167,7 @@ def _strangers_lanes(
             limits = builder.select(builder.icmp_signed(">", limits, own_limit), limits, own_limit)
             builder.store(member, call.place(10, builder.load(used), INTS), align=4)
             columns = ((8, builder.add(squares, base)), (9, limits), (11, members))
-            _write_down(call, kept, [(*call.array(i), vector) for i, vector in columns], used)
+            write_down(call, kept, [(*call.array(i), vector) for i, vector in columns], used)
         # Up to a multiple of sixteen the first member stands in for both.
         for i in (10, 11):
             builder.store(
@@ -279,7 +197,7 @@ def _near_lanes(typingctx, bases, products, limits, ones, others, count, found, 
             kept = builder.and_(builder.icmp_signed("<=", scores, limits), _inside(builder, start, count))
             kept = builder.and_(kept, builder.icmp_signed("!=", ones, others))
             columns = zip(outputs, (ones, others, scores), strict=True)
-            _write_down(call, kept, [(*output, vector) for output, vector in columns], used)
+            write_down(call, kept, [(*output, vector) for output, vector in columns], used)
         return builder.load(used)
 
     return signature, code
@@ -306,7 +224,7 @@ def _strike_lanes(typingctx, labels, places, scores, first, count, bound, itself
                 builder.store(builder.or_(builder.load(known), same), known)
             kept = builder.and_(builder.icmp_signed("<=", vectors[2], bound), builder.not_(builder.load(known)))
             kept = builder.and_(kept, _inside(builder, start, count))
-            _write_down(call, kept, [(*call.array(i), vector) for i, vector in enumerate(vectors)], used)
+            write_down(call, kept, [(*call.array(i), vector) for i, vector in enumerate(vectors)], used)
         return builder.sub(builder.load(used), first)
 
     return signature, code

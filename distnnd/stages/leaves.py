@@ -51,7 +51,8 @@ def solve(
     job, points = work.job, partition.points
     probes = own_probes(work, partition, present, coded[-1]) if task.arguments["slices"] else None
     rows, coder = narrowest(job, coded)
-    fanout = leaf_fanout(work.number, job.layout.partitions == 1 or probes is not None)
+    brief = task.arguments["brief"]
+    fanout = 1 if brief else leaf_fanout(work.number, job.layout.partitions == 1 or probes is not None)
     looking, standing = grow(work, rows, coder, partition.roles, present, fanout)
     order = into_leaf_order(partition, rows, looking, standing)
     partition.rows[:] = partition.rows[order]
@@ -67,7 +68,7 @@ def solve(
     ranges = even_cuts(len(order), work.parts)
     work.each(lambda a, b: merge.fill(points, form, lists, present, work.seed, a, b), ranges)
     counters: dict[str, float] = {"routed": standing.compared, "leaves": standing.count, "compared": compared}
-    if not job.layout.exact:
+    if not (job.layout.exact or brief):
         slots = standing.slots if looking is standing else None
         counters |= descend(work, rows, form, lists, slots, known)
     work.each(lambda a, b: known.judge.settle(lists, a, b, kept=width), ranges)

@@ -29,18 +29,19 @@ LOCAL = 4  # part of a seed, after those of other stages
 PARTS = 4
 
 
-def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]) -> Stage:
+def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit], brief: bool = False) -> Stage:
     """One task a unit; without units one task holds everything.
 
-    before: length of the lists that rows bring along, 0 in the first round; width: of those that they leave with.
+    before: length of the lists that rows bring along, 0 in the first round; width: of those that they leave with;
+    brief: rows look in one leaf each, and do not walk from there.
     """
     rows = max((unit.size for unit in units), default=job.layout.n)
     companions, columns = companion_cap(job.kind.selected(width)), job.layout.columns_held(job.kind)
     row = local_row(job.kind, job.layout.dtype, columns, width, LEAF_FANOUT, companions)
     fixed = local_fixed(job.kind, job.layout.dtype, columns, width, job.threads) + listed_bytes(job.layout)
     slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
-    lengths = {"before": before, "width": width}
-    tasks = [Task("local", number, i, lengths | {"slices": part}) for i, part in enumerate(slices)]
+    common = {"before": before, "width": width, "brief": brief}
+    tasks = [Task("local", number, i, common | {"slices": part}) for i, part in enumerate(slices)]
     # The largest first: what is left for the end is small, and workers end together.
     tasks.sort(key=lambda task: -units[task.index].size if units else 0)
     return Stage("local", run_local, tasks, fixed + rows * row)

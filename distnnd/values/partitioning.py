@@ -25,6 +25,9 @@ NEAREST = 16
 PIVOTS_PER_PARTITION = 16
 # Leaves of a partition that a row stands in at most.
 LEAF_FANOUT = 4
+# Of the neighbours that are missing, the share that a brief round finds: rows look in one leaf of a partition each, and
+# do not walk from there. It costs half of another round, or less.
+BRIEFLY = 0.13
 # A partition of fewer rows is too small for the choice of an engine to matter.
 TREE_ROWS = 8192
 SAMPLES_PER_PIVOT = 24
@@ -58,6 +61,11 @@ def next_width(width: int, k: int, n: int, partitions: int, shortfall: float) ->
     """
     step = 2.25 if shortfall > 2.5 else 1.5 if shortfall > 1.3 else 1.2
     return min(int(width * step), max(widest(k, n, partitions), width))
+
+
+def enough_if_brief(missed: float, allowed: float) -> bool:
+    """Whether a brief round will do after one that missed such a share of the neighbours: little more than allowed."""
+    return 0 < missed - allowed <= BRIEFLY * missed
 
 
 def leaf_fanout(number: int, probed: bool) -> int:

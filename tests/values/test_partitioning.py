@@ -23,6 +23,7 @@ from distnnd.values.partitioning import (
     LOOKED_IN,
     MOST_PARTITIONS,
     companion_cap,
+    enough_if_brief,
     first_width,
     leaf_fanout,
     make_plan,
@@ -198,6 +199,16 @@ def test_rows_stand_in_fewer_leaves_where_nobody_says_when_they_are_enough(
     number: int, probed: bool, leaves: int
 ) -> None:
     assert leaf_fanout(number, probed) == leaves <= LEAF_FANOUT
+
+
+@pytest.mark.parametrize(
+    ("missed", "allowed", "enough"),
+    [(0.055, 0.05, True), (0.06, 0.05, False), (0.05, 0.05, False), (0.04, 0.05, False), (0.0, 0.0, False)],
+)
+def test_a_brief_round_is_for_what_is_nearly_there(missed: float, allowed: float, enough: bool) -> None:
+    """Nothing is missing where another condition asks for a round; of a recall of 1 something always is."""
+    assert enough_if_brief(missed, allowed) == enough
+    assert not enough_if_brief(0.001, 0.0)
 
 
 def test_a_plan_says_itself_as_json_and_as_a_table() -> None:
