@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -37,20 +37,27 @@ def _multiply(block, width, starts, packed, groups, out, loops):
 
 
 @looped
-def _pack(values, chosen, packed, loops):
+def _pack(values, chosen, width, packed, loops):
     for _ in range(loops):
-        products.pack(values, chosen, 0, chosen.size, packed)
+        products.pack(values, chosen, 0, chosen.size, width, packed)
 
 
-def multiply(size: Size, d: int) -> Case:
-    """A tile of a leaf: 128 queries with 512 packed rows."""
+@looped
+def _packed_size(width, count):
+    return products.packed_size(width, count)
+
+
+def multiply(size: Size, d: int, anywhere: bool = False) -> Case:
+    """A tile of a leaf: 128 queries with 1,024 packed rows; or of rows from anywhere, which lie far from each other."""
     own, form = coded(size.rows, d)
     width = -(-d // WORD) * WORD
     queries, base = leaves.QUERIES, leaves.BASE
     chosen = np.arange(base, dtype=np.int32)
+    if anywhere:
+        chosen = np.random.default_rng(SEED).integers(0, size.rows, base).astype(np.int32)
     block, starts = np.zeros(queries * width, np.int8), np.zeros(queries, np.int32)
-    packed = np.empty(base * (-(-width // products.COLUMNS) * products.COLUMNS), np.int8)
-    _pack(own.values, chosen, packed, 1)
+    packed = np.empty(_packed_size(width, base), np.int8)
+    _pack(own.values, chosen, width, packed, 1)
     _gather(own, chosen, queries, form.columns, width, block, starts)
     out = np.empty((queries, base), np.int32)
     loops, groups = 20 * size.loops, base // 16
@@ -90,10 +97,11 @@ def pack(size: Size, d: int) -> Case:
     """512 rows of a base, side by side."""
     own, _ = coded(size.rows, d)
     chosen = np.random.default_rng(SEED).integers(0, size.rows, leaves.BASE).astype(np.int32)
-    packed = np.empty(leaves.BASE * (-(-own.values.shape[1] // products.COLUMNS) * products.COLUMNS), np.int8)
+    width = own.values.shape[1]
+    packed = np.empty(_packed_size(width, leaves.BASE), np.int8)
 
     def run(_: None) -> int:
-        _pack(own.values, chosen, packed, 20 * size.loops)
+        _pack(own.values, chosen, width, packed, 20 * size.loops)
         return leaves.BASE * 20 * size.loops
 
     return Case("row", run)
@@ -223,6 +231,7 @@ def walk(size: Size, d: int) -> Case:
 
 ENGINES: dict[str, Make] = {
     **wide(multiply, "products.multiply", 32, 100, 128, 784),
+    **wide(partial(multiply, anywhere=True), "products.multiply, rows from anywhere", 128),
     **wide(pair_dots, "products.pair_dots", 32, 100, 128),
     **wide(pack, "products.pack", 100, 784),
     **wide(join_empty, "leaves.join empty", 100, 128, 784),

@@ -148,15 +148,15 @@ def _begin16(typingctx, packed, width, room, group, begin, start):
 @kernel
 def pack(values, rows, first, count, width, packed):
     """As kernels/products.py has it: the frame of these rows, then the rows within it, by groups of sixteen."""
-    room = room_for(width)
+    room, groups = room_for(width), (count + LANES - 1) // LANES
     reach = 1
     for column in range(0, width, COLUMNS):
-        reach = max(reach, _frame64(values, rows, first, count, width, column, room, packed))
+        reach = max(reach, _frame64(values, rows, first, groups * LANES, width, column, room, packed))
     _put_number(packed, 2 * room, np.int32(reach))
     start = np.int32(0)
     for column in range(width):
         start += np.int32(packed[room + column]) * (np.int32(packed[column]) + np.int32(OFFSET))
-    for group in range((count + LANES - 1) // LANES):
+    for group in range(groups):
         at, row = group_at(room, group), first + LANES * group
         for column in range(0, width, COLUMNS):
             pack16(values, rows, row, column, width, packed, column, packed, at + column * LANES)

@@ -221,6 +221,17 @@ def test_products_on_the_verge_of_sixteen_bits(width: int, reach: int) -> None:
             np.testing.assert_array_equal(multiplied(*narrow, 0, 0, FRAMED), naive.whole_products(queries, values))
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_what_follows_the_rows_up_to_sixteen_is_multiplied_too(way: Way) -> None:
+    """Any valid rows, which may lie far from the others."""
+    rng = np.random.default_rng(5)
+    values = np.concatenate([rng.integers(0, 4, (3, 36)), random_bytes(rng, 13, 36)]).astype(np.int8)
+    packed, out = np.zeros(way.size(36, 3), np.int8), np.zeros((4, 16), np.int32)
+    way.pack(values, np.arange(16, dtype=np.int32), 0, 3, 36, packed)
+    way.multiply(values[:4].ravel(), 36, 0, 4, starts_of(values[:4]), packed, 0, 1, out)
+    np.testing.assert_array_equal(out, naive.whole_products(values[:4], values))
+
+
 def test_one_framed_row() -> None:
     """A frame of no extent: what lies above the least is zero everywhere."""
     queries, values = np.array([[5, -128, 127, 0]] * 4, np.int8), np.array([[-128, 127, 3, 0]], np.int8)
