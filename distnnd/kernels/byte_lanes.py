@@ -72,13 +72,7 @@ def sums_of_pairs(builder, one, other):
     """Products of numbers of 16 bits, two neighbouring ones added up: LLVM knows that as one instruction."""
     wide = ir.VectorType(INT, one.type.count)
     product = builder.mul(builder.sext(one, wide), builder.sext(other, wide))
-    return add_pairs(builder, product)
-
-
-def add_pairs(builder, vector, apart=1):
-    """Lanes that stand so far from each other, added up: of eight 0 + 1, 2 + 3 ..., or 0 + 2, 1 + 3, 4 + 6, 5 + 7."""
-    first = [lane for lane in range(vector.type.count) if not lane & apart]
-    return builder.add(*(lanes_of(builder, vector, [lane + more for lane in first]) for more in (0, apart)))
+    return builder.add(*(lanes_of(builder, product, range(odd, wide.count, 2)) for odd in (0, 1)))
 
 
 def masked(builder, pointer, inside, otherwise):
