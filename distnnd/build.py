@@ -239,16 +239,21 @@ class Round(NamedTuple):
 def round_after(build: Build, last: dict[str, Any]) -> Round:
     """The round after `last`: brief where little is missing, unless there will be no other."""
     number, before = last["number"] + 1, last["width"]
-    missed, allowed = 1 - last["recall"]["estimate"], 1 - build.spec.target_recall
+    missed, allowed = missing(build, last)
     another = build.job.layout.partitions > 1 and number < build.spec.max_rounds
     if another and enough_if_brief(missed, allowed):
         return Round(number, before, before, brief=True)
     return Round(number, before, width_after(build, last))
 
 
+def missing(build: Build, last: dict[str, Any]) -> tuple[float, float]:
+    """The share of the neighbours that the round `last` missed, and the share that may be."""
+    return 1 - last["recall"]["estimate"], 1 - build.spec.target_recall
+
+
 def width_after(build: Build, last: dict[str, Any]) -> int:
     """Length of the lists in the round after `last`, if that is not brief."""
-    missed, allowed = 1 - last["recall"]["estimate"], 1 - build.spec.target_recall
+    missed, allowed = missing(build, last)
     shortfall = missed / max(allowed, LEAST_GAIN)
     return next_width(last["width"], build.spec.n_neighbors, build.source.n, build.job.layout.partitions, shortfall)
 

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from .bit_distances import WORD_BYTES, count_ones
 from .jit import kernel
-from .lanes import LANES, invoke, splat, sum_up, written
+from .lanes import LANES, invoke, numbers_of, splat, sum_up, written
 
 # Words whose counts of set bits, at most eight a byte, add up within a byte.
 WORDS = 31
@@ -29,22 +29,7 @@ def _word(builder, call, array, index):
     return builder.load(call.place(array, index, _LONG), align=1)
 
 
-@intrinsic
-def _word_at_lanes(typingctx, codes, index):
-    @written
-    def code(call):
-        return _word(call.builder, call, 0, call.arguments[1])
-
-    return types.uint64(codes, types.intp), code
-
-
-@intrinsic
-def _put_word_lanes(typingctx, codes, index, word):
-    @written
-    def code(call):
-        call.builder.store(call.arguments[2], call.place(0, call.arguments[1], _LONG), align=1)
-
-    return types.void(codes, types.intp, types.uint64), code
+_word_at_lanes, _put_word_lanes = numbers_of(types.uint64)
 
 
 @intrinsic

@@ -33,7 +33,7 @@ from .byte_lanes import (
     words_of,
 )
 from .jit import kernel
-from .lanes import LANES, invoke, machine_has, splat, sum_up, written
+from .lanes import LANES, invoke, machine_has, numbers_of, splat, sum_up, written
 from .packing import pack16, room_for
 from .rows import WORD
 
@@ -55,6 +55,9 @@ WORDS, _HALVES = ir.VectorType(INT, EIGHT), ir.VectorType(HALF, STEP)
 _SUMS, SHORTS = ir.VectorType(INT, 2 * EIGHT), ir.VectorType(HALF, 2 * EIGHT)
 
 
+_number_at, _put_number = numbers_of(types.int32)
+
+
 @kernel(inline=True)
 def packed_size(width, count):
     """Bytes of `count` packed rows of `width` columns, with their frame."""
@@ -65,24 +68,6 @@ def packed_size(width, count):
 def group_at(room, group):
     """Where a group of sixteen rows begins."""
     return 2 * room + _REACH + group * (LANES * room + _BEGIN)
-
-
-@intrinsic
-def _put_number(typingctx, packed, at, number):
-    @written
-    def code(here):
-        here.builder.store(here.arguments[2], here.place(0, here.arguments[1], INT), align=1)
-
-    return types.void(packed, types.intp, types.int32), code
-
-
-@intrinsic
-def _number_at(typingctx, packed, at):
-    @written
-    def code(here):
-        return here.builder.load(here.place(0, here.arguments[1], INT), align=1)
-
-    return types.int32(packed, types.intp), code
 
 
 @intrinsic

@@ -119,6 +119,29 @@ def written(code: Callable[[Call], Any]) -> Callable[..., Any]:
     return codegen
 
 
+def numbers_of(kind: Any) -> tuple[Any, Any]:
+    """Two intrinsics for numbers of numba's type `kind` in bytes: the one from flat byte `index` on; another there."""
+    vector = ir.IntType(kind.bitwidth)
+
+    @intrinsic
+    def number_at(typingctx, codes, index):
+        @written
+        def code(call):
+            return call.builder.load(call.place(0, call.arguments[1], vector), align=1)
+
+        return kind(codes, types.intp), code
+
+    @intrinsic
+    def put_number(typingctx, codes, index, number):
+        @written
+        def code(call):
+            call.builder.store(call.arguments[2], call.place(0, call.arguments[1], vector), align=1)
+
+        return types.void(codes, types.intp, kind), code
+
+    return number_at, put_number
+
+
 @intrinsic
 def _prefetch_lanes(typingctx, array, index):
     @written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -23,16 +24,6 @@ UNTOUCHED = 123456789
 
 
 @njit
-def pack(values, rows, first, count, width, packed):
-    products.pack(values, rows, first, count, width, packed)
-
-
-@njit
-def multiply(queries, width, first, last, starts, packed, first_group, groups, out):
-    products.multiply(queries, width, first, last, starts, packed, first_group, groups, out)
-
-
-@njit
 def dots(values, rows, count, query, start, out):
     products.dots(values, rows, count, query, start, out)
 
@@ -40,21 +31,6 @@ def dots(values, rows, count, query, start, out):
 @njit
 def pair_dots(values, ones, others, count, columns, out):
     products.pair_dots(values, ones, others, count, columns, out)
-
-
-@njit
-def pack_plainly(values, rows, first, count, width, packed):
-    byte_products.pack(values, rows, first, count, width, packed)
-
-
-@njit
-def pack_framed(values, rows, first, count, width, packed):
-    framed_products.pack(values, rows, first, count, width, packed)
-
-
-@njit
-def multiply_framed(queries, width, first, last, starts, packed, first_group, groups, out):
-    framed_products.multiply(queries, width, first, last, starts, packed, first_group, groups, out)
 
 
 @njit
@@ -80,10 +56,24 @@ class Way(NamedTuple):
     size: Callable[[int, int], int]
 
 
-AS_HERE = Way(pack, multiply, njit(lambda width, count: products.packed_size(width, count)))
-PLAIN = Way(pack_plainly, multiply, njit(lambda width, count: byte_products.packed_size(width, count)))
+def way_of(room: ModuleType) -> Way:
+    """How that room does it, as other kernels call it."""
+    pack_rows, multiply_rows, size = room.pack, room.multiply, room.packed_size
+
+    @njit
+    def pack(values, rows, first, count, width, packed):
+        pack_rows(values, rows, first, count, width, packed)
+
+    @njit
+    def multiply(queries, width, first, last, starts, packed, first_group, groups, out):
+        multiply_rows(queries, width, first, last, starts, packed, first_group, groups, out)
+
+    return Way(pack, multiply, njit(lambda width, count: size(width, count)))
+
+
+AS_HERE, PLAIN, FRAMED = (way_of(room) for room in (products, byte_products, framed_products))
 PYTHON = Way(byte_products._pack_python, byte_products._multiply_python, PLAIN.size)
-FRAMED = Way(pack_framed, multiply_framed, njit(lambda width, count: framed_products.packed_size(width, count)))
+pack, multiply = AS_HERE.pack, AS_HERE.multiply
 # Whatever a machine multiplies with, it can do so within a frame.
 WAYS = [
     pytest.param(AS_HERE, id="kernel"),
