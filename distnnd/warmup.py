@@ -314,8 +314,7 @@ def narrow_tiny() -> None:
     points = points.astype(np.float32)
     coder = coder_of(points, metric_of("euclidean"))
     rows = encode(points, coder)
-    mean, sample = sampled(rows)
-    project(rows, coder, np.eye(300, 64, dtype=np.float32), mean, sample)
+    project(rows, coder, np.eye(300, 64), *sampled(rows))
 
 
 def main(names: list[str]) -> None:

@@ -96,14 +96,23 @@ def peak_of(width: int) -> int:
     return min(PEAK, int((LARGEST_SQUARE / width) ** 0.5))
 
 
+@kernel(inline=True)
+def bits_of(number):
+    """The bits of a float32 as an int32: of floats that are not negative they ascend as these do."""
+    return np.float32(number).view(np.int32)
+
+
 @kernel
 def farthest_from(centre, points):
-    """The largest distance of a coordinate from that of the centre."""
-    farthest = np.float32(0)
+    """The largest distance of a coordinate from that of the centre; both are finite."""
+    farthest = np.zeros(1, np.int32)
     for row in range(points.shape[0]):
+        # Vectors have a maximum of whole numbers, but none of floats that heeds NaN.
+        here = np.int32(0)
         for column in range(points.shape[1]):
-            farthest = max(farthest, abs(np.float32(points[row, column]) - centre[column]))
-    return farthest
+            here = max(here, bits_of(abs(np.float32(points[row, column]) - centre[column])))
+        farthest[0] = max(farthest[0], here)
+    return farthest.view(np.float32)[0]
 
 
 def encode(points: np.ndarray, coder: Coder) -> Rows:
@@ -186,7 +195,7 @@ def admitting(form: Form) -> Form:
     return trusted(form)._replace(spare=np.float32(2 * EVERYTHING))
 
 
-@kernel(inline=True)
+@kernel(inline=True, exact=True)
 def limit_of(form, surrogate):
     """The largest estimate, int32, that may belong to a surrogate no larger than the given one.
 

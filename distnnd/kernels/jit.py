@@ -156,11 +156,16 @@ def tally() -> Tally:
     return Tally(found, compiled, inlined, unsaved)
 
 
-def kernel(function: Callable[..., Any] | None = None, *, inline: bool = False) -> Callable[..., Any]:
-    """Compile `function` the house's way; `inline=True` for small ones that live inside others' loops."""
+def kernel(
+    function: Callable[..., Any] | None = None, *, inline: bool = False, exact: bool = False
+) -> Callable[..., Any]:
+    """Compile `function` the house's way; `inline=True` for small ones that live inside others' loops.
+
+    exact: floats are rounded as they are written down, in that order, so that the answer is the same on every machine.
+    """
 
     def compile_it(body: Callable[..., Any]) -> Callable[..., Any]:
-        flags: dict[str, Any] = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+        flags: dict[str, Any] = {"nogil": True, "fastmath": False if exact else FASTMATH, "error_model": "numpy"}
         # Small ones allocate nothing, so they need not count references to the arrays they are handed: an atomic
         # operation each time a field of a tuple is named costs more than most of these functions do otherwise.
         made = numba.njit(**flags, forceinline=True, _nrt=False)(body) if inline else _kept(body, flags)

@@ -4,11 +4,16 @@ The subspace is found on a sample by subspace iteration from random directions (
 algorithm 4.4), and turned at random within itself, so that all coordinates vary alike and one step serves all of them.
 A projection only brings rows together: estimates may let in too much, but not too little.
 
+The libraries that find the axes round otherwise on other processors. So axes are a subspace's own, whatever basis of it
+was found, in float64, and what is kept of them is rounded to few digits; all else is sums of whole numbers.
+
 Two uses: by `narrower` codes wide rows are compared as they would be by their own; by `guiding` ones, of a few columns,
 rows only find the pivots near them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -34,6 +39,8 @@ GUIDING = 32
 ASKING, OTHERS, NEAREST, AGREED = 256, 2048, 4, 0.6
 # The largest code stands for so many standard deviations of a coordinate; what lies beyond is cut off.
 REACH = 5.0
+# Directions in which rows vary so much less than along the first axis are what rounding left of none.
+NONE = 1e-12
 
 
 def narrower(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
@@ -45,12 +52,12 @@ def narrower(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
     if width <= WIDE or not projectable(rows, coder):
         return None
     rng = np.random.default_rng(seed)
-    mean, sample = sampled(rows)
+    middle, sample = sampled(rows)
     most = min(MOST, width // 2 // COLUMNS * COLUMNS)
     axes, kept = leading_axes(sample, most, rng)
     # A multiple of what is packed at a time; none where half of the columns would lose too much.
     count = -(-(int(np.searchsorted(kept, 1 - LOST)) + 1) // COLUMNS) * COLUMNS
-    return None if count > most else project(rows, coder, turned(axes[:, :count], rng), mean, sample)
+    return None if count > most else project(rows, coder, turned(axes[:, :count], rng), middle, sample)
 
 
 def guiding(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
@@ -61,11 +68,11 @@ def guiding(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
     if told_columns(rows) < 3 * GUIDING or not projectable(rows, coder):
         return None
     rng = np.random.default_rng(seed)
-    mean, sample = sampled(rows)
+    middle, sample = sampled(rows)
     axes, kept = leading_axes(sample, GUIDING, rng)
     if kept[-1] == 0:
         return None
-    found = project(rows, coder, turned(axes, rng), mean, sample)
+    found = project(rows, coder, turned(axes, rng), middle, sample)
     chosen = rng.choice(len(rows.values), ASKING + OTHERS, replace=False)
     return found if agreement((rows, coder), found, chosen[:ASKING], chosen[ASKING:]) >= AGREED else None
 
@@ -93,65 +100,80 @@ def told_columns(rows: Rows) -> int:
 
 
 def sampled(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of some codes, float32[w], and these around it, float32[s, w]; w: told_columns."""
-    sample = rows.values[:: max(1, len(rows.values) // LOOKED_AT), : told_columns(rows)].astype(np.float32)
-    mean = sample.mean(axis=0)
-    sample -= mean
-    return mean, sample
+    """About the mean of some codes, float64[w], and these around it, float64[s, w], all whole numbers; w: told_columns.
+
+    Sums of their products are whole numbers too, and the same in whatever order they are added up.
+    """
+    sample = rows.values[:: -(-len(rows.values) // LOOKED_AT), : told_columns(rows)].astype(np.float64)
+    middle = np.rint(sample.mean(axis=0))
+    sample -= middle
+    return middle, sample
 
 
 def leading_axes(sample: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal axes float32[w, count], those of the largest variance first, and the share that the first ones hold.
+    """Orthonormal axes float64[w, count], those of the largest variance first, and the share that the first ones hold.
 
-    sample: float32[s, w], of mean zero.
+    sample: float64[s, w], of about mean zero. Axes along which it does not vary are zeros.
     """
-    basis = rng.standard_normal((sample.shape[1], count), np.float32)
+    basis = rng.standard_normal((sample.shape[1], count))
     for _ in range(ITERATIONS):
         basis, _ = np.linalg.qr(sample.T @ (sample @ basis))
     inner = sample @ basis
     values, vectors = np.linalg.eigh(inner.T @ inner)
-    axes = basis @ vectors[:, ::-1]
-    # An eigenvector is one up to its sign, which libraries choose as they like.
-    axes *= np.where(axes[np.abs(axes).argmax(axis=0), np.arange(count)] < 0, np.float32(-1), np.float32(1))
+    values, axes = np.maximum(values[::-1], 0), basis @ vectors[:, ::-1]
+    axes[:, values <= NONE * values[0]] = 0
     # Rows that do not vary lie in none of them.
-    total = float(np.einsum("ij,ij->", sample, sample)) or np.inf
-    return axes, np.cumsum(values[::-1]) / total
+    total = float((sample * sample).sum()) or np.inf
+    return axes, np.cumsum(values) / total
 
 
 def turned(axes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Orthonormal axes of the same subspace, in no direction in particular: float32[w, r]."""
-    turn, _ = np.linalg.qr(rng.standard_normal((axes.shape[1], axes.shape[1]), np.float32))
-    return axes @ turn
+    """Orthonormal axes of the same subspace, in no direction in particular: float64[w, r].
+
+    Random directions, laid into the subspace, so that they say nothing of the basis that it came with. Zeros stay last.
+    """
+    held = axes[:, axes.any(axis=0)]
+    basis, triangle = np.linalg.qr(held @ (held.T @ rng.standard_normal(held.shape)))
+    laid_out = np.zeros_like(axes)
+    # Libraries choose the sign of an axis as they like.
+    laid_out[:, : held.shape[1]] = basis * np.where(np.diag(triangle) < 0, -1, 1)
+    return laid_out
 
 
-def project(rows: Rows, coder: Coder, axes: np.ndarray, mean: np.ndarray, sample: np.ndarray) -> Encoded:
-    """The rows with codes of their coordinates along `axes`, float32[w, r], around `mean`, float32[w], of their codes.
+def project(rows: Rows, coder: Coder, axes: np.ndarray, middle: np.ndarray, sample: np.ndarray) -> Encoded:
+    """The rows with codes of their coordinates along `axes`, float64[w, r], around the middle of their codes, float64[w].
 
-    sample: float32[s, w], some of the codes around their mean. One unit of the new codes stands for as much more as
-    the projection loses on the whole, so that estimates are right in the middle.
+    middle, sample: as sampled has them. One unit of the new codes stands for as much more as the projection loses on
+    the whole, so that estimates are right in the middle.
     """
     m, (width, count) = len(rows.values), axes.shape
     peak = peak_of(count)
-    scale = 127 / np.abs(axes).max()
-    directions = np.ascontiguousarray(np.rint(axes.T * scale).astype(np.int8))
-    middle = np.rint(directions @ mean.astype(np.float64)).astype(np.int32)
-    inside = sample @ directions.T.astype(np.float32)
-    kept = float(np.mean(inside**2) * count / scale**2 / np.mean(np.einsum("ij,ij->i", sample, sample)))
-    # A coordinate's standard deviation in products of codes; all vary alike.
-    step = max(REACH * float(np.sqrt(np.mean(inside**2))) / peak, 1.0)
+    scale = _few_digits(np.floor, 127 / np.abs(axes).max())
+    directions = np.ascontiguousarray(np.rint(axes.T * scale))
+    inside = sample @ directions.T
+    variance = float((inside * inside).sum())
+    kept = variance / scale**2 / float((sample * sample).sum())
+    # A coordinate's standard deviation in products of codes; all that vary do so alike.
+    step = max(REACH * (variance / (len(sample) * int(directions.any(axis=1).sum()))) ** 0.5 / peak, 1.0)
     values = on_lines((m, count), np.int8)
-    laid_out = np.pad(directions, ((0, 0), (0, rows.values.shape[1] - width)))
-    along(rows.values, rows.starts, laid_out, middle, np.float32(1 / step), np.float32(peak), values)
+    laid_out = np.pad(directions.astype(np.int8), ((0, 0), (0, rows.values.shape[1] - width)))
+    start = (directions @ middle).astype(np.int32)
+    along(rows.values, rows.starts, laid_out, start, np.float32(1 / step), np.float32(peak), values)
     squares, starts = np.empty(m, np.int32), np.empty(m, np.int32)
     add_up(values, squares, starts)
     unit = float(coder.step * step / scale / kept**0.5)
     # Rounded directions are no longer orthonormal: the most by which they stretch a row.
-    longest = float(np.linalg.eigvalsh(directions.astype(np.float64) @ directions.T)[-1]) ** 0.5
+    longest = _few_digits(np.ceil, np.linalg.eigvalsh(directions @ directions.T)[-1] ** 0.5)
     blur = 0.0 if coder.exact else width**0.5 * longest / step
     # Below one, as other rows than the sample's may lose something in any case.
     least = min(float(scale) * kept**0.5 / longest, 0.9999)
     narrow = Coder(np.zeros(count, np.float32), unit, exact=False, cuts=False, least=least, blur=blur)
     return Rows(rows.points, values, squares, starts), narrow
+
+
+def _few_digits(rounding: Callable[[float], float], number: float) -> float:
+    """A number rounded up or down to 16ths, so that nothing is left of how a processor rounds."""
+    return float(rounding(number * 16) / 16)
 
 
 @kernel

@@ -18,6 +18,7 @@ from .halves import as_float32
 from .jit import kernel
 from .lanes import prefetch_row
 from .sketches import sketch
+from .sums import inner_product, squared_distance, squared_length
 from .transforms import finish as finish
 from .transforms import transform
 
@@ -117,7 +118,7 @@ def _room(room: np.ndarray | None, count: int, width: int, dtype: type) -> np.nd
     return np.empty((count, width), dtype) if room is None else room
 
 
-@kernel
+@kernel(exact=True)
 def put(part, unit, euclidean, radius, rows):
     """Write rows after the steps of the metric as they are compared: numbers[m, c] to float32[m, width].
 
@@ -128,12 +129,10 @@ def put(part, unit, euclidean, radius, rows):
     """
     columns, last = part.shape[1], rows.shape[1] - 1
     for row in range(part.shape[0]):
-        square = 0.0
+        square = squared_length(part, row)
+        scale = 1 / math.sqrt(square) if unit and square > 0 else 1.0
         for column in range(columns):
-            square += np.float64(part[row, column]) * np.float64(part[row, column])
-        length = math.sqrt(square) if unit and square > 0 else 1.0
-        for column in range(columns):
-            rows[row, column] = np.float64(part[row, column]) / length
+            rows[row, column] = np.float64(part[row, column]) * scale
         if last == columns:
             rows[row, last] = np.float64(square == 0) if unit else math.sqrt(max(radius * radius - square, 0.0))
 
@@ -141,15 +140,9 @@ def put(part, unit, euclidean, radius, rows):
 @chosen()
 def surrogate(points, i, others, j, form):
     """The canonical surrogate of row i of `points` and row j of `others`: the same number wherever it is computed."""
-    total = np.float32(0)
     if form.euclidean:
-        for column in range(form.columns):
-            gap = np.float32(points[i, column]) - np.float32(others[j, column])
-            total += gap * gap
-        return total
-    for column in range(form.columns):
-        total += np.float32(points[i, column]) * np.float32(others[j, column])
-    return -total
+        return squared_distance(points, i, others, j, form.columns)
+    return -inner_product(points, i, others, j, form.columns)
 
 
 surrogate.of(np.uint8)(bits_apart)

@@ -86,7 +86,7 @@ def pairs_of_neighbours(job: Job, sample: Rows, coder: Coder) -> tuple[np.ndarra
     near, _ = nearest_of(rows, sample, routing_form(rows, coder), DIRECTIONS)
     others = sample.points[np.maximum(near.ids, 0)]
     gaps = others.astype(np.float32) - probes[:, None]
-    lengths = np.sqrt(np.einsum("ijk,ijk->ij", gaps, gaps))
+    lengths = np.sqrt((gaps * gaps).sum(axis=2))
     gaps *= np.minimum(1, np.sqrt(thresholds)[:, None] / np.maximum(lengths, TINY))[:, :, None]
     made = probes[:, None] + gaps
     made = (np.rint(made) if probes.dtype == np.int8 else made).astype(probes.dtype)

@@ -1,0 +1,136 @@
+"""Sums of floats over two rows that are the same number on every machine: always added up in the same order.
+
+Other sums of the kernels may be reordered by the compiler, so that they fill whatever vectors a machine has, and come
+out differently in the last digit. These deal columns to sixteen lanes, what is left to four and then one by one, and
+keep to that order; products are rounded before they are added. With the JIT disabled plain Python does the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import config, errors
+from numba.extending import intrinsic
+
+from .jit import kernel
+from .lanes import LANES, sum_up, written
+
+_INT = ir.IntType(32)
+# Lanes for what is left of sixteen columns.
+FEW = 4
+
+
+def _gap(builder, one, other):
+    gap = builder.fsub(one, other)
+    return builder.fmul(gap, gap)
+
+
+def _product(builder, one, other):
+    return builder.fmul(one, other)
+
+
+def _floats(call, i, index, vector):
+    """Numbers of argument i from flat index `index` on as floats of `vector`."""
+    builder, kind = call.builder, call.signature.args[i].dtype
+    numbers = builder.load(call.place(i, index, ir.VectorType(call.kind(i), vector.count)), align=1)
+    if isinstance(kind, types.Integer):
+        return (builder.sitofp if kind.signed else builder.uitofp)(numbers, vector)
+    if numbers.type == vector:
+        return numbers
+    return (builder.fpext if kind.bitwidth < 64 else builder.fptrunc)(numbers, vector)
+
+
+def _lanes_of(kind, term, lanes):
+    """An intrinsic: the sum of term(x, y) over the columns first .. last, at least one, of a row and another.
+
+    kind: numba's type of the sum; lanes: a power of two, of which last - first is a multiple.
+    """
+    vector = ir.VectorType(ir.FloatType() if kind == types.float32 else ir.DoubleType(), lanes)
+
+    @intrinsic
+    def over_lanes(typingctx, points, i, others, j, first, last):
+        if not points.layout == others.layout == "C":
+            raise errors.TypingError("rows must lie one after the other")
+
+        @written
+        def code(call):
+            builder, (_, i, _, j, first, last) = call.builder, call.arguments
+            starts = [builder.add(builder.mul(row, call.columns(at)), first) for at, row in ((0, i), (2, j))]
+
+            def add(column, sums):
+                one, other = (
+                    _floats(call, at, builder.add(start, column), vector)
+                    for at, start in zip((0, 2), starts, strict=True)
+                )
+                # The sums take turns, so that neither waits for itself.
+                return [sums[1], builder.fadd(sums[0], term(builder, one, other))]
+
+            nothing = ir.Constant(vector, [0.0] * lanes)
+            total = builder.fadd(*sum_up(builder, builder.sub(last, first), lanes, [nothing, nothing], add))
+            half = lanes // 2
+            while half:
+                # The upper half onto the lower one, until one number is left.
+                upper = ir.Constant(ir.VectorType(_INT, lanes), [(lane + half) % lanes for lane in range(lanes)])
+                total = builder.fadd(total, builder.shuffle_vector(total, total, upper))
+                half //= 2
+            return builder.extract_element(total, _INT(0))
+
+        return kind(points, types.intp, others, *(types.intp,) * 3), code
+
+    return over_lanes
+
+
+def _python_of(kind, term, lanes):
+    """The same in plain Python."""
+
+    def over_lanes(points, i, others, j, first, last):
+        one, other = (rows[at, first:last].astype(kind).reshape(-1, lanes) for rows, at in ((points, i), (others, j)))
+        sums = np.zeros((2, lanes), kind)
+        for number, added in enumerate(term(one, other)):
+            sums[number % 2] += added
+        total = sums[0] + sums[1]
+        while len(total) > 1:
+            total = total[: len(total) // 2] + total[len(total) // 2 :]
+        return total[0]
+
+    return over_lanes
+
+
+def _sum_of(kind, term, python):
+    """A kernel: the sum of term(x, y) over the first columns of points[i] and others[j], of numba's type `kind`.
+
+    points, others: numbers[m, w], one row after another. python: term of arrays.
+    """
+    if config.DISABLE_JIT:
+        number = {types.float32: np.float32, types.float64: np.float64}[kind]
+        sixteen, four, single = (_python_of(number, python, lanes) for lanes in (LANES, FEW, 1))
+    else:
+        sixteen, four, single = (_lanes_of(kind, term, lanes) for lanes in (LANES, FEW, 1))
+    nothing = {types.float32: np.float32, types.float64: np.float64}[kind](0)
+
+    @kernel(inline=True, exact=True)
+    def over_columns(points, i, others, j, columns):
+        whole, most = columns - columns % LANES, columns - columns % FEW
+        total = nothing
+        if whole > 0:
+            total += sixteen(points, i, others, j, 0, whole)
+        if most > whole:
+            total += four(points, i, others, j, whole, most)
+        if columns > most:
+            total += single(points, i, others, j, most, columns)
+        return total
+
+    return over_columns
+
+
+# |points[i] - others[j]|^2 and points[i] . others[j] over the first columns, float32.
+squared_distance = _sum_of(types.float32, _gap, lambda one, other: (one - other) ** 2)
+inner_product = _sum_of(types.float32, _product, lambda one, other: one * other)
+_long_product = _sum_of(types.float64, _product, lambda one, other: one * other)
+
+
+@kernel(inline=True, exact=True)
+def squared_length(points, i):
+    """|points[i]|^2, float64."""
+    return _long_product(points, i, points, i, points.shape[1])
