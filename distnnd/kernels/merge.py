@@ -13,7 +13,7 @@ import numpy as np
 from ..values.recall import as_near_as
 from .jit import kernel
 from .lanes import prefetch
-from .neighbours import FRESH, OLD, Lists, ask_for_list, empty, insert
+from .neighbours import FRESH, OLD, Lists, ask_for_list, before, empty, insert
 from .random import below as random_below
 from .random import mix
 from .rows import surrogate
@@ -22,16 +22,34 @@ from .rows import surrogate
 ROWS_AHEAD = 8
 
 
+@kernel(inline=True)
+def adopt(lists, row, ids, distances, i):
+    """Let an empty list begin with the entries of ids[i], distances[i] up to one that is out of order; how many."""
+    taken = 0
+    if lists.ids[row, 0] != -1:
+        return taken
+    for slot in range(min(ids.shape[1], lists.ids.shape[1])):
+        known = slot > 0 and not before(lists, row, slot - 1, distances[i, slot], ids[i, slot])
+        # What is at infinity, or no number, is for `insert` to refuse.
+        if ids[i, slot] < 0 or known or not distances[i, slot] < np.inf:
+            break
+        lists.ids[row, slot], lists.distances[row, slot] = ids[i, slot], distances[i, slot]
+        lists.state[row, slot] = FRESH
+        taken += 1
+    return taken
+
+
 @kernel
 def fold(lists, rows, ids, distances):
     """Offer each entry of ids[i], distances[i] to list rows[i]; ids: int64[m, w], -1 for none."""
+    last = lists.ids.shape[1] - 1
     for i in range(rows.size):
-        for slot in range(ids.shape[1]):
-            if ids[i, slot] < 0 or not insert(lists, rows[i], ids[i, slot], distances[i, slot], np.uint8(FRESH)):
-                # Both lists ascend: once an entry is too far, so are the rest; after a known one may come better.
-                last = lists.ids.shape[1] - 1
-                if ids[i, slot] < 0 or distances[i, slot] > lists.distances[rows[i], last]:
-                    break
+        for slot in range(adopt(lists, rows[i], ids, distances, i), ids.shape[1]):
+            if ids[i, slot] >= 0 and insert(lists, rows[i], ids[i, slot], distances[i, slot], np.uint8(FRESH)):
+                continue
+            # Both lists ascend: once an entry is too far, so are the rest; after a known one may come better.
+            if ids[i, slot] < 0 or distances[i, slot] > lists.distances[rows[i], last]:
+                break
 
 
 def offer_to_all(lists: Lists, near: np.ndarray, first: int) -> None:

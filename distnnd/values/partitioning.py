@@ -38,6 +38,8 @@ LARGEST_BLOCK = 131072
 HIGH_RECALL = 0.97
 # A block of fewer rows, or of fewer bytes where rows are wide, costs more to send out as a task than to do.
 LEAST_BLOCK, LEAST_BLOCK_BYTES = 1024, 2**20
+# So many partitions for each worker are shared evenly, among so many workers at most; another one costs copies of rows.
+SHARED, MOST_SHARING = 6, 4
 # From so many rows on, several workers are worth a second copy of the data.
 SPREAD_ROWS = 200_000
 
@@ -91,6 +93,15 @@ def pivot_count(partitions: int) -> int:
     return partitions * PIVOTS_PER_PARTITION
 
 
+def shared_evenly(partitions: int) -> int:
+    """As many partitions or a few more, so that two workers or four share them evenly where they are several for each.
+
+    Whoever builds: the plan, and with it the bytes, are the same for one worker.
+    """
+    step = _power_below(max(partitions // SHARED, 1), MOST_SHARING)
+    return -(-partitions // step) * step
+
+
 def _power_below(value: float, most: int) -> int:
     power = 1
     while 2 * power <= min(value, most):
@@ -138,7 +149,7 @@ class _Planner:
         block_rows = _power_below(min(self._block_limit(1), cap // 2), LARGEST_BLOCK)
         if cap < max(1024, 16 * widest(self.spec.n_neighbors, self.n, 2)):
             return None
-        partitions = max(2, at_least, ceil(self.n * self.copies / (cap * AIM)))
+        partitions = max(2, at_least, shared_evenly(ceil(self.n * self.copies / (cap * AIM))))
         layout = Layout(
             n=self.n,
             d=self.d,

@@ -30,6 +30,7 @@ from distnnd.values.partitioning import (
     make_units,
     next_width,
     pieces_of,
+    shared_evenly,
     probe_count,
     widest,
 )
@@ -224,6 +225,16 @@ def test_a_plan_says_itself_as_json_and_as_a_table() -> None:
 
 
 # --- lengths of lists ------------------------------------------------------------------------------------
+
+
+@given(wanted=st.integers(1, 300))
+def test_two_workers_or_four_share_partitions_evenly(wanted: int) -> None:
+    partitions = shared_evenly(wanted)
+    assert wanted <= partitions <= wanted * 1.13
+    assert partitions % 2 == 0 or wanted < 12
+    assert partitions % 4 == 0 or wanted < 24
+    assert partitions <= shared_evenly(wanted + 1), "less memory, more partitions"
+    assert shared_evenly(partitions) == partitions
 
 
 @given(k=st.integers(1, 200), more=st.integers(1, 10_000), partitions=st.integers(1, 50), shortfall=st.floats(0, 20))
