@@ -141,7 +141,7 @@ def turned(axes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def project(rows: Rows, coder: Coder, axes: np.ndarray, middle: np.ndarray, sample: np.ndarray) -> Encoded:
-    """The rows with codes of their coordinates along `axes`, float64[w, r], around the middle of their codes, float64[w].
+    """The rows with codes of their coordinates along `axes`, float64[w, r].
 
     middle, sample: as sampled has them. One unit of the new codes stands for as much more as the projection loses on
     the whole, so that estimates are right in the middle.

@@ -30,8 +30,8 @@ from distnnd.values.partitioning import (
     make_units,
     next_width,
     pieces_of,
-    shared_evenly,
     probe_count,
+    shared_evenly,
     widest,
 )
 from distnnd.values.plan import Extent, Plan
