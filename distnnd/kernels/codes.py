@@ -102,17 +102,21 @@ def bits_of(number):
     return np.float32(number).view(np.int32)
 
 
+@kernel(inline=True)
+def float_of(bits):
+    """The float32 of such bits."""
+    return np.int32(bits).view(np.float32)
+
+
 @kernel
 def farthest_from(centre, points):
     """The largest distance of a coordinate from that of the centre; both are finite."""
-    farthest = np.zeros(1, np.int32)
+    # Vectors have a maximum of whole numbers, but none of floats that heeds NaN.
+    farthest = np.int32(0)
     for row in range(points.shape[0]):
-        # Vectors have a maximum of whole numbers, but none of floats that heeds NaN.
-        here = np.int32(0)
         for column in range(points.shape[1]):
-            here = max(here, bits_of(abs(np.float32(points[row, column]) - centre[column])))
-        farthest[0] = max(farthest[0], here)
-    return farthest.view(np.float32)[0]
+            farthest = max(farthest, bits_of(abs(np.float32(points[row, column]) - centre[column])))
+    return float_of(farthest)
 
 
 def encode(points: np.ndarray, coder: Coder) -> Rows:

@@ -166,7 +166,7 @@ def project(rows: Rows, coder: Coder, axes: np.ndarray, middle: np.ndarray, samp
     longest = _few_digits(np.ceil, np.linalg.eigvalsh(directions @ directions.T)[-1] ** 0.5)
     blur = 0.0 if coder.exact else width**0.5 * longest / step
     # Below one, as other rows than the sample's may lose something in any case.
-    least = min(float(scale) * kept**0.5 / longest, 0.9999)
+    least = min(scale * kept**0.5 / longest, 0.9999)
     narrow = Coder(np.zeros(count, np.float32), unit, exact=False, cuts=False, least=least, blur=blur)
     return Rows(rows.points, values, squares, starts), narrow
 

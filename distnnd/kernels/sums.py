@@ -7,11 +7,14 @@ keep to that order; products are rounded before they are added. With the JIT dis
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import config, errors
 from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
 
 from .jit import kernel
 from .lanes import LANES, sum_up, written
@@ -41,12 +44,13 @@ def _floats(call, i, index, vector):
     return (builder.fpext if kind.bitwidth < 64 else builder.fptrunc)(numbers, vector)
 
 
-def _lanes_of(kind, term, lanes):
+def _lanes_of(term, kind, lanes):
     """An intrinsic: the sum of term(x, y) over the columns first .. last, at least one, of a row and another.
 
-    kind: numba's type of the sum; lanes: a power of two, of which last - first is a multiple.
+    kind: numpy's type of the sum; lanes: a power of two, of which last - first is a multiple.
     """
-    vector = ir.VectorType(ir.FloatType() if kind == types.float32 else ir.DoubleType(), lanes)
+    vector = ir.VectorType({np.float32: ir.FloatType(), np.float64: ir.DoubleType()}[kind], lanes)
+    returned = from_dtype(np.dtype(kind))
 
     @intrinsic
     def over_lanes(typingctx, points, i, others, j, first, last):
@@ -76,12 +80,12 @@ def _lanes_of(kind, term, lanes):
                 half //= 2
             return builder.extract_element(total, _INT(0))
 
-        return kind(points, types.intp, others, *(types.intp,) * 3), code
+        return returned(points, types.intp, others, *(types.intp,) * 3), code
 
     return over_lanes
 
 
-def _python_of(kind, term, lanes):
+def _python_of(term, kind, lanes):
     """The same in plain Python."""
 
     def over_lanes(points, i, others, j, first, last):
@@ -98,16 +102,13 @@ def _python_of(kind, term, lanes):
 
 
 def _sum_of(kind, term, python):
-    """A kernel: the sum of term(x, y) over the first columns of points[i] and others[j], of numba's type `kind`.
+    """A kernel: the sum of term(x, y) over the first columns of points[i] and others[j], of numpy's type `kind`.
 
-    points, others: numbers[m, w], one row after another. python: term of arrays.
+    points, others: numbers[m, w], one row after another. term: writes the code; python: the same of arrays.
     """
-    if config.DISABLE_JIT:
-        number = {types.float32: np.float32, types.float64: np.float64}[kind]
-        sixteen, four, single = (_python_of(number, python, lanes) for lanes in (LANES, FEW, 1))
-    else:
-        sixteen, four, single = (_lanes_of(kind, term, lanes) for lanes in (LANES, FEW, 1))
-    nothing = {types.float32: np.float32, types.float64: np.float64}[kind](0)
+    lanes_of = partial(_python_of, python) if config.DISABLE_JIT else partial(_lanes_of, term)
+    sixteen, four, single = (lanes_of(kind, lanes) for lanes in (LANES, FEW, 1))
+    nothing = kind(0)
 
     @kernel(inline=True, exact=True)
     def over_columns(points, i, others, j, columns):
@@ -125,9 +126,9 @@ def _sum_of(kind, term, python):
 
 
 # |points[i] - others[j]|^2 and points[i] . others[j] over the first columns, float32.
-squared_distance = _sum_of(types.float32, _gap, lambda one, other: (one - other) ** 2)
-inner_product = _sum_of(types.float32, _product, lambda one, other: one * other)
-_long_product = _sum_of(types.float64, _product, lambda one, other: one * other)
+squared_distance = _sum_of(np.float32, _gap, lambda one, other: (one - other) ** 2)
+inner_product = _sum_of(np.float32, _product, lambda one, other: one * other)
+_long_product = _sum_of(np.float64, _product, lambda one, other: one * other)
 
 
 @kernel(inline=True, exact=True)
