@@ -182,6 +182,7 @@ if {join}:
     rows = codes.encode(points, coder)
     form = codes.coded_form(METRICS["euclidean"], rows, coder)
     leaves.join(rows, group, rows, group, group.rows, form, lists, True, 0, 1)
+merged.ids[:, 0], merged.distances[:, 0] = 9, 3
 merge.fold(merged, np.arange(6), np.tile(np.array([7, 8]), (6, 1)), np.tile(np.array([1, 2], np.float32), (6, 1)))
 stats = {{}}
 for kernel in (groups.group_rows, merge.fold, leaves.join):
