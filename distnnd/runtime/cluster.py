@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 import distributed
 from dask.system import CPU_COUNT
 from distributed.scheduler import KilledWorker
@@ -250,12 +251,16 @@ def machine_for(client: Any = None, memory_limit: int | None = None, n_workers: 
             yield executor
 
 
+# Nobody looks at what the workers of a temporary cluster are doing a hundred times a second. To look can lock up Python
+# before 3.11.9 for good, if garbage is collected meanwhile (https://github.com/python/cpython/issues/106883).
+UNWATCHED = {"distributed.worker.profile.enabled": False}
+
+
 @contextmanager
 def _temporary(n_workers: int | None, memory_limit: int | None) -> Iterator[DaskExecutor]:
-    with (
-        _local_cluster(n_workers, memory_limit) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
+    with dask.config.set(UNWATCHED):
+        cluster = _local_cluster(n_workers, memory_limit)
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
         yield DaskExecutor(client)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import distnnd
-from distnnd.runtime.cluster import DaskExecutor, executor_for
+from distnnd.runtime.cluster import DaskExecutor, _temporary, executor_for
 from distnnd.runtime.events import TaskEnd, silent
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.points import write_points
@@ -37,6 +37,14 @@ def test_serial_threads_and_processes_give_the_same_bytes(tmp_path, stored, proc
     threads = distnnd.build(stored, tmp_path / "threads")
     workers = distnnd.build(stored, tmp_path / "processes", client=processes)
     assert graph_bytes(serial) == graph_bytes(threads) == graph_bytes(workers)
+
+
+@pytest.mark.parametrize("n_workers", [None, 1])
+def test_workers_of_our_own_are_not_profiled(n_workers):
+    """Before 3.11.9 Python may lock up for good where threads are looked at while garbage is collected."""
+    with _temporary(n_workers, None) as executor:
+        (watched,) = executor.client.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks).values()
+    assert not watched
 
 
 def test_a_worker_that_dies_changes_nothing(tmp_path, stored, cut):
