@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import distributed
 import numpy as np
 import pytest
@@ -18,6 +19,10 @@ from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage import stores
 from distnnd.values.partitioning import FANOUT, LOOKED_IN, make_plan
 from tests.object_store import BUCKET, Server, serving
+
+# Python before 3.11.9 can lock up for good while Dask's profiler looks at its threads (README.md: Install).
+PROFILED = "distributed.worker.profile.enabled"
+dask.config.set({PROFILED: False})
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -9,6 +9,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import dask.array
 import distributed
 import numpy as np
@@ -20,7 +21,7 @@ from distnnd.runtime.events import TaskEnd, silent
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.points import write_points
 from distnnd.values.plan import Job, Layout, Report, Stage, Task
-from tests.conftest import clustered, graph_bytes
+from tests.conftest import PROFILED, clustered, graph_bytes
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def test_serial_threads_and_processes_give_the_same_bytes(tmp_path, stored, proc
 
 @pytest.mark.parametrize("n_workers", [None, 1])
 def test_workers_of_our_own_are_not_profiled(n_workers):
-    """Before 3.11.9 Python may lock up for good where threads are looked at while garbage is collected."""
-    with _temporary(n_workers, None) as executor:
+    """Before 3.11.9 Python can lock up for good where threads are looked at while garbage is collected."""
+    with dask.config.set({PROFILED: True}), _temporary(n_workers, None) as executor:
         (watched,) = executor.client.run(lambda dask_worker: "profile" in dask_worker.periodic_callbacks).values()
     assert not watched
 
