@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from .lanes import FLOATS, INTS, LANES, mask_of, splat, written
+from .lanes import FLOATS, LANES, mask_of, splat, sum_of, written
 
 _INT, _LONG = ir.IntType(32), ir.IntType(64)
 _ZERO = ir.Constant(FLOATS, [0.0] * LANES)
@@ -104,13 +104,7 @@ def _apart_lanes(typingctx, boxes, one, other, width):
             gap = _larger(builder, _larger(builder, above, below), _ZERO)
             square = builder.fmul(gap, gap, flags=_FAST)
             builder.store(builder.fadd(builder.load(total), square, flags=_FAST), total)
-        found, half = builder.load(total), LANES // 2
-        while half:
-            # The upper half onto the lower one, until one number is left.
-            upper = ir.Constant(INTS, [(lane + half) % LANES for lane in range(LANES)])
-            found = builder.fadd(found, builder.shuffle_vector(found, found, upper), flags=_FAST)
-            half //= 2
-        return builder.extract_element(found, _INT(0))
+        return sum_of(builder, builder.load(total), _FAST)
 
     return types.float32(boxes, *(types.intp,) * 3), code
 

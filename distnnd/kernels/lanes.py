@@ -56,6 +56,17 @@ def mask_of(builder, hits):
     return builder.zext(builder.bitcast(hits, ir.IntType(LANES)), _INT)
 
 
+def sum_of(builder, numbers, flags=()):
+    """The sum of the lanes of a vector of floats: the upper half is added to the lower one until one is left."""
+    half = numbers.type.count // 2
+    while half:
+        lanes = [(lane + half) % numbers.type.count for lane in range(numbers.type.count)]
+        upper = ir.Constant(ir.VectorType(_INT, numbers.type.count), lanes)
+        numbers = builder.fadd(numbers, builder.shuffle_vector(numbers, numbers, upper), flags=flags)
+        half //= 2
+    return builder.extract_element(numbers, _INT(0))
+
+
 def sum_up(builder, width, step, begin, add):
     """Vectors that a loop over a row sums up, from 0 on in steps, until `width` is reached.
 

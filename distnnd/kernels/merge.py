@@ -29,9 +29,9 @@ def adopt(lists, row, ids, distances, i):
     if lists.ids[row, 0] != -1:
         return taken
     for slot in range(min(ids.shape[1], lists.ids.shape[1])):
-        known = slot > 0 and not before(lists, row, slot - 1, distances[i, slot], ids[i, slot])
+        disordered = slot > 0 and not before(lists, row, slot - 1, distances[i, slot], ids[i, slot])
         # What is at infinity, or no number, is for `insert` to refuse.
-        if ids[i, slot] < 0 or known or not distances[i, slot] < np.inf:
+        if ids[i, slot] < 0 or disordered or not distances[i, slot] < np.inf:
             break
         lists.ids[row, slot], lists.distances[row, slot] = ids[i, slot], distances[i, slot]
         lists.state[row, slot] = FRESH

@@ -17,9 +17,8 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
 from .jit import kernel
-from .lanes import LANES, sum_up, written
+from .lanes import LANES, sum_of, sum_up, written
 
-_INT = ir.IntType(32)
 # Lanes for what is left of sixteen columns.
 FEW = 4
 
@@ -71,14 +70,8 @@ def _lanes_of(term, kind, lanes):
                 return [sums[1], builder.fadd(sums[0], term(builder, one, other))]
 
             nothing = ir.Constant(vector, [0.0] * lanes)
-            total = builder.fadd(*sum_up(builder, builder.sub(last, first), lanes, [nothing, nothing], add))
-            half = lanes // 2
-            while half:
-                # The upper half onto the lower one, until one number is left.
-                upper = ir.Constant(ir.VectorType(_INT, lanes), [(lane + half) % lanes for lane in range(lanes)])
-                total = builder.fadd(total, builder.shuffle_vector(total, total, upper))
-                half //= 2
-            return builder.extract_element(total, _INT(0))
+            sums = sum_up(builder, builder.sub(last, first), lanes, [nothing, nothing], add)
+            return sum_of(builder, builder.fadd(*sums))
 
         return returned(points, types.intp, others, *(types.intp,) * 3), code
 
