@@ -28,7 +28,7 @@ from .kernels.kdtree import plant, rows_from_blocks, walk
 from .kernels.lanes import LANES
 from .kernels.merge import permute
 from .kernels.neighbours import empty
-from .kernels.projection import project, sampled
+from .kernels.projection import project, projection_of, sampled
 from .kernels.rows import prepare
 from .runtime.cluster import on_each_worker
 from .runtime.events import silent
@@ -314,7 +314,7 @@ def narrow_tiny() -> None:
     points = points.astype(np.float32)
     coder = coder_of(points, metric_of("euclidean"))
     rows = encode(points, coder)
-    project(rows, coder, np.eye(300, 64), *sampled(rows))
+    project(rows, projection_of(coder, np.eye(300, 64), *sampled(rows)))
 
 
 def main(names: list[str]) -> None:

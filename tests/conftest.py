@@ -17,7 +17,7 @@ import distnnd.build  # noqa: F401  the module, not the function that bears its 
 from distnnd.kernels import apart
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage import stores
-from distnnd.values.partitioning import FANOUT, LOOKED_IN, make_plan
+from distnnd.values.partitioning import FANOUT, LOOKED_IN, leaves_of_all, make_plan
 from tests.object_store import BUCKET, Server, serving
 
 # Python before 3.11.9 can lock up for good while Dask's profiler looks at its threads (README.md: Install).
@@ -34,6 +34,13 @@ def clustered(n: int, d: int = 16, seed: int = 0) -> np.ndarray:
     centres = rng.normal(size=(40, d)) * 2
     labels = rng.choice(40, n, p=weights / weights.sum())
     return (centres[labels] + rng.normal(size=(n, d))).astype(np.float32)
+
+
+def near_a_subspace(n: int, d: int = 128, rank: int = 10, seed: int = 0) -> np.ndarray:
+    """Rows that few columns guide to their pivots: float32[n, d], a little off a subspace of few dimensions."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, d)) + 0.02 * rng.standard_normal((n, d))
+    return rows.astype(np.float32)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -104,15 +111,17 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def small_plan(spec: Any, extent: Any, workers: Any) -> Any:
             plan, n = make_plan(spec, extent, workers), extent.n
             copies = FANOUT if spec.kind.euclidean else FANOUT + LOOKED_IN
+            leaves = leaves_of_all(spec.kind, n, extent.d, spec.n_neighbors) if extent.sparsity is None else 0
             layout = replace(
                 plan.layout,
                 partitions=partitions,
+                leaves=leaves,
                 block_rows=block_rows,
                 fanout=FANOUT,
                 copies=copies,
                 cap=cap or max(n, 1),
                 probes=min(n, 300),
-                sample=min(n, 200 * partitions),
+                sample=min(n, max(200 * partitions, 4000 if leaves else 0)),
                 exact=False,
             )
             return replace(plan, layout=layout)

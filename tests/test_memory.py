@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from distnnd.storage.source import open_source
 from distnnd.storage.sparse import convert_csr
 from distnnd.values import sparse_plan
 from distnnd.values.plan import Job, Report, Stage
-from tests.conftest import clustered
+from tests.conftest import clustered, near_a_subspace
 
 STATUS = Path("/proc/self/status")
 
@@ -61,9 +62,11 @@ class Measuring(SerialExecutor):
         return reports
 
 
-def stored_points(place: Path, n: int, dtype: str, d: int) -> np.ndarray:
-    """Clustered rows that the dtype can hold, also written to `place`."""
-    points = clustered(n, d) * {"uint8": 10, "float16": 1, "float32": 0.1}[dtype]
+def stored_points(
+    place: Path, n: int, dtype: str, d: int, family: Callable[[int, int], np.ndarray] = clustered
+) -> np.ndarray:
+    """Rows that the dtype can hold, clustered unless said otherwise, also written to `place`."""
+    points = family(n, d) * {"uint8": 10, "float16": 1, "float32": 0.1}[dtype]
     points = (np.clip(points, 0, 255) if dtype == "uint8" else points).astype(dtype)
     write_points(place, [points], n=n, d=d, dtype=dtype, chunk_rows=4096)
     return points
@@ -90,6 +93,8 @@ def with_params(metric: str, d: int) -> dict[str, Any]:
         (1, "manhattan", "uint8", 64),
         (4, "manhattan", "uint8", 64),
         pytest.param(1, "canberra", "float16", 48, marks=pytest.mark.long),
+        # Routed to leaves of the whole set.
+        (4, "guided", "float32", 128),
         (1, "bit_jaccard", "uint8", 32),
         pytest.param(4, "bit_jaccard", "uint8", 32, marks=pytest.mark.long),
         (1, "haversine", "float32", 2),
@@ -100,7 +105,9 @@ def with_params(metric: str, d: int) -> dict[str, Any]:
 def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dtype, d):
     if partitions > 1:
         cut(partitions, 8192, cap=30_000)
-    points = stored_points(tmp_path / "p.zarr", 40_000, dtype, d)
+    guided = metric == "guided"
+    metric = "euclidean" if guided else metric
+    points = stored_points(tmp_path / "p.zarr", 40_000, dtype, d, near_a_subspace if guided else clustered)
     wanted = with_params(metric, d) | {"target_recall": 0.999, "max_rounds": 2}
     distnnd.build(points[:10_000], client=SerialExecutor(2), **(wanted | {"max_rounds": 1, "target_recall": 0.1}))
     del points

@@ -35,6 +35,25 @@ def group_rows(group_of, groups):
     return rows, starts
 
 
+@kernel
+def keep_range(slots, first, last):
+    """Of each row's numbers keep those from `first` to `last`, in front, counted from `first`; -1 behind them.
+
+    slots: int32[n, places], changed in place. Returns whether the number in front was kept: bool[n].
+    """
+    stayed = np.empty(slots.shape[0], np.bool_)
+    for row in range(slots.shape[0]):
+        kept = 0
+        stayed[row] = first <= slots[row, 0] < last
+        for place in range(slots.shape[1]):
+            number = slots[row, place]
+            slots[row, place] = -1
+            if first <= number < last:
+                slots[row, kept] = number - first
+                kept += 1
+    return stayed
+
+
 def slot_groups(slots: np.ndarray, count: int) -> list[Groups]:
     """For each place of a row its groups by node: one list of groups a column of `slots`."""
     return [Groups(*group_rows(np.ascontiguousarray(column), count)) for column in slots.T]

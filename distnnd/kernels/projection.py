@@ -14,9 +14,11 @@ rows only find the pivots near them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
+from ..values.partitioning import GUIDED_WIDTH
 from .codes import Coder, Encoded, Rows, add_up, peak_of, routing_form
 from .jit import kernel
 from .lanes import LANES
@@ -33,7 +35,7 @@ LOOKED_AT = 1024
 ITERATIONS = 1
 # Share of the variance that may be lost.
 LOST = 0.02
-# Rows three times as wide may find pivots by so many columns. Of the NEAREST of so many others that their own codes
+# Wide rows (GUIDED_WIDTH) may find pivots by so many columns. Of the NEAREST of so many others that their own codes
 # say, these must say that share.
 GUIDING = 32
 ASKING, OTHERS, NEAREST, AGREED = 256, 2048, 4, 0.6
@@ -43,13 +45,25 @@ REACH = 5.0
 NONE = 1e-12
 
 
+class Projection(NamedTuple):
+    """Where rows lie along a few axes. directions: int8[r, w], about the axes; start: int32[r], where the middle lies.
+
+    step: products of codes that one unit of a coordinate stands for; coder: what the new codes are worth.
+    """
+
+    directions: np.ndarray
+    start: np.ndarray
+    step: float
+    coder: Coder
+
+
 def narrower(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
     """The same rows with narrower codes, and the coder that says what they are worth; None where it does not pay.
 
     rows, coder: coded for squared euclidean distances.
     """
     width = told_columns(rows)
-    if width <= WIDE or not projectable(rows, coder):
+    if width <= WIDE or len(rows.values) < WORTH_IT or not projectable(rows, coder):
         return None
     rng = np.random.default_rng(seed)
     middle, sample = sampled(rows)
@@ -57,7 +71,10 @@ def narrower(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
     axes, kept = leading_axes(sample, most, rng)
     # A multiple of what is packed at a time; none where half of the columns would lose too much.
     count = -(-(int(np.searchsorted(kept, 1 - LOST)) + 1) // COLUMNS) * COLUMNS
-    return None if count > most else project(rows, coder, turned(axes[:, :count], rng), middle, sample)
+    if count > most:
+        return None
+    found = projection_of(coder, turned(axes[:, :count], rng), middle, sample)
+    return project(rows, found), found.coder
 
 
 def guiding(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
@@ -65,31 +82,42 @@ def guiding(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
 
     rows, coder: coded for squared euclidean distances.
     """
-    if told_columns(rows) < 3 * GUIDING or not projectable(rows, coder):
+    found = guide_of(rows, coder, seed) if len(rows.values) >= WORTH_IT else None
+    return (project(rows, found), found.coder) if found else None
+
+
+def guide_of(rows: Rows, coder: Coder, seed: int) -> Projection | None:
+    """The projection by which rows like these find near pivots in less time; None where too few would be the same.
+
+    rows, coder: coded for squared euclidean distances.
+    """
+    if told_columns(rows) < GUIDED_WIDTH or len(rows.values) < ASKING + OTHERS or not projectable(rows, coder):
         return None
     rng = np.random.default_rng(seed)
     middle, sample = sampled(rows)
     axes, kept = leading_axes(sample, GUIDING, rng)
     if kept[-1] == 0:
         return None
-    found = project(rows, coder, turned(axes, rng), middle, sample)
+    found = projection_of(coder, turned(axes, rng), middle, sample)
     chosen = rng.choice(len(rows.values), ASKING + OTHERS, replace=False)
-    return found if agreement((rows, coder), found, chosen[:ASKING], chosen[ASKING:]) >= AGREED else None
+    asking, among = rows_at(rows, chosen[:ASKING]), rows_at(rows, chosen[ASKING:])
+    return found if agreement((asking, among), coder, found) >= AGREED else None
 
 
 def projectable(rows: Rows, coder: Coder) -> bool:
-    """Whether the codes are numbers of rows that are enough to repay the search for a subspace."""
-    return len(rows.values) >= WORTH_IT and not coder.cuts and rows.values.dtype == np.int8
+    """Whether the codes are numbers of which products tell coordinates."""
+    return not coder.cuts and rows.values.dtype == np.int8
 
 
-def agreement(one: Encoded, other: Encoded, asking: np.ndarray, among: np.ndarray) -> float:
-    """Of the rows nearest to some by one kind of codes, the share that is so by the other.
+def agreement(sides: tuple[Rows, Rows], coder: Coder, projection: Projection) -> float:
+    """Of the rows nearest to some by their own codes, the share that is so in the projection.
 
-    asking, among: int64, the rows whose nearest are looked for, and the others among which they are.
+    sides: the rows whose nearest are looked for, and the others among which they are.
     """
+    narrow = [project(side, projection) for side in sides]
     ids = [
-        nearest_of(rows_at(rows, asking), rows_at(rows, among), routing_form(rows, coder), NEAREST)[0].ids
-        for rows, coder in (one, other)
+        nearest_of(*pair, routing_form(pair[0], what), NEAREST)[0].ids
+        for pair, what in ((sides, coder), (narrow, projection.coder))
     ]
     return float(np.mean((ids[0][:, :, None] == ids[1][:, None, :]).any(axis=2)))
 
@@ -140,27 +168,20 @@ def turned(axes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return laid_out
 
 
-def project(rows: Rows, coder: Coder, axes: np.ndarray, middle: np.ndarray, sample: np.ndarray) -> Encoded:
-    """The rows with codes of their coordinates along `axes`, float64[w, r].
+def projection_of(coder: Coder, axes: np.ndarray, middle: np.ndarray, sample: np.ndarray) -> Projection:
+    """The projection of rows of that coder onto `axes`, float64[w, r].
 
     middle, sample: as sampled has them. One unit of the new codes stands for as much more as the projection loses on
     the whole, so that estimates are right in the middle.
     """
-    m, (width, count) = len(rows.values), axes.shape
-    peak = peak_of(count)
+    width, count = axes.shape
     scale = _few_digits(np.floor, 127 / np.abs(axes).max())
     directions = np.ascontiguousarray(np.rint(axes.T * scale))
     inside = sample @ directions.T
     variance = float((inside * inside).sum())
     kept = variance / scale**2 / float((sample * sample).sum())
     # A coordinate's standard deviation in products of codes; all that vary do so alike.
-    step = max(REACH * (variance / (len(sample) * int(directions.any(axis=1).sum()))) ** 0.5 / peak, 1.0)
-    values = on_lines((m, count), np.int8)
-    laid_out = np.pad(directions.astype(np.int8), ((0, 0), (0, rows.values.shape[1] - width)))
-    start = (directions @ middle).astype(np.int32)
-    along(rows.values, rows.starts, laid_out, start, np.float32(1 / step), np.float32(peak), values)
-    squares, starts = np.empty(m, np.int32), np.empty(m, np.int32)
-    add_up(values, squares, starts)
+    step = max(REACH * (variance / (len(sample) * int(directions.any(axis=1).sum()))) ** 0.5 / peak_of(count), 1.0)
     unit = float(coder.step * step / scale / kept**0.5)
     # Rounded directions are no longer orthonormal: the most by which they stretch a row.
     longest = _few_digits(np.ceil, np.linalg.eigvalsh(directions @ directions.T)[-1] ** 0.5)
@@ -168,7 +189,19 @@ def project(rows: Rows, coder: Coder, axes: np.ndarray, middle: np.ndarray, samp
     # Below one, as other rows than the sample's may lose something in any case.
     least = min(scale * kept**0.5 / longest, 0.9999)
     narrow = Coder(np.zeros(count, np.float32), unit, exact=False, cuts=False, least=least, blur=blur)
-    return Rows(rows.points, values, squares, starts), narrow
+    return Projection(directions.astype(np.int8), (directions @ middle).astype(np.int32), step, narrow)
+
+
+def project(rows: Rows, projection: Projection) -> Rows:
+    """The same rows with codes of their coordinates in a projection that was made for rows of their coder."""
+    directions, start, step, _ = projection
+    (m, width), count = rows.values.shape, len(directions)
+    values = on_lines((m, count), np.int8)
+    laid_out = np.pad(directions, ((0, 0), (0, width - directions.shape[1])))
+    along(rows.values, rows.starts, laid_out, start, np.float32(1 / step), np.float32(peak_of(count)), values)
+    squares, starts = np.empty(m, np.int32), np.empty(m, np.int32)
+    add_up(values, squares, starts)
+    return Rows(rows.points, values, squares, starts)
 
 
 def _few_digits(rounding: Callable[[float], float], number: float) -> float:

@@ -112,19 +112,30 @@ class Role(NamedTuple):
 
 
 def descend(
-    rows: Rows, roles: Sequence[Role], shape: Shape, seed: int, each: Each = serial, parts: int = 1
+    rows: Rows,
+    roles: Sequence[Role],
+    shape: Shape,
+    seed: int,
+    each: Each = serial,
+    parts: int = 1,
+    begun: Leaves | None = None,
 ) -> list[Leaves]:
     """Grow a tree over the rows of the last role, and say for each role in which leaves its rows end.
 
     rows: prepared and coded; each, parts: how ranges of nodes are run and into how many parts they are cut,
     without effect on the answer. Mostly there is one role; where nearness is not mutual those that look for neighbours
-    follow the tree of those that stand to be found.
+    follow the tree of those that stand to be found. begun: leaves in which the rows of the only role stand already, of
+    which only those that are too large are cut.
     """
     m = len(rows.points)
     slots = [np.where(role.present, 0, -1).astype(np.int32)[:, None] for role in roles]
     gaps = [np.zeros((m, 1), np.float32) for _ in roles]
     count, compared = 1, 0
-    before, failures = np.array([2 * m]), np.zeros(1, np.int64)
+    if begun is not None:
+        # How near the leaves are that a row has is not known; they stay before all that are carved.
+        order = np.arange(-begun.slots.shape[1], 0, dtype=np.float32)
+        slots, gaps, count = [begun.slots], [np.tile(order, (m, 1))], begun.count
+    before, failures = np.full(count, 2 * m), np.zeros(count, np.int64)
     for level in range(DEEPEST):
         places = [slot_groups(part, count) for part in slots]
         sizes = sum(np.diff(groups.starts) for groups in places[-1])

@@ -7,18 +7,20 @@ import numpy as np
 from ..kernels.codes import Coder, Rows, coder_of, encode, routing_form
 from ..kernels.neighbours import Lists, empty
 from ..kernels.pivots import QUERY, assign, count_pivots, means, reach_for, share_out
+from ..kernels.projection import guide_of
 from ..kernels.random import seed_of
 from ..kernels.rows import Form
 from ..kernels.signposts import find_pivots, nearest_of, signposts_of
-from ..storage import mailbox
+from ..kernels.trees import PIVOTS_TOGETHER
 from ..values.memory import DIRECTIONS, draw_bytes
 from ..values.partitioning import FANOUT, MOST_PARTITIONS, NEAREST, pivot_count
 from ..values.plan import Job, Stage, Task
+from .drawn import Drawn
 from .measured import measured
 from .points import read_chosen
 from .probe import probes_between
 
-DRAW = 3
+DRAW, GUIDE, LEAVES = 3, 1, 2  # parts of seeds
 # Pivots are moved to the means of the rows nearest to them so many times: borders then run where rows are few.
 STEPS = 2
 # Every third row of the sample moves no pivot: those that do lie nearer to theirs than others.
@@ -40,35 +42,60 @@ def plan_draw(job: Job, number: int) -> Stage:
 
 @measured
 def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
-    """Write the pivots of the round, prepared: points [v, width]; the partition of each, int32[v]; the way to them.
-
-    The way: numbers float64 (reach, and step, exact, cuts of the coder) and its centre, float32[width].
-    """
+    """Write down where rows go in this round: pivots, the partition of each, and how rows find theirs."""
     sample = read_chosen(job, "sample").points
-    seed = seed_of(job.spec.random_state, DRAW, task.round)
-    count = min(pivot_count(job.layout.partitions), len(sample))
-    chosen = np.sort(np.random.default_rng(seed).choice(len(sample), count, replace=False))
-    pivots, coder = sample[chosen], coder_of(sample, job.kind)
+    read, seed = sample.nbytes, seed_of(job.spec.random_state, DRAW, task.round)
+    coder = coder_of(sample, job.kind)
     apart = np.arange(len(sample)) % ASIDE == 0
     moving, aside = encode(sample[~apart], coder), encode(sample[apart], coder)
-    form, read = routing_form(aside, coder), sample.nbytes
+    pivots = some_of(sample, pivot_count(job.layout.partitions), seed)
+    guide = guide_of(moving, coder, seed_of(seed, GUIDE)) if job.layout.leaves else None
+    leaves = some_of(sample, job.layout.leaves, seed_of(seed, LEAVES)) if guide else None
     del sample
+    form = routing_form(aside, coder)
     for _ in range(STEPS):
         pivots = means(moving.points, nearest_pivots(moving, encode(pivots, coder), form, 1).ids[:, 0], pivots)
     nearest = nearest_pivots(aside, encode(pivots, coder), form, NEAREST)
-    partition = share_out(pivots, count_pivots(nearest, count), job.layout.partitions, form, seed)
-    reach = reach_for(nearest, partition, MOST_PARTITIONS, FANOUT)
-    pairs = pairs_of_neighbours(job, moving, coder) if task.round == 1 else None
-    if pairs is not None:
-        sides = [nearest_pivots(encode(side, coder), encode(pivots, coder), form, NEAREST) for side in pairs]
-        fewer = (reach_for(nearest, partition, MOST_PARTITIONS, copies) for copies in FEWER)
-        wanted = 1 - SPARED * (1 - job.spec.target_recall)
-        reach = next((one for one in fewer if share_that_meets(sides, partition, one) >= wanted), reach)
-    mailbox.write(job.scratch, f"{task.round}/pivots", {"points": pivots, "partition": partition})
-    # Distances have to be reckoned as they were here, or the reach would mean something else.
-    numbers = np.array([reach, coder.step, coder.exact, coder.cuts])
-    mailbox.write(job.scratch, f"{task.round}/way", {"centre": coder.centre, "numbers": numbers})
-    return {"pivots": count, "reach": reach}, read, pivots.nbytes
+    partition = share_out(pivots, count_pivots(nearest, len(pivots)), job.layout.partitions, form, seed)
+    drawn = Drawn(pivots, partition, coder, reach_for(nearest, partition, MOST_PARTITIONS, FANOUT))
+    if leaves is not None:
+        drawn = held_by(drawn, leaves, form, seed)._replace(guide=guide)
+    elif task.round == 1:
+        drawn = drawn._replace(reach=least_reach(job, drawn, moving, nearest, form))
+    drawn.write(job, task.round)
+    return {"pivots": len(drawn.pivots), "reach": drawn.reach}, read, drawn.pivots.nbytes
+
+
+def some_of(sample: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """So many rows of the sample, or all of them, in its order."""
+    return sample[np.sort(np.random.default_rng(seed).choice(len(sample), min(count, len(sample)), replace=False))]
+
+
+def held_by(drawn: Drawn, leaves: np.ndarray, form: Form, seed: int) -> Drawn:
+    """Leaves, prepared rows, as the pivots: each in the partition of what was the pivot nearest to it.
+
+    Their order: those of one partition together, and near ones with adjacent numbers. Rows go wherever their leaves
+    are.
+    """
+    pivots, coder = encode(drawn.pivots, drawn.coder), drawn.coder
+    partition = drawn.partition[nearest_pivots(encode(leaves, coder), pivots, form, 1).ids[:, 0]]
+    together = share_out(leaves, np.ones(len(leaves)), max(len(leaves) // PIVOTS_TOGETHER, 1), form, seed)
+    order = np.lexsort((together, partition))
+    return drawn._replace(pivots=leaves[order], partition=partition[order], reach=np.inf)
+
+
+def least_reach(job: Job, drawn: Drawn, moving: Rows, nearest: Lists, form: Form) -> float:
+    """The shortest reach by which enough neighbours meet in a partition, as far as one can say; else the drawn one.
+
+    moving: rows of the sample; nearest: the pivots nearest to those that moved none.
+    """
+    pairs, (pivots, partition, coder) = pairs_of_neighbours(job, moving, drawn.coder), drawn[:3]
+    if pairs is None:
+        return drawn.reach
+    sides = [nearest_pivots(encode(side, coder), encode(pivots, coder), form, NEAREST) for side in pairs]
+    fewer = (reach_for(nearest, partition, MOST_PARTITIONS, copies) for copies in FEWER)
+    wanted = 1 - SPARED * (1 - job.spec.target_recall)
+    return next((one for one in fewer if share_that_meets(sides, partition, one) >= wanted), drawn.reach)
 
 
 def pairs_of_neighbours(job: Job, sample: Rows, coder: Coder) -> tuple[np.ndarray, np.ndarray] | None:

@@ -16,18 +16,16 @@ from ..kernels.ranges import even_cuts
 from ..kernels.rows import Form
 from ..kernels.sparse_distances import SparseRows, taken
 from ..kernels.transforms import surrogates_near
-from ..values.partitioning import leaf_fanout
+from ..values.partitioning import leaf_fanout, leaf_rows
 from ..values.plan import Job, Task
 from .judged import improved, selected
-from .partition import Known, Partition, Work, incoming
+from .partition import Known, Partition, Standing, Work, incoming
 from .passes import descend
 from .probe import probes_between, solve_here
 
 PROBED, GUIDED = 6, 7  # parts of seeds, after those of other stages
 # Rows of a partition that are solved by what it holds, to say when looking there is enough.
 OWN_PROBES = 64
-# Rows that a leaf aims at: as many as make its products cost as much as what is selected from them, between these.
-LEAF_LEAST, LEAF_MOST, LEAF_CODES = 400, 500, 102_400
 # A leaf may have so many times the rows it aims at: where the rows lie dense, their neighbours are in one leaf, and cut
 # in pieces it would cost them the other leaves they stand in.
 LARGEST = 8
@@ -53,7 +51,10 @@ def solve(
     rows, coder = narrowest(job, coded)
     brief = task.arguments["brief"]
     fanout = 1 if brief else leaf_fanout(work.number, job.layout.partitions == 1 or probes is not None)
-    looking, standing = grow(work, rows, coder, partition.roles, present, fanout)
+    if partition.standing is None:
+        looking, standing = grow(work, rows, coder, partition.roles, present, fanout)
+    else:
+        looking = standing = cut_further(work, rows, coder, partition.standing, present, fanout)
     order = into_leaf_order(partition, rows, looking, standing)
     partition.rows[:] = partition.rows[order]
     present = present[order]
@@ -89,7 +90,9 @@ def own_probes(
     if work.number > 1 or work.job.kind.form != "inner" or partition.roles is not None:
         return None
     here = np.flatnonzero(present).astype(np.int32)
-    drawn = np.random.default_rng(seed_of(work.seed, PROBED)).choice(here, min(OWN_PROBES, len(here)), replace=False)
+    # Of rows that only visit, most neighbours are found elsewhere.
+    home = here if partition.standing is None else here[partition.standing.home[here]]
+    drawn = np.random.default_rng(seed_of(work.seed, PROBED)).choice(home, min(OWN_PROBES, len(home)), replace=False)
     chosen = np.sort(drawn)
     judge = partition.judge(work.job)
     # Second copies of rows stand in no leaf, so they are nobody's neighbours.
@@ -112,12 +115,10 @@ def grow(
     if work.job.layout.exact:
         leaves = trees.Leaves(np.zeros((len(rows.points), 1), np.int32), 1, 0)
         return leaves, leaves
-    leaf = min(max(LEAF_CODES // rows.values.shape[1], LEAF_LEAST), LEAF_MOST)
-    leaf = max(leaf, 8 * work.job.spec.n_neighbors)
     guided = guiding(rows, coder, seed_of(work.seed, GUIDED)) if work.job.kind.euclidean else None
     if guided:
         (rows, coder), fanout = guided, min(fanout, GUIDED_FANOUT)
-    shape = trees.Shape(leaf, LARGEST * leaf, PIVOTS, fanout)
+    shape = shape_of(work, rows, fanout)
     standing = present if roles is None else present & (roles & BASE > 0)
     pair = [trees.Role(routing_form(rows, coder), standing)]
     if not work.job.kind.euclidean:
@@ -125,6 +126,21 @@ def grow(
         pair.insert(0, trees.Role(trusted(coded_form(work.job.kind, rows, coder)), looking))
     leaves = trees.descend(rows, pair, shape, work.seed, work.each, work.parts)
     return leaves[0], leaves[-1]
+
+
+def cut_further(
+    work: Work, rows: Rows, coder: Coder, standing: Standing, present: np.ndarray, fanout: int
+) -> trees.Leaves:
+    """The leaves that rows were routed to, `fanout` of each at most, and those that are far too large in pieces."""
+    slots = np.where(present[:, None], standing.slots[:, :fanout], np.int32(-1))
+    begun, role = trees.Leaves(slots, standing.count, 0), trees.Role(routing_form(rows, coder), present)
+    return trees.descend(rows, [role], shape_of(work, rows, fanout), work.seed, work.each, work.parts, begun)[0]
+
+
+def shape_of(work: Work, rows: Rows, fanout: int) -> trees.Shape:
+    """How leaves of such rows are cut."""
+    leaf = leaf_rows(rows.values.shape[1], work.job.spec.n_neighbors)
+    return trees.Shape(leaf, LARGEST * leaf, PIVOTS, fanout)
 
 
 def into_leaf_order(partition: Partition, rows: Rows, looking: trees.Leaves, standing: trees.Leaves) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import merge
+from ..kernels.groups import keep_range
 from ..kernels.neighbours import Lists, empty
 from ..kernels.random import seed_of
 from ..kernels.ranges import even_cuts
@@ -17,8 +18,9 @@ from ..values.partitioning import LEAF_FANOUT, Unit, companion_cap
 from ..values.plan import Job, Stage, Task
 from ..values.recall import EXACT, estimate_recall, good_enough
 from . import kdtree, leaves
+from .drawn import partition_of_leaves
 from .measured import measured, side_by_side
-from .partition import Partition, Work, in_order, with_codes
+from .partition import Partition, Standing, Work, in_order, with_codes
 from .points import Held, Ruler, assemble, read_rows
 from .probe import probes_between, recall_counters, solve_probes
 from .publish import publish_rows
@@ -39,9 +41,11 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     companions, columns = companion_cap(job.kind.selected(width)), job.layout.columns_held(job.kind)
     row = local_row(job.kind, job.layout.dtype, columns, width, LEAF_FANOUT, companions)
     fixed = local_fixed(job.kind, job.layout.dtype, columns, width, job.threads) + listed_bytes(job.layout)
-    slices = [[list(piece) for piece in unit.slices] for unit in units] or [None]
     common = {"before": before, "width": width, "brief": brief}
-    tasks = [Task("local", number, i, common | {"slices": part}) for i, part in enumerate(slices)]
+    whats: list[dict[str, Any]] = [
+        {"slices": [list(piece) for piece in unit.slices], "partitions": list(unit.partitions)} for unit in units
+    ]
+    tasks = [Task("local", number, i, common | what) for i, what in enumerate(whats or [{"slices": None}])]
     # The largest first: what is left for the end is small, and workers end together.
     tasks.sort(key=lambda task: -units[task.index].size if units else 0)
     return Stage("local", run_local, tasks, fixed + rows * row)
@@ -74,10 +78,12 @@ def read_mail(job: Job, task: Task) -> Partition:
     """The rows that the blocks routed to this unit."""
     slices = task.arguments["slices"]
     before = task.arguments["before"]
-    record = mail_of(job, before)
+    of_leaves = partition_of_leaves(job, task.round)
+    record = mail_of(job, before, of_leaves is not None)
     size = sum(last - first for _, first, last in slices)
     rows, roles = np.empty(size, np.int64), np.zeros(size, np.uint8)
     known, distances = np.empty((size, before), np.int64), np.empty((size, before), np.float32)
+    leaves = np.empty((size, LEAF_FANOUT if of_leaves is not None else 0), np.int32)
 
     def strips() -> Iterator[tuple[int, Any]]:
         at, d = 0, job.layout.d
@@ -90,6 +96,8 @@ def read_mail(job: Job, task: Task) -> Partition:
                 rows[here] = mail["row"] + np.int64(job.layout.block(block)[0])
                 if before:
                     known[here], distances[here] = mail["ids"], mail["distances"]
+                if "leaves" in record.names:
+                    leaves[here] = mail["leaves"]
                 if "role" in record.names:
                     roles[here] = mail["role"]
                 if job.layout.sparse:
@@ -101,7 +109,11 @@ def read_mail(job: Job, task: Task) -> Partition:
                 at += len(mail)
 
     held = assemble(Ruler.of(job), size, strips())
-    return Partition(*held, rows, None if job.kind.euclidean else roles, known, distances)
+    standing = None
+    if of_leaves is not None:
+        first, last = np.searchsorted(of_leaves, task.arguments["partitions"]).tolist()
+        standing = Standing(leaves, last - first, keep_range(leaves, first, last))
+    return Partition(*held, rows, None if job.kind.euclidean else roles, known, distances, standing)
 
 
 def first_entry(job: Job, number: int, block: int, first: int) -> int:

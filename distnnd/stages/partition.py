@@ -42,10 +42,22 @@ class Work(NamedTuple):
         return Hands(self.each, self.job.threads)
 
 
+class Standing(NamedTuple):
+    """Leaves of the whole set that lie in a partition. slots: int32[m, places], those of each row, nearest first.
+
+    -1 for none; count: of leaves; home: bool[m], rows of which the nearest leaf of all is among them.
+    """
+
+    slots: np.ndarray
+    count: int
+    home: np.ndarray
+
+
 class Partition(NamedTuple):
     """The rows of one task. points, raw: as Held has them; rows: int64[m], their ids; roles: uint8[m], None for both.
 
     known: int64[m, w], the lists they came with, as ids; distances: float32[m, w] of those. w = 0 in the first round.
+    standing: the leaves they were routed to; None where the partition grows its own.
     """
 
     points: np.ndarray
@@ -54,6 +66,7 @@ class Partition(NamedTuple):
     roles: np.ndarray | None
     known: np.ndarray
     distances: np.ndarray
+    standing: Standing | None = None
 
     def judge(self, job: Job) -> Judge:
         """Who settles the lists of its rows."""

@@ -6,18 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.codes import Coder, coded_form, encode, routing_form, trusted
+from ..kernels.codes import Coder, Rows, coded_form, encode, routing_form, trusted
 from ..kernels.groups import Groups, all_members
 from ..kernels.neighbours import empty
 from ..kernels.pivots import BASE, QUERY, assign
-from ..kernels.rows import prepare
+from ..kernels.projection import Projection, project
+from ..kernels.rows import Form, prepare
 from ..kernels.signposts import Signposts, find_pivots, signposts_of
 from ..storage import graph, listings, mailbox
 from ..values.memory import route_bytes, strip_rows
 from ..values.metric import SKETCH
-from ..values.partitioning import LOOKED_IN, MOST_PARTITIONS, NEAREST, pivot_count
+from ..values.partitioning import LEAF_FANOUT, LOOKED_IN, MOST_PARTITIONS, NEAREST, pivot_count
 from ..values.plan import Job, Stage, Task
 from ..values.points import Csr, rows_in, starts_of, together
+from .drawn import Drawn
 from .measured import measured
 from .points import read_strips, width_of
 
@@ -34,8 +36,8 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write the copies of block `task.index` sorted by partition, and where each partition's begin."""
     place = f"{task.round}/mail/{task.index}"
     first, last = job.layout.block(task.index)
-    record = mail_of(job, task.arguments["width"])
-    points, slots, roles = read_and_place(job, task)
+    points, (slots, roles, leaves) = read_and_place(job, task)
+    record = mail_of(job, task.arguments["width"], leaves.shape[1] > 0)
     columns: dict[str, np.ndarray] = {}
     if isinstance(points, Csr):
         columns["length"] = np.diff(points.indptr)
@@ -43,6 +45,8 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
         columns["points"] = points
     if task.arguments["width"]:
         columns["ids"], columns["distances"] = graph.read_lists(job.out, task.round - 1, first, last)
+    if "leaves" in record.names:
+        columns["leaves"] = leaves
     copies = all_members(slots, job.layout.partitions)
     total = len(copies.rows)
     with mailbox.RecordWriter(job.scratch, place, total, record, total // job.layout.partitions) as writer:
@@ -78,77 +82,115 @@ def listed_at(number: int, block: int) -> str:
     return f"{number}/listed/{block}"
 
 
-def mail_of(job: Job, width: int) -> np.dtype:
-    """The record of a routed row, with lists of `width` places."""
+def mail_of(job: Job, width: int, leaves: bool) -> np.dtype:
+    """The record of a routed row, with lists of `width` places; leaves: rows come with the leaves they stand in."""
     d = None if job.layout.sparse else job.layout.d
-    return mailbox.mail_record(job.layout.dtype, d, width, roles=not job.kind.euclidean)
+    places = LEAF_FANOUT if leaves else 0
+    return mailbox.mail_record(job.layout.dtype, d, width, not job.kind.euclidean, places)
 
 
-def read_and_place(job: Job, task: Task) -> tuple[np.ndarray | Csr, np.ndarray, np.ndarray]:
+class Places(NamedTuple):
+    """Where m rows go. slots: int32[m, places], their partitions, -1 for none; roles: uint8[m, places], theirs there.
+
+    leaves: int32[m, LEAF_FANOUT], those of the whole set that they stand in, nearest first; of no places where there
+    are none.
+    """
+
+    slots: np.ndarray
+    roles: np.ndarray
+    leaves: np.ndarray
+
+    @classmethod
+    def none(cls, job: Job, count: int, guided: bool) -> Places:
+        """Of rows that go nowhere yet."""
+        # Rows that look elsewhere than they stand may go to more.
+        slots = np.full((count, MOST_PARTITIONS + (0 if job.kind.euclidean else LOOKED_IN)), -1, np.int32)
+        leaves = np.full((count, LEAF_FANOUT if guided else 0), -1, np.int32)
+        return cls(slots, np.zeros(slots.shape, np.uint8), leaves)
+
+
+def read_and_place(job: Job, task: Task) -> tuple[np.ndarray | Csr, Places]:
     """The points of the task's block, [m, d], with what places_of says of them."""
     first, last = job.layout.block(task.index)
     points = np.empty((0 if job.layout.sparse else last - first, job.layout.d), job.layout.dtype)
     sparse_strips: list[Csr] = []
-    slots = np.full((last - first, places_for(job)), -1, np.int32)
-    roles = np.zeros(slots.shape, np.uint8)
-    pivots = mailbox.read(job.scratch, f"{task.round}/pivots", "points")
-    partition = mailbox.read(job.scratch, f"{task.round}/pivots", "partition")
-    reach, step, exact, cuts = mailbox.read(job.scratch, f"{task.round}/way", "numbers").tolist()
-    coder = Coder(mailbox.read(job.scratch, f"{task.round}/way", "centre"), step, bool(exact), bool(cuts))
-    way = Way.of(pivots, partition, coder, reach)
+    way = Way.of(Drawn.read(job, task.round))
+    places = Places.none(job, last - first, way.guide is not None)
     for start, strip in read_strips(job, first, last):
         here = slice(start - first, start - first + rows_in(strip))
         if isinstance(strip, Csr):
             sparse_strips.append(strip)
         else:
             points[here] = strip
-        slots[here], roles[here] = places_of(job, strip, way)
-    return together(sparse_strips) if sparse_strips else points, slots, roles
+        for all_rows, of_strip in zip(places, places_of(job, strip, way), strict=True):
+            all_rows[here] = of_strip
+    return together(sparse_strips) if sparse_strips else points, places
 
 
 class Way(NamedTuple):
-    """How rows find their partitions: the signposts of a round, their coder, the partition of each pivot, int32.
-
-    reach: how many times as far as the nearest pivot one may be whose partition a row goes to, in squared distances.
-    """
+    """How rows find their partitions: what was drawn, with signposts to the pivots as rows are compared with them."""
 
     signposts: Signposts
     coder: Coder
     partition: np.ndarray
     reach: np.float32
+    guide: Projection | None
 
     @classmethod
-    def of(cls, pivots: np.ndarray, partition: np.ndarray, coder: Coder, reach: float) -> Way:
-        """The way that prepared pivots show to rows of this coder."""
-        rows = encode(pivots, coder)
-        return cls(signposts_of(rows, routing_form(rows, coder)), coder, partition, np.float32(reach))
+    def of(cls, drawn: Drawn) -> Way:
+        """The way that drawn pivots show."""
+        pivots, coder = encode(drawn.pivots, drawn.coder), drawn.coder
+        if drawn.guide is not None:
+            pivots, coder = project(pivots, drawn.guide), drawn.guide.coder
+        signposts = signposts_of(pivots, routing_form(pivots, coder))
+        return cls(signposts, drawn.coder, drawn.partition, np.float32(drawn.reach), drawn.guide)
 
 
-def places_for(job: Job) -> int:
-    """Partitions that a row may go to at most."""
-    return MOST_PARTITIONS + (0 if job.kind.euclidean else LOOKED_IN)
+class Road(NamedTuple):
+    """One way on which rows look for pivots.
+
+    rows, form: how they are compared; role: what they do where it leads; most: partitions they go to; reach: as Way has
+    it; pivots: how many they look at.
+    """
+
+    rows: Rows
+    form: Form
+    role: int
+    most: int
+    reach: np.float32
+    pivots: int
 
 
-def places_of(job: Job, points: np.ndarray | Csr, way: Way) -> tuple[np.ndarray, np.ndarray]:
-    """The partitions each row goes to, int32[m, places], -1 for none, and its roles there, uint8[m, places].
+def roads_of(job: Job, rows: Rows, way: Way) -> list[Road]:
+    """The roads of coded rows.
 
     Where nearness is mutual a row has both roles everywhere. Under inner_product rows lie on a sphere of one more
     dimension to be found, and look for the largest product without it (see kernels.rows.prepare).
     """
-    count = rows_in(points)
-    slots = np.full((count, places_for(job)), -1, np.int32)
-    roles = np.zeros(slots.shape, np.uint8)
-    rows = encode(prepare(points, job.kind, width_of(job), job.radius), way.coder)
+    both = QUERY | BASE
+    if way.guide is not None:
+        rows = project(rows, way.guide)
+        form = routing_form(rows, way.guide.coder)
+        return [Road(rows, form, both, MOST_PARTITIONS, way.reach, LEAF_FANOUT)]
     near = routing_form(rows, way.coder)
-    roads = [(near, QUERY | BASE, MOST_PARTITIONS, way.reach)]
-    if not job.kind.euclidean:
-        # Products have no zero from which one could say how many times as far something is.
-        look = trusted(coded_form(job.kind, rows, way.coder))
-        roads = [(near, BASE, MOST_PARTITIONS, way.reach), (look, QUERY, LOOKED_IN, np.float32(np.inf))]
+    if job.kind.euclidean:
+        return [Road(rows, near, both, MOST_PARTITIONS, way.reach, NEAREST)]
+    # Products have no zero from which one could say how many times as far something is.
+    look, any_distance = trusted(coded_form(job.kind, rows, way.coder)), np.float32(np.inf)
+    stand = Road(rows, near, BASE, MOST_PARTITIONS, way.reach, NEAREST)
+    return [stand, Road(rows, look, QUERY, LOOKED_IN, any_distance, NEAREST)]
+
+
+def places_of(job: Job, points: np.ndarray | Csr, way: Way) -> Places:
+    """Where each row goes."""
+    count = rows_in(points)
+    places = Places.none(job, count, way.guide is not None)
+    rows = encode(prepare(points, job.kind, width_of(job), job.radius), way.coder)
     everyone = np.arange(count, dtype=np.int32)
-    for form, role, most, reach in roads:
-        nearest = empty(count, min(NEAREST, len(way.partition)))
-        find_pivots(rows, everyone, way.signposts, form, nearest)
-        assign(nearest, role, way.partition, most, reach, slots, roles)
-        del nearest
-    return slots, roles
+    for road in roads_of(job, rows, way):
+        nearest = empty(count, min(road.pivots, len(way.partition)))
+        find_pivots(road.rows, everyone, way.signposts, road.form, nearest)
+        assign(nearest, road.role, way.partition, road.most, road.reach, places.slots, places.roles)
+        if way.guide is not None:
+            places.leaves[:, : nearest.ids.shape[1]] = nearest.ids
+    return places

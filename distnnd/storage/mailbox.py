@@ -5,6 +5,7 @@
     truth/<block>, truth/all        nearest rows to every probe row, in the block and of all    probe   -> merge
     <round>/pivots/...              pivots, and the partition of each                           draw    -> route
     <round>/way/...                 how distances to them are reckoned, and how far rows look   draw    -> route
+    <round>/guide/...               the few columns by which rows find leaves of the whole set  draw    -> route
     <round>/mail/<block>/...        rows of the block, copied and sorted by partition           route   -> local
     <round>/listed/<block>/...      what these rows list, if they are sparse                    route   -> local
     <round>/found/<unit>/...        lists of the rows of a unit, in the order of its mail       local   -> merge
@@ -66,14 +67,16 @@ def read(scratch: str, place: str, name: str, first: int = 0, last: int | None =
     return arrays.read(array, first, array.shape[0] if last is None else last)
 
 
-def mail_record(dtype: str, d: int | None, width: int, roles: bool) -> np.dtype[Any]:
+def mail_record(dtype: str, d: int | None, width: int, roles: bool, leaves: int = 0) -> np.dtype[Any]:
     """A routed row: its number in its block, its points, its present list if it has one, its role if roles differ.
 
-    d: None for sparse rows, of which only the length is told, and what they list stands elsewhere.
+    leaves: how many of the whole set it names, int32, in which it stands. d: None for sparse rows, of which only the
+    length is told, and what they list stands elsewhere.
     """
     points = ("length", "<i4") if d is None else ("points", np.dtype(dtype).newbyteorder("<"), (d,))
     columns: list[Any] = [("row", "<i4"), points]
     columns += found_record(width).descr if width else []
+    columns += [("leaves", "<i4", (leaves,))] if leaves else []
     return np.dtype(columns + ([("role", "u1")] if roles else []))
 
 

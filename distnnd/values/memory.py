@@ -29,9 +29,13 @@ DRAWN_AT_ONCE = 65536
 HOLDERS_FOUND = 2**16
 # Leaves of a k-d tree whose rows search at a time.
 TREE_AT_ONCE = 128
+# Leaves that a row stands in at most.
+LEAF_FANOUT = 4
 # Partitions that a row is written to at most, where it looks elsewhere than it stands.
 PLACES = 7
 WRITTEN_AT_ONCE = 2 * 2**20
+# Bytes by which a pivot is found: its few columns, the guides that it follows, and itself among their followers.
+SIGNED = 400
 # Rows that are made up for each probe row to see whether neighbours meet.
 DIRECTIONS = 4
 # Rows that are read, prepared or written at a time where a whole block or partition need not be copied.
@@ -184,14 +188,15 @@ def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
 
 
 def route_row(dtype: str, d: int, width: int) -> int:
-    """Bytes per row of a block in the route stage: the row, its list with Zarr's copy, its places and their order."""
-    return d * item_bytes(dtype) + 24 * width + 17 * PLACES
+    """Bytes per row of a block in the route stage: the row, its list with Zarr's copy, its leaves and places."""
+    return d * item_bytes(dtype) + 24 * width + 17 * PLACES + 4 * LEAF_FANOUT
 
 
 def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
     """A block with its lists and places, a strip of it prepared, the pivots, and records as they are written."""
     item = item_bytes(layout.dtype)
-    record = layout.d * item + 12 * width + 5
+    record = layout.d * item + 12 * width + 4 * LEAF_FANOUT + 5
+    pivots = max(pivots, layout.leaves)
     # Strips follow the chunks of the source.
     strip = max(strip_rows(layout.d), min(layout.chunk_rows, layout.block_rows or layout.chunk_rows))
     strip = laid_out_rows(metric, layout.d, strip)
@@ -200,7 +205,7 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
         + layout.block_rows * route_row(layout.dtype, layout.d, width)
         + LISTED * layout.block_entries
         + strip_bytes(layout)
-        + pivots * 2 * coded_bytes(metric, layout.dtype, layout.d)
+        + pivots * (2 * coded_bytes(metric, layout.dtype, layout.d) + SIGNED)
         + strip * (coded_bytes(metric, layout.dtype, layout.d) + 300)
         + 3 * (WRITTEN_AT_ONCE + strip_rows(layout.d) * record)
         + tile_bytes(metric.laid_out_columns(layout.d))
@@ -210,8 +215,8 @@ def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
 def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
     """The sample as read, in parts and together, and prepared; then prepared and coded in two parts.
 
-    Beside it the pivots nearest to the rows of one part, and pivots that move to means, or rows that are made up for
-    probe rows, with what they are made of.
+    Beside it the pivots nearest to the rows of one part, and pivots that move to means, or leaves of the whole set, or
+    rows that are made up for probe rows, with what they are made of.
     """
     prepared = prepared_bytes(metric, layout.dtype, layout.d)
     coded = coded_bytes(metric, layout.dtype, layout.d)
@@ -219,7 +224,8 @@ def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
     columns = metric.laid_out_columns(layout.d)
     made = DIRECTIONS * layout.probes * (2 * coded + 16 * columns + 400)
     moved = pivots * (3 * coded + 24 * columns + 64)
-    return SLACK + layout.sample * row + moved + made + sampled_listings(layout)
+    leaves = layout.leaves * (2 * coded + SIGNED)
+    return SLACK + layout.sample * row + moved + max(made, leaves) + sampled_listings(layout)
 
 
 def merge_row(width: int) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 
 from . import memory
 from .budget import COMPILER, Workers, too_small
+from .memory import LEAF_FANOUT as LEAF_FANOUT
+from .metric import Metric
 from .plan import Extent, Layout, Plan, StageCost
 from .spec import BuildSpec
 
@@ -23,8 +25,13 @@ LOOKED_IN = 3
 # A row whose sixteen nearest pivots share one partition lies deep inside it and needs no second copy.
 NEAREST = 16
 PIVOTS_PER_PARTITION = 16
-# Leaves of a partition that a row stands in at most.
-LEAF_FANOUT = 4
+# Rows that a leaf aims at, between these, in codes of so many bytes in all.
+LEAF_LEAST, LEAF_MOST, LEAF_CODES = 400, 500, 102_400
+# Rows at least so wide may find their pivots by a third of that, or fewer columns (kernels/projection.py).
+GUIDED_WIDTH = 96
+# Leaves of the whole set to which rows are routed, at most: leaves twice as large are still worth it, and beyond that
+# partitions grow their own.
+MOST_LEAVES = 65536
 # Of the neighbours that are missing, the share that a brief round finds: rows look in one leaf of a partition each, and
 # do not walk from there. It costs half of another round, or less.
 BRIEFLY = 0.13
@@ -76,6 +83,20 @@ def leaf_fanout(number: int, probed: bool) -> int:
     Fewer in a first round where no probe rows say when they are enough; later ones are for what was hard to find.
     """
     return LEAF_FANOUT if probed or number > 1 else LEAF_FANOUT - 1
+
+
+def leaf_rows(columns: int, k: int) -> int:
+    """Rows that a leaf aims at: as many as make its products cost as much as what is selected from them."""
+    return max(min(max(LEAF_CODES // columns, LEAF_LEAST), LEAF_MOST), 8 * k)
+
+
+def leaves_of_all(metric: Metric, n: int, d: int, k: int) -> int:
+    """Leaves of the whole set, if partitions are not to grow their own; 0 where rows are never guided to them."""
+    columns = metric.laid_out_columns(d)
+    if metric.packed or not metric.euclidean or columns < GUIDED_WIDTH:
+        return 0
+    wanted = n * LEAF_FANOUT // leaf_rows(columns, k)
+    return min(wanted, MOST_LEAVES) if wanted <= 2 * MOST_LEAVES else 0
 
 
 def companion_cap(width: int) -> int:
@@ -150,6 +171,8 @@ class _Planner:
         if cap < max(1024, 16 * widest(self.spec.n_neighbors, self.n, 2)):
             return None
         partitions = max(2, at_least, shared_evenly(ceil(self.n * self.copies / (cap * AIM))))
+        leaves = leaves_of_all(self.spec.kind, self.n, self.d, self.spec.n_neighbors)
+        sample = SAMPLES_PER_PIVOT * pivot_count(partitions)
         layout = Layout(
             n=self.n,
             d=self.d,
@@ -160,11 +183,16 @@ class _Planner:
             copies=self.copies,
             cap=cap,
             probes=probe_count(self.n, self.spec.kind.products(self.d)),
-            sample=min(self.n, SAMPLES_PER_PIVOT * pivot_count(partitions)),
+            sample=min(self.n, max(sample, leaves)),
             chunk_rows=self.chunk_rows,
+            leaves=leaves,
         )
-        largest = max(cost.projected for cost in self.costs(layout))
-        return layout if largest <= self.task_memory and self._worth_tasks(layout) else None
+        plain = replace(layout, sample=min(self.n, sample), leaves=0)
+        fitting = (one for one in (layout, plain) if self._fits(one))
+        return next(fitting, None) if self._worth_tasks(layout) else None
+
+    def _fits(self, layout: Layout) -> bool:
+        return max(cost.projected for cost in self.costs(layout)) <= self.task_memory
 
     def _worth_tasks(self, layout: Layout) -> bool:
         """Whether blocks are large enough that the tasks of a stage are not countless."""
@@ -258,10 +286,14 @@ def _fit(spec: BuildSpec, extent: Extent, workers: Workers) -> tuple[_Planner, L
 
 @dataclass(frozen=True)
 class Unit:
-    """What one local task holds: for each block the mail from `first` to `last`; size: rows in all."""
+    """What one local task holds: for each block the mail from `first` to `last`; size: rows in all.
+
+    partitions: the first of those that it is of, and the first behind them.
+    """
 
     slices: tuple[tuple[int, int, int], ...]
     size: int
+    partitions: tuple[int, int] = (0, 0)
 
 
 def make_units(offsets: np.ndarray, cap: int, least: int, seed: int = 0) -> list[Unit]:
@@ -279,14 +311,15 @@ def make_units(offsets: np.ndarray, cap: int, least: int, seed: int = 0) -> list
         held += size
         rest = int(sizes[partition + 1 :].sum())
         if held >= least and (rest >= least or partition + 1 == len(sizes)):
-            units += _cut_by_blocks(offsets[:, first], offsets[:, partition + 1], cap, order)
+            units += _cut_by_blocks(offsets, (first, partition + 1), cap, order)
             first, held = partition + 1, 0
     if held:
-        units += _cut_by_blocks(offsets[:, first], offsets[:, -1], cap, order)
+        units += _cut_by_blocks(offsets, (first, len(sizes)), cap, order)
     return units
 
 
-def _cut_by_blocks(firsts: np.ndarray, lasts: np.ndarray, cap: int, order: np.ndarray) -> list[Unit]:
+def _cut_by_blocks(offsets: np.ndarray, partitions: tuple[int, int], cap: int, order: np.ndarray) -> list[Unit]:
+    firsts, lasts = (offsets[:, border] for border in partitions)
     counts = lasts - firsts
     rest = int(counts.sum())
     room = max(cap - int(counts.max()), 1)
@@ -301,7 +334,7 @@ def _cut_by_blocks(firsts: np.ndarray, lasts: np.ndarray, cap: int, order: np.nd
             size += count
         # An even share of what is left, reckoned anew for each unit, so that the last is not left with a few rows.
         if size and size >= (rest if rest <= cap else rest / -(-rest // room)):
-            units.append(Unit(tuple(sorted(slices)), size))
+            units.append(Unit(tuple(sorted(slices)), size, partitions))
             rest, slices, size = rest - size, [], 0
     return units
 

@@ -49,8 +49,9 @@ class Layout:
     partitions: how many; fanout: partitions a row looks for its neighbours in; copies: those it is written to, both
     on the average; cap: most rows of a unit, which is what one local task holds; probes: rows solved exactly; sample:
     rows kept aside to draw pivots from; exact: so few rows that all pairs are compared; chunk_rows: rows that the
-    source reads at a time; entries: of sparse points, how many a local task holds, None for
-    dense ones; block_entries: the most that a block has.
+    source reads at a time; leaves: of the whole set, to which rows may be routed, 0 where partitions are to grow their
+    own; entries: of sparse points, how many a local task holds, None for dense ones; block_entries: the
+    most that a block has.
     """
 
     n: int
@@ -65,6 +66,7 @@ class Layout:
     sample: int = 0
     exact: bool = False
     chunk_rows: int = 1
+    leaves: int = 0
     entries: int | None = None
     block_entries: int = 0
 

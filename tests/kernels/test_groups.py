@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distnnd.kernels.codes import coded_form, coder_of, encode, trusted
-from distnnd.kernels.groups import Groups, group_rows
+from distnnd.kernels.groups import Groups, group_rows, keep_range
 from distnnd.kernels.leaves import join
 from distnnd.kernels.neighbours import Lists, empty
 from distnnd.values.metric import METRICS
@@ -35,6 +35,17 @@ def test_group_rows(group_of: list[int]) -> None:
     rows, starts = group_rows(np.array(group_of, np.int32), 7)
     assert naive.members((rows, starts)) == naive.group_rows(group_of, 7)
     assert starts[-1] == len(rows) == sum(group >= 0 for group in group_of)
+
+
+@few(40)
+@given(numbers=st.lists(st.lists(st.integers(-1, 12), min_size=3, max_size=3), max_size=20), first=st.integers(0, 8))
+def test_a_range_of_numbers_moves_to_the_front(numbers: list[list[int]], first: int) -> None:
+    slots = np.array(numbers, np.int32).reshape(-1, 3)
+    stayed = keep_range(slots, first, first + 4)
+    for row, before, there in zip(slots.tolist(), numbers, stayed.tolist(), strict=True):
+        kept = [number - first for number in before if first <= number < first + 4]
+        assert row == kept + [-1] * (3 - len(kept))
+        assert there == (first <= before[0] < first + 4)
 
 
 # --- groups of queries, groups of base ------------------------------------------------------------

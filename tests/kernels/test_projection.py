@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from distnnd.kernels import projection
-from distnnd.kernels.codes import Coder, Rows, coded_form, coder_of, encode
+from distnnd.kernels.codes import Coder, Encoded, Rows, coded_form, coder_of, encode
 from distnnd.kernels.judge import Judge
 from distnnd.kernels.rows import plain_form
 from distnnd.kernels.signposts import rows_at
@@ -30,6 +30,11 @@ def low(rank: int, noise: float, m: int = 3000, width: int = 320, dtype: type = 
 def coded(points: np.ndarray) -> tuple[Rows, Coder]:
     coder = coder_of(points, EUCLIDEAN)
     return encode(points, coder), coder
+
+
+def projected(rows: Rows, coder: Coder, axes: np.ndarray, middle: np.ndarray, sample: np.ndarray) -> Encoded:
+    found = projection.projection_of(coder, axes, middle, sample)
+    return projection.project(rows, found), found.coder
 
 
 def squared(rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -66,7 +71,7 @@ def test_a_projection_only_brings_rows_together() -> None:
     axes = np.linalg.qr(_rng().standard_normal((320, 64)))[0].astype(np.float32)
     sample = rows.values[::3].astype(np.float32)
     mean = sample.mean(axis=0)
-    narrow, worth = projection.project(rows, coder, axes, mean, sample - mean)
+    narrow, worth = projected(rows, coder, axes, mean, sample - mean)
     inside = np.mean(((sample - mean) @ axes) ** 2) * 64 / np.mean(((sample - mean) ** 2).sum(axis=1))
     pairs = np.random.default_rng(1).integers(0, 3000, (2, 4000))
     # Undone: what one unit was raised by for the share that the projection loses.
@@ -145,7 +150,10 @@ def test_few_columns_guide_rows_where_neighbours_stay_neighbours() -> None:
     pairs = [nearest(*codes, asking, among) for codes in ((rows, coder), found)]
     share = np.mean([np.isin(a, b).mean() for a, b in zip(*pairs, strict=True)])
     assert share > 0.8
-    assert projection.agreement((rows, coder), found, asking, among) == pytest.approx(share, abs=0.02)
+    way, sides = projection.guide_of(rows, coder, 0), (rows_at(rows, asking), rows_at(rows, among))
+    assert way is not None
+    assert np.array_equal(projection.project(sides[0], way).values, found[0].values[asking]), "row by row"
+    assert projection.agreement(sides, coder, way) == pytest.approx(share, abs=0.02)
 
 
 def test_few_columns_guide_nobody_where_all_directions_matter() -> None:
@@ -161,6 +169,12 @@ def test_rows_that_are_narrow_or_cut_off_need_no_guiding() -> None:
     assert projection.guiding(rows, coder._replace(cuts=True), 0) is None
 
 
+def test_few_rows_are_no_guide() -> None:
+    points = low(12, 0.02, m=projection.ASKING + projection.OTHERS, width=128)
+    assert projection.guide_of(*coded(points), 0) is not None
+    assert projection.guide_of(*coded(points[1:]), 0) is None
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int8])
 def test_no_pair_is_nearer_than_a_strict_form_allows(dtype: type) -> None:
     """The pairs that a projection brings together the most too: those that differ in what it loses."""
@@ -168,7 +182,7 @@ def test_no_pair_is_nearer_than_a_strict_form_allows(dtype: type) -> None:
     (rows, coder), rng = coded(points), _rng()
     axes = np.linalg.qr(rng.standard_normal((320, 64)))[0].astype(np.float32)
     mean, sample = projection.sampled(rows)
-    narrow, worth = projection.project(rows, coder, axes, mean, sample)
+    narrow, worth = projected(rows, coder, axes, mean, sample)
     form = coded_form(EUCLIDEAN, narrow, worth, strict=True)
     assert form.cut
     pairs = rng.integers(0, 3000, (2, 4000))
@@ -189,7 +203,7 @@ def test_probe_rows_are_solved_exactly_by_narrower_codes() -> None:
     points = low(20, 0.3)
     rows, coder = coded(points)
     axes = np.linalg.qr(_rng().standard_normal((320, 64)))[0].astype(np.float32)
-    found = projection.project(rows, coder, axes, *projection.sampled(rows))
+    found = projected(rows, coder, axes, *projection.sampled(rows))
     asking = np.arange(0, 3000, 60)
     codes = probe.Codes.of(rows_at(found[0], asking), *found, EUCLIDEAN)
     judge = Judge(points, plain_form(EUCLIDEAN, 320))

@@ -102,6 +102,28 @@ def test_runs_of_equal_rows_are_cut_too(kind: str) -> None:
     assert sizes_of(leaves).max() <= shape.largest
 
 
+def test_leaves_that_are_given_stay_and_only_large_ones_are_cut() -> None:
+    shape, n = SHAPES[0], sized(900, 300)
+    raw = make_points("plain", np.float32, n, 4, seed=1)
+    rows, role = coded(raw)
+    # A third of the rows in leaves of twenty, the others in one that is far too large; every fifth stands in both.
+    small = np.arange(n) < n // 3
+    slots = np.full((n, 2), -1, np.int32)
+    slots[small, 0] = 1 + np.arange(n)[small] // 20
+    slots[~small, 0] = 0
+    both = small & (np.arange(n) % 5 == 0)
+    slots[both, 1] = 0
+    begun = Leaves(slots.copy(), int(slots.max()) + 1, 0)
+    (leaves,) = descend(rows, [role], shape, SEED, begun=begun)
+    assert sizes_of(leaves).max() <= shape.largest
+    assert_all_land(leaves, np.ones(n, bool), shape)
+    # Leaves behind one that was cut are counted on from its pieces, and rows of small ones are still together.
+    pieces = leaves.count - (begun.count - 1)
+    assert pieces >= (n - n // 3) / shape.largest
+    np.testing.assert_array_equal(leaves.slots[small, 0], slots[small, 0] - 1 + pieces)
+    assert (leaves.slots[both, 1] < pieces).all()
+
+
 def test_few_rows_are_one_leaf() -> None:
     for n in (1, 2, 40):
         leaves = grown(make_points("plain", np.float32, n, 3, seed=1), SHAPES[0])

@@ -23,12 +23,20 @@ from tests.conftest import clustered
 ROWS, PARTITIONS = 12_000, 6
 
 
-def drawn(folder: Path, points: np.ndarray, metric: str = "euclidean", number: int = 2, target: float = 0.95) -> Job:
+def drawn(
+    folder: Path,
+    points: np.ndarray,
+    metric: str = "euclidean",
+    number: int = 2,
+    target: float = 0.95,
+    leaves: int = 0,
+) -> Job:
     """A job whose pivots of a round have been drawn: the first, which may make do with fewer copies, or the second."""
     source = open_source(points)
     n, d = points.shape
     sample = min(n, 24 * PIVOTS_PER_PARTITION * PARTITIONS)
-    layout = Layout(n, d, points.dtype.name, 4096, partitions=PARTITIONS, sample=sample, probes=100)
+    sample = max(sample, 4000 if leaves else 0)
+    layout = Layout(n, d, points.dtype.name, 4096, partitions=PARTITIONS, sample=sample, probes=100, leaves=leaves)
     job = Job(
         "x",
         BuildSpec(metric=metric, target_recall=target),
@@ -46,7 +54,8 @@ def drawn(folder: Path, points: np.ndarray, metric: str = "euclidean", number: i
 
 def slots_of(job: Job, number: int = 2) -> np.ndarray:
     """The partitions to which the rows of all blocks go."""
-    return np.concatenate([route.read_and_place(job, Task("route", number, i))[1] for i in range(job.layout.blocks)])
+    blocks = range(job.layout.blocks)
+    return np.concatenate([route.read_and_place(job, Task("route", number, i))[1].slots for i in blocks])
 
 
 @pytest.mark.parametrize(("dtype", "metric"), [("float32", "euclidean"), ("uint8", "euclidean"), ("float32", "cosine")])

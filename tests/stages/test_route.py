@@ -8,6 +8,7 @@ import pytest
 from distnnd.kernels import signposts
 from distnnd.kernels.codes import coder_of
 from distnnd.stages import route
+from distnnd.stages.drawn import Drawn
 from distnnd.values.metric import METRICS
 from distnnd.values.partitioning import LOOKED_IN, MOST_PARTITIONS
 from distnnd.values.plan import Job, Layout
@@ -23,14 +24,15 @@ def points(count: int, seed: int) -> np.ndarray:
 
 
 def way_of(pivots: np.ndarray, partition: np.ndarray, reach: float, metric: str = "euclidean") -> route.Way:
-    return route.Way.of(pivots, partition, coder_of(pivots, METRICS[metric]), reach)
+    return route.Way.of(Drawn(pivots, partition, coder_of(pivots, METRICS[metric]), reach))
 
 
 def test_a_row_goes_to_the_partitions_of_its_nearest_pivots() -> None:
     pivots, rows = points(PIVOTS, 0), points(ROWS, 1)
     partition = (np.arange(PIVOTS) // 15).astype(np.int32)
     job = Job("x", BuildSpec(), Layout(ROWS, 12, "float32", 1024, partitions=40), {}, "", "")
-    slots, roles = route.places_of(job, rows, way_of(pivots, partition, 1.3))
+    slots, roles, leaves = route.places_of(job, rows, way_of(pivots, partition, 1.3))
+    assert leaves.shape == (ROWS, 0)
     gaps = ((rows[:, None].astype(np.float64) - pivots[None]) ** 2).sum(axis=2)
     first = partition[gaps.argmin(axis=1)]
     assert (slots[:, 0] == first).mean() > 0.95, "estimates differ by little"
@@ -48,13 +50,13 @@ def test_the_metric_of_two_roles(monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job("x", BuildSpec(metric="inner_product"), layout, {}, "out", "scratch", radius=50.0)
     way = way_of(width, (np.arange(PIVOTS) // 15).astype(np.int32), 1.3, "inner_product")
     assert way.signposts.following is not None
-    slots, roles = route.places_of(job, points(300, 2), way)
+    slots, roles, _ = route.places_of(job, points(300, 2), way)
     assert (slots[:, 0] >= 0).all()
     assert set(np.unique(roles)) <= {0, route.QUERY, route.BASE, route.QUERY | route.BASE}
     assert (roles & route.QUERY > 0).sum(axis=1).max() == LOOKED_IN
     assert (roles & route.BASE > 0).sum(axis=1).max() <= MOST_PARTITIONS
     near = way_of(width, (np.arange(PIVOTS) // 15).astype(np.int32), 1.0, "inner_product")
-    slots, roles = route.places_of(job, points(300, 2), near)
+    slots, roles, _ = route.places_of(job, points(300, 2), near)
     assert ((roles & route.BASE > 0).sum(axis=1) == 1).all(), "stands as far as the reach says"
     assert (roles & route.QUERY > 0).sum(axis=1).max() == LOOKED_IN, "but looks as before"
     assert ((roles & route.QUERY).any(axis=1) & (roles & route.BASE).any(axis=1)).all()

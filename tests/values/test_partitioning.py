@@ -19,8 +19,10 @@ from distnnd.values.memory import PLACES
 from distnnd.values.metric import METRICS
 from distnnd.values.partitioning import (
     EXACT_ROWS,
+    GUIDED_WIDTH,
     LEAF_FANOUT,
     LOOKED_IN,
+    MOST_LEAVES,
     MOST_PARTITIONS,
     companion_cap,
     enough_if_brief,
@@ -189,6 +191,36 @@ def test_a_row_that_looks_and_is_found_in_other_places_has_more_copies() -> None
         for metric in ("euclidean", "inner_product")
     }
     assert layouts["inner_product"].copies == layouts["euclidean"].copies + LOOKED_IN
+
+
+@pytest.mark.parametrize(
+    ("metric", "n", "d", "leaves"),
+    [
+        ("euclidean", 1_000_000, 128, 8000),
+        ("cosine", 1_000_000, 784, 10_000),
+        ("euclidean", 10_000_000, 128, MOST_LEAVES),
+        # Leaves would be more than twice as large as they should.
+        ("euclidean", 17_000_000, 128, 0),
+        ("euclidean", 1_000_000, GUIDED_WIDTH, 8000),
+        ("euclidean", 1_000_000, GUIDED_WIDTH - 1, 0),
+        ("inner_product", 1_000_000, 128, 0),
+        ("bit_jaccard", 1_000_000, 128, 0),
+    ],
+)
+def test_leaves_of_the_whole_set_are_planned_where_few_columns_may_guide_rows(
+    metric: str, n: int, d: int, leaves: int
+) -> None:
+    dtype = "uint8" if metric == "bit_jaccard" else "float32"
+    layout = plan_of(BuildSpec(metric=metric), n, d, dtype, memory=2**31).layout
+    assert layout.partitions > 1
+    assert layout.leaves == leaves
+    assert layout.sample >= leaves
+
+
+def test_a_worker_that_cannot_draw_leaves_of_the_whole_set_does_without() -> None:
+    plans = [plan_of(BuildSpec(), 10_000_000, 128, "float32", memory=memory * MIB) for memory in (800, 2000)]
+    assert [plan.layout.leaves for plan in plans] == [0, MOST_LEAVES]
+    assert all(plan.peak <= plan.task_memory + plan.reserved for plan in plans)
 
 
 def test_places_of_a_row_are_counted_among_the_bytes_of_a_route() -> None:
