@@ -93,8 +93,8 @@ def with_params(metric: str, d: int) -> dict[str, Any]:
         (1, "manhattan", "uint8", 64),
         (4, "manhattan", "uint8", 64),
         pytest.param(1, "canberra", "float16", 48, marks=pytest.mark.long),
-        # Routed to leaves of the whole set.
-        (4, "guided", "float32", 128),
+        # Routed to leaves of the whole set, and compared by narrower codes.
+        (4, "guided", "float32", 320),
         (1, "bit_jaccard", "uint8", 32),
         pytest.param(4, "bit_jaccard", "uint8", 32, marks=pytest.mark.long),
         (1, "haversine", "float32", 2),

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..values.memory import NARROW, NARROWED_WIDTH
 from ..values.partitioning import GUIDED_WIDTH
 from .codes import Coder, Encoded, Rows, add_up, peak_of, routing_form
 from .jit import kernel
@@ -28,8 +29,7 @@ from .rows import WORD
 from .scratch import on_lines
 from .signposts import nearest_of, rows_at
 
-# Wider rows than this may be narrowed, to so many columns at most, if there are enough of them to repay the search.
-WIDE, MOST = 256, 256
+# So many rows repay the search for a subspace.
 WORTH_IT = 16384
 LOOKED_AT = 1024
 ITERATIONS = 1
@@ -62,19 +62,25 @@ def narrower(rows: Rows, coder: Coder, seed: int) -> Encoded | None:
 
     rows, coder: coded for squared euclidean distances.
     """
+    found = narrow_of(rows, coder, seed) if len(rows.values) >= WORTH_IT else None
+    return (project(rows, found), found.coder) if found else None
+
+
+def narrow_of(rows: Rows, coder: Coder, seed: int) -> Projection | None:
+    """The projection that gives rows like these narrower codes; None where half of the columns would lose too much.
+
+    rows, coder: coded for squared euclidean distances.
+    """
     width = told_columns(rows)
-    if width <= WIDE or len(rows.values) < WORTH_IT or not projectable(rows, coder):
+    if width <= NARROWED_WIDTH or not projectable(rows, coder):
         return None
     rng = np.random.default_rng(seed)
     middle, sample = sampled(rows)
-    most = min(MOST, width // 2 // COLUMNS * COLUMNS)
+    most = min(NARROW, width // 2 // COLUMNS * COLUMNS)
     axes, kept = leading_axes(sample, most, rng)
-    # A multiple of what is packed at a time; none where half of the columns would lose too much.
+    # A multiple of what is packed at a time.
     count = -(-(int(np.searchsorted(kept, 1 - LOST)) + 1) // COLUMNS) * COLUMNS
-    if count > most:
-        return None
-    found = projection_of(coder, turned(axes[:, :count], rng), middle, sample)
-    return project(rows, found), found.coder
+    return None if count > most else projection_of(coder, turned(axes[:, :count], rng), middle, sample)
 
 
 def guiding(rows: Rows, coder: Coder, seed: int) -> Encoded | None:

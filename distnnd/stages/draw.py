@@ -7,7 +7,7 @@ import numpy as np
 from ..kernels.codes import Coder, Rows, coder_of, encode, routing_form
 from ..kernels.neighbours import Lists, empty
 from ..kernels.pivots import QUERY, assign, count_pivots, means, reach_for, share_out
-from ..kernels.projection import guide_of
+from ..kernels.projection import guide_of, narrow_of
 from ..kernels.random import seed_of
 from ..kernels.rows import Form
 from ..kernels.signposts import find_pivots, nearest_of, signposts_of
@@ -20,7 +20,7 @@ from .measured import measured
 from .points import read_chosen
 from .probe import probes_between
 
-DRAW, GUIDE, LEAVES = 3, 1, 2  # parts of seeds
+DRAW, GUIDE, LEAVES, NARROW = 3, 1, 2, 4  # parts of seeds
 # Pivots are moved to the means of the rows nearest to them so many times: borders then run where rows are few.
 STEPS = 2
 # The same where rows follow leaves of the whole set, and pivots only share these out: of fewer that have moved farther
@@ -53,6 +53,7 @@ def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     moving, aside = encode(sample[~apart], coder), encode(sample[apart], coder)
     guide = guide_of(moving, coder, seed_of(seed, GUIDE)) if job.layout.leaves else None
     pivots = some_of(sample, (FEW if guide else PIVOTS_PER_PARTITION) * job.layout.partitions, seed)
+    narrow = narrow_of(moving, coder, seed_of(seed, NARROW)) if job.kind.euclidean else None
     leaves = some_of(sample, job.layout.leaves, seed_of(seed, LEAVES)) if guide else None
     del sample
     form = routing_form(aside, coder)
@@ -65,7 +66,7 @@ def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
         drawn = held_by(drawn, leaves, form, seed)._replace(guide=guide)
     elif task.round == 1:
         drawn = drawn._replace(reach=least_reach(job, drawn, moving, nearest, form))
-    drawn.write(job, task.round)
+    drawn._replace(narrow=narrow).write(job, task.round)
     return {"pivots": len(drawn.pivots), "reach": drawn.reach}, read, drawn.pivots.nbytes
 
 

@@ -17,7 +17,8 @@ class Drawn(NamedTuple):
 
     coder: of pivots and rows alike; reach: how many times as far as the nearest pivot one may be whose partition a row
     goes to, in squared distances. guide: the few columns by which rows find pivots that are leaves of the whole set;
-    pivots of one partition have adjacent numbers then. None where each partition grows its own leaves.
+    pivots of one partition have adjacent numbers then. None where each partition grows its own leaves. narrow: by what
+    rows of that coder are compared in partitions, if they are so wide that it pays.
     """
 
     pivots: np.ndarray
@@ -25,42 +26,60 @@ class Drawn(NamedTuple):
     coder: Coder
     reach: float
     guide: Projection | None = None
+    narrow: Projection | None = None
 
     def write(self, job: Job, number: int) -> None:
         """Keep it for round `number`."""
-        columns = {"points": self.pivots, "partition": self.partition}
-        mailbox.write(job.scratch, f"{number}/pivots", columns)
+        mailbox.write(job.scratch, f"{number}/pivots", {"points": self.pivots, "partition": self.partition})
         # Distances have to be reckoned as they were here, or the reach would mean something else.
-        coder, guided = self.coder, self.guide is not None
-        numbers = np.array([self.reach, coder.step, coder.exact, coder.cuts, guided])
+        coder, projections = self.coder, [self.guide, self.narrow]
+        numbers = np.array([self.reach, coder.step, coder.exact, coder.cuts, *(one is not None for one in projections)])
         mailbox.write(job.scratch, f"{number}/way", {"centre": coder.centre, "numbers": numbers})
-        if self.guide is not None:
-            directions, start, step, narrow = self.guide
-            numbers = np.array([step, narrow.step, narrow.least, narrow.blur])
-            columns = {"directions": directions, "start": start, "numbers": numbers}
-            mailbox.write(job.scratch, f"{number}/guide", columns)
+        for name, one in zip(PROJECTIONS, projections, strict=True):
+            if one is not None:
+                numbers = np.array([one.step, one.coder.step, one.coder.least, one.coder.blur])
+                columns = {"directions": one.directions, "start": one.start, "numbers": numbers}
+                mailbox.write(job.scratch, f"{number}/{name}", columns)
 
     @classmethod
     def read(cls, job: Job, number: int) -> Drawn:
         """What was kept for round `number`."""
-        pivots = mailbox.read(job.scratch, f"{number}/pivots", "points")
-        partition = mailbox.read(job.scratch, f"{number}/pivots", "partition")
-        reach, step, exact, cuts, guided = mailbox.read(job.scratch, f"{number}/way", "numbers").tolist()
-        coder = Coder(mailbox.read(job.scratch, f"{number}/way", "centre"), step, bool(exact), bool(cuts))
-        return cls(pivots, partition, coder, reach, _read_guide(job, number) if guided else None)
+        pivots, partition = (mailbox.read(job.scratch, f"{number}/pivots", name) for name in ("points", "partition"))
+        return cls(pivots, partition, *_read_way(job, number))
 
 
-def partition_of_leaves(job: Job, number: int) -> np.ndarray | None:
-    """The partition of each leaf of the whole set, int32, ascending; None where a round has no such leaves."""
-    if not job.layout.leaves or not mailbox.read(job.scratch, f"{number}/way", "numbers")[-1]:
-        return None
-    return mailbox.read(job.scratch, f"{number}/pivots", "partition")
+class Shared(NamedTuple):
+    """What the partitions of a round have in common.
+
+    leaves: int32[v], ascending, the partition of each leaf of the whole set; None where they grow their own. codes: the
+    coder, and the projection by which its rows are narrowed; None where each has a coder of its own.
+    """
+
+    leaves: np.ndarray | None
+    codes: tuple[Coder, Projection] | None
+
+    @classmethod
+    def read(cls, job: Job, number: int) -> Shared:
+        """What the drawing of round `number` said of it."""
+        coder, _, guide, narrow = _read_way(job, number)
+        leaves = None if guide is None else mailbox.read(job.scratch, f"{number}/pivots", "partition")
+        return cls(leaves, None if narrow is None else (coder, narrow))
 
 
-def _read_guide(job: Job, number: int) -> Projection:
-    directions, start, numbers = (
-        mailbox.read(job.scratch, f"{number}/guide", name) for name in ("directions", "start", "numbers")
-    )
+# What projections are called in the scratch, in the order of their fields.
+PROJECTIONS = ("guide", "narrow")
+
+
+def _read_way(job: Job, number: int) -> tuple[Coder, float, Projection | None, Projection | None]:
+    reach, step, exact, cuts, *there = mailbox.read(job.scratch, f"{number}/way", "numbers").tolist()
+    coder = Coder(mailbox.read(job.scratch, f"{number}/way", "centre"), step, bool(exact), bool(cuts))
+    places = (f"{number}/{name}" for name in PROJECTIONS)
+    guide, narrow = (_read_projection(job, place) if one else None for place, one in zip(places, there, strict=True))
+    return coder, reach, guide, narrow
+
+
+def _read_projection(job: Job, place: str) -> Projection:
+    directions, start, numbers = (mailbox.read(job.scratch, place, name) for name in ("directions", "start", "numbers"))
     step, unit, least, blur = numbers.tolist()
     centre = np.zeros(len(directions), np.float32)
     return Projection(directions, start, step, Coder(centre, unit, exact=False, cuts=False, least=least, blur=blur))

@@ -18,7 +18,7 @@ from ..values.partitioning import LEAF_FANOUT, Unit, companion_cap
 from ..values.plan import Job, Stage, Task
 from ..values.recall import EXACT, estimate_recall, good_enough
 from . import kdtree, leaves
-from .drawn import partition_of_leaves
+from .drawn import Shared
 from .measured import measured, side_by_side
 from .partition import Partition, Standing, Work, in_order, with_codes
 from .points import Held, Ruler, assemble, read_rows
@@ -78,12 +78,12 @@ def read_mail(job: Job, task: Task) -> Partition:
     """The rows that the blocks routed to this unit."""
     slices = task.arguments["slices"]
     before = task.arguments["before"]
-    of_leaves = partition_of_leaves(job, task.round)
-    record = mail_of(job, before, of_leaves is not None)
+    shared = Shared.read(job, task.round)
+    record = mail_of(job, before, shared.leaves is not None)
     size = sum(last - first for _, first, last in slices)
     rows, roles = np.empty(size, np.int64), np.zeros(size, np.uint8)
     known, distances = np.empty((size, before), np.int64), np.empty((size, before), np.float32)
-    leaves = np.empty((size, LEAF_FANOUT if of_leaves is not None else 0), np.int32)
+    leaves = np.empty((size, LEAF_FANOUT if shared.leaves is not None else 0), np.int32)
 
     def strips() -> Iterator[tuple[int, Any]]:
         at, d = 0, job.layout.d
@@ -110,10 +110,10 @@ def read_mail(job: Job, task: Task) -> Partition:
 
     held = assemble(Ruler.of(job), size, strips())
     standing = None
-    if of_leaves is not None:
-        first, last = np.searchsorted(of_leaves, task.arguments["partitions"]).tolist()
+    if shared.leaves is not None:
+        first, last = np.searchsorted(shared.leaves, task.arguments["partitions"]).tolist()
         standing = Standing(leaves, last - first, keep_range(leaves, first, last))
-    return Partition(*held, rows, None if job.kind.euclidean else roles, known, distances, standing)
+    return Partition(*held, rows, None if job.kind.euclidean else roles, known, distances, standing, shared.codes)
 
 
 def first_entry(job: Job, number: int, block: int, first: int) -> int:
@@ -144,7 +144,8 @@ def solve(job: Job, task: Task, partition: Partition) -> tuple[Lists, np.ndarray
             solve_probes(job, Held(points, partition.raw), coded and coded[-1], each, work.parts)
         tree, tried = kdtree.choose(work, points, present)
         if tree is None:
-            lists, order, counters = leaves.solve(work, task, partition, present, coded or with_codes(work, points))
+            coded = coded or with_codes(work, points, partition.codes)
+            lists, order, counters = leaves.solve(work, task, partition, present, coded)
         else:
             # What a tree takes is planned without codes.
             del coded

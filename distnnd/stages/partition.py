@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import merge
-from ..kernels.codes import Encoded, coder_of, encode
+from ..kernels.codes import Coder, Encoded, coder_of, encode
 from ..kernels.judge import Judge
 from ..kernels.neighbours import Lists, empty, sort_rows
-from ..kernels.projection import narrower
+from ..kernels.projection import Projection, narrower, project
 from ..kernels.random import seed_of
 from ..kernels.ranges import Each
 from ..values.plan import Job, Task
@@ -57,7 +57,8 @@ class Partition(NamedTuple):
     """The rows of one task. points, raw: as Held has them; rows: int64[m], their ids; roles: uint8[m], None for both.
 
     known: int64[m, w], the lists they came with, as ids; distances: float32[m, w] of those. w = 0 in the first round.
-    standing: the leaves they were routed to; None where the partition grows its own.
+    standing: the leaves they were routed to; None where the partition grows its own. codes: by what wide rows of all
+    partitions are coded and narrowed; None where this one looks for itself.
     """
 
     points: np.ndarray
@@ -67,6 +68,7 @@ class Partition(NamedTuple):
     known: np.ndarray
     distances: np.ndarray
     standing: Standing | None = None
+    codes: tuple[Coder, Projection] | None = None
 
     def judge(self, job: Job) -> Judge:
         """Who settles the lists of its rows."""
@@ -115,9 +117,16 @@ class Known(NamedTuple):
         return bool(hits.mean() - 0.5 * hits.std() / len(hits) ** 0.5 >= self.target)
 
 
-def with_codes(work: Work, points: np.ndarray) -> list[Encoded]:
-    """The rows with their codes, which a tree does without, and their coder; after them narrower ones if they pay."""
+def with_codes(work: Work, points: np.ndarray, known: tuple[Coder, Projection] | None = None) -> list[Encoded]:
+    """The rows with their codes, which a tree does without, and their coder; after them narrower ones if they pay.
+
+    known: by what they are coded and narrowed, if that is known.
+    """
     kind = work.job.kind
+    if known is not None:
+        coder, narrow = known
+        rows = encode(points, coder)
+        return [(rows, coder), (project(rows, narrow), narrow.coder)]
     coder = coder_of(points, kind)
     coded = [(encode(points, coder), coder)]
     found = narrower(*coded[0], seed_of(work.seed, NARROWED)) if kind.euclidean and not work.job.layout.exact else None

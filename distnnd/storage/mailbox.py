@@ -6,6 +6,7 @@
     <round>/pivots/...              pivots, and the partition of each                           draw    -> route
     <round>/way/...                 how distances to them are reckoned, and how far rows look   draw    -> route
     <round>/guide/...               the few columns by which rows find leaves of the whole set  draw    -> route
+    <round>/narrow/...              the columns by which wide rows are compared in partitions   draw    -> local
     <round>/mail/<block>/...        rows of the block, copied and sorted by partition           route   -> local
     <round>/listed/<block>/...      what these rows list, if they are sparse                    route   -> local
     <round>/found/<unit>/...        lists of the rows of a unit, in the order of its mail       local   -> merge

@@ -31,6 +31,8 @@ HOLDERS_FOUND = 2**16
 TREE_AT_ONCE = 128
 # Leaves that a row stands in at most.
 LEAF_FANOUT = 4
+# Rows wider than this may have narrower codes beside their own, of so many columns at most (kernels/projection.py).
+NARROWED_WIDTH, NARROW = 256, 256
 # Partitions that a row is written to at most, where it looks elsewhere than it stands.
 PLACES = 7
 WRITTEN_AT_ONCE = 2 * 2**20
@@ -108,13 +110,14 @@ def tile_bytes(d: int) -> int:
 def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int, companions: int) -> int:
     """Bytes per row of a partition in the local stage.
 
-    The prepared row with its codes; its list (9 a place) and the int64 ids it came with (8); slots, gaps and groups of
-    the tree with the next level's; drawn companions of both kinds; cards; row ids, their table, the order; pivots, one
-    for a hundred rows or more. Rows are put into leaf order in place. Where a judge settles the lists, rows as he takes
-    them, and a longer list beside the one that came.
+    The prepared row with its codes, and narrower ones; its list (9 a place) and the int64 ids it came with (8); slots,
+    gaps and groups of the tree with the next level's; drawn companions of both kinds; cards; row ids, their table, the
+    order; pivots, one for a hundred rows or more. Rows are put into leaf order in place. Where a judge settles the
+    lists, rows as he takes them, and a longer list beside the one that came.
     """
     coded = coded_bytes(metric, dtype, d)
-    leaves = coded + coded // 64 + 19 * width + 32 * fanout + 8 * companions + 100
+    narrow = NARROW + 8 if metric.euclidean and not metric.packed and metric.laid_out_columns(d) > NARROWED_WIDTH else 0
+    leaves = coded + narrow + coded // 64 + 19 * width + 32 * fanout + 8 * companions + 100
     if metric.judged:
         leaves += raw_bytes(metric, dtype, d) + 9 * metric.selected(width)
     return max(leaves, tree_row(metric, dtype, d, width) if metric.euclidean and d < TREE_COLUMNS else 0)

@@ -13,10 +13,12 @@ import pytest
 import distnnd
 from distnnd.kernels.codes import encode
 from distnnd.kernels.projection import project
+from distnnd.kernels.ranges import serial
 from distnnd.runtime.events import TaskEnd, silent
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.stages import leaves, local
-from distnnd.stages.drawn import Drawn, partition_of_leaves
+from distnnd.stages.drawn import Drawn, Shared
+from distnnd.stages.partition import Work, with_codes
 from distnnd.stages.route import plan_route, read_and_place
 from distnnd.storage import mailbox
 from distnnd.values.partitioning import LEAF_FANOUT, make_units
@@ -44,7 +46,7 @@ def test_each_partition_has_leaves_and_they_stand_together(job: Job) -> None:
     partition = Drawn.read(job, 2).partition
     assert (np.diff(partition) >= 0).all()
     assert set(partition) == set(range(job.layout.partitions))
-    np.testing.assert_array_equal(partition_of_leaves(job, 2), partition)
+    np.testing.assert_array_equal(Shared.read(job, 2).leaves, partition)
 
 
 def test_a_row_stands_in_its_nearest_leaves_and_goes_where_they_are(job: Job, points: np.ndarray) -> None:
@@ -86,7 +88,7 @@ def test_rows_that_nothing_guides_are_routed_by_pivots(tmp_path: Path) -> None:
     made = drawn(tmp_path, shapeless, leaves=LEAVES)
     what = Drawn.read(made, 2)
     assert what.guide is None
-    assert partition_of_leaves(made, 2) is None
+    assert Shared.read(made, 2) == (None, None)
     assert 1 < what.reach < np.inf
     _, places = read_and_place(made, Task("route", 2, 0))
     assert places.leaves.shape[1] == 0
@@ -95,11 +97,17 @@ def test_rows_that_nothing_guides_are_routed_by_pivots(tmp_path: Path) -> None:
 def test_what_was_drawn_is_read_as_it_was_written(job: Job, tmp_path: Path) -> None:
     what, other = Drawn.read(job, 2), replace(job, scratch=str(tmp_path / "scratch"))
     mailbox.create(other.scratch)
+    what = what._replace(narrow=what.guide)
     what.write(other, 1)
     again = Drawn.read(other, 1)
-    assert what.guide is not None
-    assert again.guide is not None
-    np.testing.assert_equal(tuple(again.guide), tuple(what.guide))
+    for one, same in ((what.guide, again.guide), (what.narrow, again.narrow)):
+        assert one is not None
+        assert same is not None
+        np.testing.assert_equal(tuple(same), tuple(one))
+    shared = Shared.read(other, 1)
+    np.testing.assert_array_equal(shared.leaves, what.partition)
+    assert shared.codes is not None
+    np.testing.assert_equal((tuple(shared.codes[0]), tuple(shared.codes[1])), (tuple(what.coder), tuple(again.narrow)))
     np.testing.assert_equal(tuple(again[:4]), tuple(what[:4]))
 
 
@@ -145,3 +153,27 @@ def test_partitions_ask_rows_that_are_at_home(points: np.ndarray, job: Job) -> N
         patch.setattr(leaves, "own_probes", asking)
         local.solve(job, task, local.read_mail(job, task))
     assert asked == [True]
+
+
+def test_partitions_of_wide_rows_have_one_way_to_narrow_them(tmp_path: Path) -> None:
+    """However few rows a partition has; and what they are worth is known where they were drawn."""
+    points = near_a_subspace(6000, 320)
+    made = drawn(tmp_path, points, leaves=100)
+    SerialExecutor().run(plan_route(made, 2, 0), made, silent)
+    units = make_units(mailbox.offsets(made.scratch, 2, made.layout.blocks), ROWS, least=1)
+    narrowed = []
+    for task in local.plan_local(made, 2, 0, 20, units).tasks:
+        partition = local.read_mail(made, task)
+        work = Work(made, 2, 0, serial, 1)
+        (wide, coder), (narrow, worth) = with_codes(work, partition.points, partition.codes)
+        assert wide.values.shape[1] == 320
+        assert narrow.values.shape[1] == 64
+        pairs = np.random.default_rng(0).integers(0, len(narrow.values), (2, 500))
+        pairs = pairs[:, pairs[0] != pairs[1]]
+        one, other = (partition.points[side].astype(np.float64) for side in pairs)
+        true = ((one - other) ** 2).sum(axis=1)
+        apart = narrow.values[pairs[0]].astype(np.float64) - narrow.values[pairs[1]]
+        assert np.quantile(np.abs((apart**2).sum(axis=1) * worth.step**2 / true - 1), 0.95) < 0.1
+        narrowed.append((coder.step, worth.step))
+    assert len(narrowed) == len(units) > 1
+    assert len(set(narrowed)) == 1
