@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..kernels.codes import Coder, Rows, coder_of, encode, routing_form
@@ -13,6 +15,7 @@ from ..kernels.rows import Form
 from ..kernels.signposts import find_pivots, nearest_of, signposts_of
 from ..kernels.trees import PIVOTS_TOGETHER
 from ..values.memory import DIRECTIONS, draw_bytes
+from ..values.metric import Metric
 from ..values.partitioning import FANOUT, MOST_PARTITIONS, NEAREST, PIVOTS_PER_PARTITION, pivot_count
 from ..values.plan import Job, Stage, Task
 from .drawn import Drawn
@@ -43,31 +46,47 @@ def plan_draw(job: Job, number: int) -> Stage:
     return Stage("draw", run_draw, [Task("draw", number, 0)], draw_bytes(layout, job.kind, pivots))
 
 
+class Sampled(NamedTuple):
+    """The sample of a round in codes of one coder: rows that move pivots, and rows that say what came of it."""
+
+    moving: Rows
+    aside: Rows
+    coder: Coder
+
+    @property
+    def form(self) -> Form:
+        """How its rows are compared with pivots."""
+        return routing_form(self.aside, self.coder)
+
+    @classmethod
+    def of(cls, points: np.ndarray, metric: Metric) -> Sampled:
+        """The sample that prepared points are."""
+        coder, apart = coder_of(points, metric), np.arange(len(points)) % ASIDE == 0
+        return cls(encode(points[~apart], coder), encode(points[apart], coder), coder)
+
+    def nearest(self, rows: Rows, pivots: np.ndarray, wanted: int) -> Lists:
+        """The `wanted` pivots nearest to each row of its coder, or all of them; pivots: prepared rows."""
+        return nearest_pivots(rows, encode(pivots, self.coder), self.form, wanted)
+
+
 @measured
 def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write down where rows go in this round: pivots, the partition of each, and how rows find theirs."""
-    sample = read_chosen(job, "sample").points
-    read, seed = sample.nbytes, seed_of(job.spec.random_state, DRAW, task.round)
-    coder = coder_of(sample, job.kind)
-    apart = np.arange(len(sample)) % ASIDE == 0
-    moving, aside = encode(sample[~apart], coder), encode(sample[apart], coder)
-    guide = guide_of(moving, coder, seed_of(seed, GUIDE)) if job.layout.leaves else None
-    pivots = some_of(sample, (FEW if guide else PIVOTS_PER_PARTITION) * job.layout.partitions, seed)
-    narrow = narrow_of(moving, coder, seed_of(seed, NARROW)) if job.kind.euclidean else None
-    leaves = some_of(sample, job.layout.leaves, seed_of(seed, LEAVES)) if guide else None
-    del sample
-    form = routing_form(aside, coder)
-    for _ in range(MORE_STEPS if guide else STEPS):
-        pivots = means(moving.points, nearest_pivots(moving, encode(pivots, coder), form, 1).ids[:, 0], pivots)
-    nearest = nearest_pivots(aside, encode(pivots, coder), form, NEAREST)
-    partition = share_out(pivots, count_pivots(nearest, len(pivots)), job.layout.partitions, form, seed)
-    drawn = Drawn(pivots, partition, coder, reach_for(nearest, partition, MOST_PARTITIONS, FANOUT))
+    points = read_chosen(job, "sample").points
+    read, seed = points.nbytes, seed_of(job.spec.random_state, DRAW, task.round)
+    sample = Sampled.of(points, job.kind)
+    guide = guide_of(sample.moving, sample.coder, seed_of(seed, GUIDE)) if job.layout.leaves else None
+    narrow = narrow_of(sample.moving, sample.coder, seed_of(seed, NARROW)) if job.kind.euclidean else None
+    pivots = some_of(points, (FEW if guide else PIVOTS_PER_PARTITION) * job.layout.partitions, seed)
+    leaves = some_of(points, job.layout.leaves, seed_of(seed, LEAVES)) if guide else None
+    del points
+    drawn = carved(job, sample, pivots, MORE_STEPS if guide else STEPS, seed)._replace(narrow=narrow)
     if leaves is not None:
-        drawn = held_by(drawn, leaves, form, seed)._replace(guide=guide)
-    elif task.round == 1:
-        drawn = drawn._replace(reach=least_reach(job, drawn, moving, nearest, form))
-    drawn._replace(narrow=narrow).write(job, task.round)
-    return {"pivots": len(drawn.pivots), "reach": drawn.reach}, read, drawn.pivots.nbytes
+        drawn = held_by(drawn, sample, leaves, seed)._replace(guide=guide)
+    else:
+        drawn = drawn._replace(reach=reach_of(job, task.round, drawn, sample))
+    drawn.write(job, task.round)
+    return {"pivots": len(drawn.pivots)}, read, drawn.pivots.nbytes
 
 
 def some_of(sample: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -75,31 +94,42 @@ def some_of(sample: np.ndarray, count: int, seed: int) -> np.ndarray:
     return sample[np.sort(np.random.default_rng(seed).choice(len(sample), min(count, len(sample)), replace=False))]
 
 
-def held_by(drawn: Drawn, leaves: np.ndarray, form: Form, seed: int) -> Drawn:
+def carved(job: Job, sample: Sampled, pivots: np.ndarray, steps: int, seed: int) -> Drawn:
+    """The pivots moved to means so many times, near ones in one partition; rows go wherever they see pivots."""
+    for _ in range(steps):
+        nearest = sample.nearest(sample.moving, pivots, 1)
+        pivots = means(sample.moving.points, nearest.ids[:, 0], pivots)
+    loads = count_pivots(sample.nearest(sample.aside, pivots, 1), len(pivots))
+    partition = share_out(pivots, loads, job.layout.partitions, sample.form, seed)
+    return Drawn(pivots, partition, sample.coder, np.inf)
+
+
+def held_by(drawn: Drawn, sample: Sampled, leaves: np.ndarray, seed: int) -> Drawn:
     """Leaves, prepared rows, as the pivots: each in the partition of what was the pivot nearest to it.
 
-    Their order: those of one partition together, and near ones with adjacent numbers. Rows go wherever their leaves
-    are.
+    Their order: those of one partition together, and near ones with adjacent numbers.
     """
-    pivots, coder = encode(drawn.pivots, drawn.coder), drawn.coder
-    partition = drawn.partition[nearest_pivots(encode(leaves, coder), pivots, form, 1).ids[:, 0]]
-    together = share_out(leaves, np.ones(len(leaves)), max(len(leaves) // PIVOTS_TOGETHER, 1), form, seed)
+    partition = drawn.partition[sample.nearest(encode(leaves, sample.coder), drawn.pivots, 1).ids[:, 0]]
+    together = share_out(leaves, np.ones(len(leaves)), max(len(leaves) // PIVOTS_TOGETHER, 1), sample.form, seed)
     order = np.lexsort((together, partition))
-    return drawn._replace(pivots=leaves[order], partition=partition[order], reach=np.inf)
+    return drawn._replace(pivots=leaves[order], partition=partition[order])
 
 
-def least_reach(job: Job, drawn: Drawn, moving: Rows, nearest: Lists, form: Form) -> float:
-    """The shortest reach by which enough neighbours meet in a partition, as far as one can say; else the drawn one.
+def reach_of(job: Job, number: int, drawn: Drawn, sample: Sampled) -> float:
+    """How many times as far as the nearest pivot another may be whose partition a row goes to.
 
-    moving: rows of the sample; nearest: the pivots nearest to those that moved none.
+    In the first round the shortest reach by which enough neighbours meet in a partition, as far as one can say; else
+    the one by which rows go to as many partitions as planned.
     """
-    pairs, (pivots, partition, coder) = pairs_of_neighbours(job, moving, drawn.coder), drawn[:3]
+    nearest, partition = sample.nearest(sample.aside, drawn.pivots, NEAREST), drawn.partition
+    planned = reach_for(nearest, partition, MOST_PARTITIONS, FANOUT)
+    pairs = pairs_of_neighbours(job, sample.moving, sample.coder) if number == 1 else None
     if pairs is None:
-        return drawn.reach
-    sides = [nearest_pivots(encode(side, coder), encode(pivots, coder), form, NEAREST) for side in pairs]
+        return planned
+    sides = [sample.nearest(encode(side, sample.coder), drawn.pivots, NEAREST) for side in pairs]
     fewer = (reach_for(nearest, partition, MOST_PARTITIONS, copies) for copies in FEWER)
     wanted = 1 - SPARED * (1 - job.spec.target_recall)
-    return next((one for one in fewer if share_that_meets(sides, partition, one) >= wanted), drawn.reach)
+    return next((one for one in fewer if share_that_meets(sides, partition, one) >= wanted), planned)
 
 
 def pairs_of_neighbours(job: Job, sample: Rows, coder: Coder) -> tuple[np.ndarray, np.ndarray] | None:
