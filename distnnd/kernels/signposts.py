@@ -20,7 +20,7 @@ from .rows import Form
 
 # From so many pivots on guides pay: as many as GUIDES times the root of their number. Of the four nearest pivots a row
 # must find nearly all, or passes of NN-descent have to make up for it; guides of guides save no more
-# (docs/performance.md).
+# (docs/tried.md).
 MANY, GUIDES, FOLLOWED, ASKED = 2000, 3, 16, 2
 
 
