@@ -23,6 +23,7 @@ from .graph import Graph, open_graph
 from .index import build_index
 from .kernels import apart
 from .kernels.codes import coder_of, encode
+from .kernels.groups import keep_range
 from .kernels.jit import cache_dir, compiled_kernels, tally
 from .kernels.kdtree import plant, rows_from_blocks, walk
 from .kernels.lanes import LANES
@@ -309,12 +310,13 @@ def put_tiny() -> None:
 
 
 def narrow_tiny() -> None:
-    """Narrow the codes of a few wide rows, which no tiny build has."""
+    """Narrow the codes of a few wide rows and take them into leaves that they were routed to: no tiny build does."""
     points = np.random.default_rng(0).standard_normal((64, 8)) @ np.ones((8, 300))
     points = points.astype(np.float32)
     coder = coder_of(points, metric_of("euclidean"))
     rows = encode(points, coder)
     project(rows, projection_of(coder, np.eye(300, 64), *sampled(rows)))
+    keep_range(np.zeros((1, 1), np.int32), 0, 1)
 
 
 def main(names: list[str]) -> None:

@@ -1,6 +1,7 @@
 """`python -m tests.warmed METRICS DTYPES`: builds as users start them; prints what became of the kernels, as JSON.
 
-Of other sizes than those of a warm-up: all pairs, one partition, several partitions; from memory and from a store.
+Of other sizes than those of a warm-up: all pairs, one partition, several partitions, and several of rows so wide and so
+alike that they are routed to leaves of the whole set, where the metric has any; from memory and from a store.
 """
 
 from __future__ import annotations
@@ -20,16 +21,26 @@ import distnnd.sources
 from distnnd.kernels.jit import tally
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.points import write_points
-from distnnd.values.partitioning import make_plan
+from distnnd.values.metric import metric_of
+from distnnd.values.partitioning import leaves_of_all, make_plan
 
-D, FEW, MANY = 30, 300, 4500
+D, WIDE, FEW, MANY = 30, 320, 300, 4500
 
 
 def in_pieces(spec: Any, extent: Any, workers: Any) -> Any:
     """A plan that cuts small data too, as a lack of memory would."""
     plan = make_plan(spec, extent, workers)
     cut = {"partitions": 3, "block_rows": 1024, "cap": extent.n, "sample": 600, "fanout": 2}
+    leaves = leaves_of_all(spec.kind, extent.n, extent.d, spec.n_neighbors)
+    cut |= {"leaves": leaves, "sample": 4000} if leaves else {}
     return replace(plan, layout=replace(plan.layout, copies=2 if spec.kind.euclidean else 4, **cut))
+
+
+def near_a_subspace(dtype: str) -> np.ndarray:
+    """Wide rows that few columns guide, around 100."""
+    rng = np.random.default_rng(2)
+    rows = rng.standard_normal((MANY, 8)) @ rng.standard_normal((8, WIDE))
+    return (100 + 10 * rows / np.abs(rows).max(axis=0)).astype(dtype)
 
 
 def main(metrics: str, dtypes: str) -> None:
@@ -44,7 +55,10 @@ def main(metrics: str, dtypes: str) -> None:
                 stored = Path(folder) / "points.zarr"
                 write_points(stored, [points], n=MANY, d=D, dtype=dtype, chunk_rows=700)
                 arguments = {"metric": metric, "client": SerialExecutor(), "target_recall": 1.0, "max_rounds": 2}
-                for source, planner in ((points[:FEW], make_plan), (points, make_plan), (stored, in_pieces)):
+                ways = [(points[:FEW], make_plan), (points, make_plan), (stored, in_pieces)]
+                if leaves_of_all(metric_of(metric), MANY, WIDE, 15):
+                    ways.append((near_a_subspace(dtype), in_pieces))
+                for source, planner in ways:
                     sys.modules["distnnd.sources"].make_plan = planner
                     distnnd.build(source, **arguments).verify(source)
             counts[f"{metric} {dtype}"] = tally().since(before)._asdict()
