@@ -77,10 +77,11 @@ def run_draw(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     sample = Sampled.of(points, job.kind)
     guide = guide_of(sample.moving, sample.coder, seed_of(seed, GUIDE)) if job.layout.leaves else None
     narrow = narrow_of(sample.moving, sample.coder, seed_of(seed, NARROW)) if job.kind.euclidean else None
-    pivots = some_of(points, (FEW if guide else PIVOTS_PER_PARTITION) * job.layout.partitions, seed)
+    each, steps = (FEW, MORE_STEPS) if guide else (PIVOTS_PER_PARTITION, STEPS)
+    pivots = some_of(points, each * job.layout.partitions, seed)
     leaves = some_of(points, job.layout.leaves, seed_of(seed, LEAVES)) if guide else None
     del points
-    drawn = carved(job, sample, pivots, MORE_STEPS if guide else STEPS, seed)._replace(narrow=narrow)
+    drawn = carved(job, sample, pivots, steps, seed)._replace(narrow=narrow)
     if leaves is not None:
         drawn = held_by(drawn, sample, leaves, seed)._replace(guide=guide)
     else:

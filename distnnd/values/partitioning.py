@@ -293,7 +293,7 @@ class Unit:
 
     slices: tuple[tuple[int, int, int], ...]
     size: int
-    partitions: tuple[int, int] = (0, 0)
+    partitions: tuple[int, int]
 
 
 def make_units(offsets: np.ndarray, cap: int, least: int, seed: int = 0) -> list[Unit]:
