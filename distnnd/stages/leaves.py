@@ -132,6 +132,8 @@ def cut_further(
     work: Work, rows: Rows, coder: Coder, standing: Standing, present: np.ndarray, fanout: int
 ) -> trees.Leaves:
     """The leaves that rows were routed to, `fanout` of each at most, and those that are far too large in pieces."""
+    # What brought a row here is where it meets others; of leaves that are all here the farthest finds it little.
+    fanout = min(fanout, GUIDED_FANOUT)
     slots = np.where(present[:, None], standing.slots[:, :fanout], np.int32(-1))
     begun, role = trees.Leaves(slots, standing.count, 0), trees.Role(routing_form(rows, coder), present)
     return trees.descend(rows, [role], shape_of(work, rows, fanout), work.seed, work.each, work.parts, begun)[0]

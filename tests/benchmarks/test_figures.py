@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import growth, measure, pairs, placement, quarter, run, table
+from benchmarks import choices, data, growth, measure, pairs, placement, quarter, run, table, truth
 from benchmarks.measure import Built
 
 
@@ -195,3 +196,37 @@ def test_demand_grows_with_work() -> None:
     assert own in placement.threads_of(os.getpid())
     assert os.getpid() in placement.family_of(os.getppid())
     assert placement.demand_of(2**30) == 0.0
+
+
+# --- choices --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", [choices.MODEL, *choices.OTHERS], ids=lambda one: one.said)
+def test_a_choice_changes_one_thing_and_only_while_it_is_tried(choice: choices.Choice) -> None:
+    from distnnd.stages import leaves, passes
+    from distnnd.values.partitioning import companion_cap, leaf_fanout, leaf_rows
+
+    stream = importlib.import_module("distnnd.build")
+
+    def now() -> tuple[int, ...]:
+        lists = stream.first_width(15, 10_000, 0.95)
+        return leaves.leaf_rows(128, 15), leaves.leaf_fanout(1, True), lists, passes.companion_cap(40)
+
+    before = now()
+    assert before == (leaf_rows(128, 15), leaf_fanout(1, True), 20, companion_cap(40))
+    with choices.chosen(choice):
+        differ = sum(one != other for one, other in zip(now(), before, strict=True))
+    assert differ == (choice is not choices.MODEL)
+    assert now() == before
+
+
+def test_a_choice_is_weighed_by_a_real_build(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(5_000, 8)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    asked = np.arange(100)
+    near = truth.nearest(rows, asked, 15)
+    task = data.Task("normal", tmp_path / "rows.npy", "euclidean", asked, near)
+    cost = choices.cost_of(task, 0.9, choices.OTHERS[0])
+    assert cost.recall >= 0.9
+    assert cost.cpu > 0
+    assert cost.rounds >= 1

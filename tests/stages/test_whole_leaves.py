@@ -83,6 +83,22 @@ def test_a_partition_holds_whole_leaves(job: Job, points: np.ndarray) -> None:
     assert seen == LEAVES
 
 
+def test_a_row_looks_in_as_many_leaves_as_where_its_partition_grows_them(job: Job) -> None:
+    """Its nearest ones: one that only visits has the leaves that brought it."""
+    units = make_units(mailbox.offsets(job.scratch, 2, job.layout.blocks), ROWS, least=1)
+    task = local.plan_local(job, 2, 0, 20, units).tasks[0]
+    partition = local.read_mail(job, task)
+    assert partition.standing is not None
+    named = partition.standing.slots
+    assert (named[:, -1] >= 0).any()
+    work = Work(job, 2, 0, serial, 1)
+    ((rows, coder),), present = with_codes(work, partition.points), np.arange(len(named)) % 7 > 0
+    found = leaves.cut_further(work, rows, coder, partition.standing, present, LEAF_FANOUT)
+    assert found.count == partition.standing.count, "none was too large"
+    np.testing.assert_array_equal(found.slots[present], named[present, : leaves.GUIDED_FANOUT])
+    assert (found.slots[~present] == -1).all()
+
+
 def test_rows_that_nothing_guides_are_routed_by_pivots(tmp_path: Path) -> None:
     shapeless = np.random.default_rng(0).standard_normal((ROWS, 128)).astype(np.float32)
     made = drawn(tmp_path, shapeless, leaves=LEAVES)
