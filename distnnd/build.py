@@ -22,13 +22,15 @@ from .stages.probe import plan_probe, plan_truth
 from .stages.publish import plan_publish
 from .stages.route import plan_route
 from .stages.scan import check_scale, plan_collect, plan_scan
+from .stages.settle import plan_settle
+from .stages.settled import gather, solved_whole
 from .storage import graph as store
 from .storage import mailbox
 from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .underway import Build
 from .values.errors import SpecError, Unreachable
-from .values.partitioning import enough_if_brief, first_width, make_units, next_width, pieces_of
+from .values.partitioning import Unit, enough_if_brief, first_width, least_unit, make_units, next_width, pieces_of
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
 from .values.spec import BuildSpec
@@ -205,7 +207,7 @@ def rounds(build: Build) -> Recall:
         one = round_after(build, done[-1]) if done else Round(1, 0, first_width(k, n, build.spec.target_recall))
         number, width = one.number, one.width
         store.create_round(build.out, number, n, width, layout.block_rows)
-        reports = round_for(layout)(build, one)
+        reports, trees = round_for(layout)(build, one)
         recall, short, published = measure(build, reports)
         entry = {
             "number": number,
@@ -214,14 +216,23 @@ def rounds(build: Build) -> Recall:
             "short": short,
             "published": published,
             "engine": engine_of(reports, layout.exact),
+            "settled": int(sum(report.counters.get("settled", 0) for report in reports)),
+            "trees": trees,
             "peak": build.peak,
         }
         build.commit(rounds=[*done, entry], recall=recall.to_json())
         done = build.facts["rounds"]
         build.listen(RoundEnd(number, width, recall, entry["engine"]))
-        mailbox.drop(build.job.scratch, str(number))
+        mailbox.drop_round(build.job.scratch, number)
         if number > 1:
             store.drop_round(build.out, number - 1)
+
+
+class Done(NamedTuple):
+    """What a round came to: reports of its tasks, and the partitions of which a k-d tree compared all rows."""
+
+    reports: list[Report]
+    trees: list[int]
 
 
 class Round(NamedTuple):
@@ -272,47 +283,79 @@ def finished(build: Build, done: list[dict[str, Any]]) -> bool:
     return len(grew) == 3 and widest == done[-1]["width"] and max(grew) - grew[0] < LEAST_GAIN
 
 
-def round_for(layout: Layout) -> Callable[[Build, Round], list[Report]]:
+def round_for(layout: Layout) -> Callable[[Build, Round], Done]:
     """How rows meet in a round: blocks with all blocks, all rows at once, or by exchange between partitions."""
     if layout.sparse and layout.exact:
         return block_round
     return whole_round if layout.partitions == 1 else exchange_round
 
 
-def block_round(build: Build, one: Round) -> list[Report]:
+def block_round(build: Build, one: Round) -> Done:
     """The only round where every block looks through all of them: what it finds is exact, and published."""
     create_result(build)
-    return build.run(plan_blocks(build.job))
+    return Done(build.run(plan_blocks(build.job)), [])
 
 
-def whole_round(build: Build, one: Round) -> list[Report]:
+def whole_round(build: Build, one: Round) -> Done:
     """A round where everything is one partition: fresh leaves over the present lists; published if good enough."""
     create_result(build)
-    return build.run(plan_local(build.job, one.number, one.before, one.width, []))
+    return Done(build.run(plan_local(build.job, one.number, one.before, one.width, [])), [])
 
 
-def exchange_round(build: Build, one: Round) -> list[Report]:
-    """A round of exchange: fresh pivots, every row to its partitions, each partition alone, and the lists merged."""
-    job, (number, before, width, brief) = build.job, one
+def exchange_round(build: Build, one: Round) -> Done:
+    """A round of exchange: fresh pivots, rows to their partitions, each partition alone, and the lists merged.
+
+    All rows in the first, later those that are not settled.
+    """
+    job, (number, before, width, _) = build.job, one
+    settled = settle(build, one)
     build.run(plan_draw(job, number))
-    build.run(plan_route(job, number, before))
+    routed = build.run(plan_route(job, number, before, settled))
     offsets = mailbox.offsets(job.scratch, number, job.layout.blocks)
-    units = make_units(offsets, job.layout.cap, least=4 * width, seed=build.spec.random_state + number)
-    local = build.run(plan_local(job, number, before, width, units, brief))
-    return local + build.run(plan_merge(job, number, width, pieces_of(units, job.layout.blocks)))
+    least = least_unit(width, job.layout.cap, settled)
+    units = make_units(offsets, job.layout.cap, least, seed=build.spec.random_state + number)
+    local, trees = local_round(build, one, units)
+    merged = build.run(plan_merge(job, number, width, pieces_of(units, job.layout.blocks)))
+    return Done(routed + local + merged, trees)
+
+
+def settle(build: Build, one: Round) -> bool:
+    """Find the rows that may stay at home in this round; whether there may be any, after k-d trees."""
+    done = build.facts["rounds"]
+    solved = [bool(entry.get("trees")) for entry in done]
+    if not any(solved):
+        return False
+    whole = done[-1]["trees"]
+    build.run(plan_settle(build.job, one.number, one.before, whole, any(solved[:-1])))
+    gather(build.job, one.number, whole)
+    return True
+
+
+def local_round(build: Build, one: Round, units: list[Unit]) -> Done:
+    """Each unit alone; there are none if all rows are settled."""
+    if not units:
+        return Done([], [])
+    stage = plan_local(build.job, one.number, one.before, one.width, units, one.brief)
+    reports = build.run(stage)
+    trees = [False] * len(units)
+    for task, report in zip(stage.tasks, reports, strict=True):
+        trees[task.index] = report.counters["kdtree"] > 0
+    return Done(reports, solved_whole(build.job, units, trees))
 
 
 def engine_of(reports: list[Report], exact: bool) -> str:
-    """What solved the partitions of a round, and what a trial said of a k-d tree's work; by counters of local tasks."""
+    """What solved the partitions of a round, what a trial said of a k-d tree's work, how many rows stayed at home."""
     if exact:
         return "inverted lists" if any("added" in report.counters for report in reports) else "all pairs"
     local = [report.counters for report in reports if "kdtree" in report.counters]
+    settled = int(sum(report.counters.get("settled", 0) for report in reports))
+    stayed = f"; {settled:,} rows stayed at home" if settled else ""
     trees = sum(counters["kdtree"] > 0 for counters in local)
     shares = sorted(counters["tree_share"] for counters in local if "tree_share" in counters)
     where = "" if trees in (0, len(local)) else f" in {trees} of {len(local)} partitions"
     # A trial ends early where a tree is the dearer one.
     why = f" (a k-d tree takes {shares[len(shares) // 2]:.2g} of the work of leaves, or more)" if shares else ""
-    return ("k-d tree" + where if trees else "leaves") + (why if not trees else why.replace(", or more", ""))
+    return ("k-d tree" + where if trees else "leaves") + (why if not trees else why.replace(", or more", "")) + stayed
 
 
 def measure(build: Build, reports: list[Report]) -> tuple[Recall, int, bool]:

@@ -31,6 +31,7 @@ from .kernels.merge import permute
 from .kernels.neighbours import empty
 from .kernels.projection import project, projection_of, sampled
 from .kernels.rows import prepare
+from .kernels.settled import Cells, Seen, find_exact, find_unwanted
 from .runtime.cluster import on_each_worker
 from .runtime.events import silent
 from .runtime.serial import SerialExecutor
@@ -298,6 +299,16 @@ def walk_tiny(dtype: type) -> None:
     walk(tree, np.full(LANES, np.inf, np.float32), found, 0, 1)
     rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
     permute([np.zeros((40, 2), np.int64)], np.arange(40))
+    settle_tiny()
+
+
+def settle_tiny() -> None:
+    """Look whether a row is settled, which only partitions say that trees have solved."""
+    cells = Cells(np.zeros(1, np.int32), np.zeros((1, 1), np.float32), np.float32(0))
+    seen = Seen(np.zeros((1, 1), np.int16), np.zeros((1, 1), np.float32))
+    state, whole, looking = np.zeros(1, bool), np.ones(1, bool), np.zeros((1, 1), np.float32)
+    find_exact(cells, seen, np.ones(1, np.float32), whole, state, looking)
+    find_unwanted(cells, seen, whole, looking, state)
 
 
 def put_tiny() -> None:

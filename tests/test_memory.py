@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -88,6 +89,7 @@ def with_params(metric: str, d: int) -> dict[str, Any]:
         # Solved by k-d trees.
         (1, "euclidean", "float32", 3),
         (4, "cosine", "float32", 4),
+        (4, "euclidean", "float32", 2),
         (1, "euclidean", "uint8", 4),
         # Judged by the rows as they came, beside those that are laid out.
         (1, "manhattan", "uint8", 64),
@@ -118,6 +120,19 @@ def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dt
     expected = {"scan", "local"} if partitions == 1 else {"scan", "probe", "route", "local", "merge", "publish"}
     assert expected <= set(executor.grown)
     assert executor.grown["local"][0] > 5 * 2**20, "nothing was measured"
+    assert not {name: pair for name, pair in executor.grown.items() if pair[0] > pair[1]}
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="reads /proc, which only Linux has")
+def test_what_finds_settled_rows_stays_under_its_projection(tmp_path, cut, monkeypatch):
+    monkeypatch.setattr(sys.modules["distnnd.build"], "finished", lambda build, done: len(done) >= 2)
+    cut(4, 8192, cap=30_000)
+    points = stored_points(tmp_path / "p.zarr", 40_000, "float32", 3)
+    distnnd.build(points[:36_000], client=SerialExecutor())
+    executor = Measuring()
+    graph = distnnd.build(tmp_path / "p.zarr", tmp_path / "g", client=executor)
+    assert graph.facts["rounds"][1]["settled"] > 0
+    assert executor.grown["settle"][0] > 2**17, "nothing was measured"
     assert not {name: pair for name, pair in executor.grown.items() if pair[0] > pair[1]}
 
 

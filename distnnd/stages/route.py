@@ -8,13 +8,13 @@ import numpy as np
 
 from ..kernels.codes import Coder, Rows, coded_form, encode, routing_form, trusted
 from ..kernels.groups import Groups, all_members
-from ..kernels.neighbours import empty
+from ..kernels.neighbours import Lists, empty
 from ..kernels.pivots import BASE, QUERY, assign
 from ..kernels.projection import Projection, project
 from ..kernels.rows import Form, prepare
 from ..kernels.signposts import Signposts, find_pivots, signposts_of
 from ..storage import graph, listings, mailbox
-from ..values.memory import route_bytes, strip_rows
+from ..values.memory import route_bytes, settle_bytes, strip_rows
 from ..values.metric import SKETCH
 from ..values.partitioning import LEAF_FANOUT, LOOKED_IN, MOST_PARTITIONS, NEAREST, pivot_count
 from ..values.plan import Job, Stage, Task
@@ -22,21 +22,32 @@ from ..values.points import Csr, rows_in, starts_of, together
 from .drawn import Drawn
 from .measured import measured
 from .points import read_strips, width_of
+from .settled import settled_rows
 
 
-def plan_route(job: Job, number: int, width: int) -> Stage:
-    """One task a block; width: length of the lists that travel along, 0 in the first round."""
-    tasks = [Task("route", number, index, {"width": width}) for index in range(job.layout.blocks)]
+def plan_route(job: Job, number: int, width: int, settled: bool = False) -> Stage:
+    """One task a block; width: length of the lists that travel along, 0 in the first round.
+
+    settled: it is known which rows may stay at home (stages/settle.py).
+    """
+    arguments = {"width": width, "settled": settled}
+    tasks = [Task("route", number, index, arguments) for index in range(job.layout.blocks)]
     pivots, layout = pivot_count(job.layout.partitions), job.layout.held_by(job.kind)
-    return Stage("route", run_route, tasks, route_bytes(layout, job.kind, width, pivots))
+    projected = max(one(layout, job.kind, width, pivots) for one in (route_bytes, settle_bytes))
+    return Stage("route", run_route, tasks, projected)
 
 
 @measured
 def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
-    """Write the copies of block `task.index` sorted by partition, and where each partition's begin."""
+    """Write the copies of block `task.index` sorted by partition, and where each partition's begin.
+
+    Counters: copies, and rows that stay at home, of which there are none.
+    """
     place = f"{task.round}/mail/{task.index}"
     first, last = job.layout.block(task.index)
+    at_home = settled_rows(job, task.round, task.index) if task.arguments["settled"] else np.zeros(last - first, bool)
     points, (slots, roles, leaves) = read_and_place(job, task)
+    slots[at_home] = -1
     record = mail_of(job, task.arguments["width"], leaves.shape[1] > 0)
     columns: dict[str, np.ndarray] = {}
     if isinstance(points, Csr):
@@ -64,7 +75,7 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     if isinstance(points, Csr):
         columns["entries"] = write_listed(job, task, points, copies)
     mailbox.write(job.scratch, place, columns)
-    return {"copies": total}, points.nbytes, total * record.itemsize
+    return {"copies": total, "settled": int(at_home.sum())}, points.nbytes, total * record.itemsize
 
 
 def write_listed(job: Job, task: Task, points: Csr, copies: Groups) -> np.ndarray:
@@ -181,15 +192,21 @@ def roads_of(job: Job, rows: Rows, way: Way) -> list[Road]:
     return [stand, Road(rows, look, QUERY, LOOKED_IN, any_distance, NEAREST)]
 
 
+def look(road: Road, way: Way) -> Lists:
+    """The pivots that the rows see on that road: lists of as many as there are, or as they look at."""
+    count = len(road.rows.points)
+    nearest = empty(count, min(road.pivots, len(way.partition)))
+    find_pivots(road.rows, np.arange(count, dtype=np.int32), way.signposts, road.form, nearest)
+    return nearest
+
+
 def places_of(job: Job, points: np.ndarray | Csr, way: Way) -> Places:
     """Where each row goes."""
     count = rows_in(points)
     places = Places.none(job, count, way.guide is not None)
     rows = encode(prepare(points, job.kind, width_of(job), job.radius), way.coder)
-    everyone = np.arange(count, dtype=np.int32)
     for road in roads_of(job, rows, way):
-        nearest = empty(count, min(road.pivots, len(way.partition)))
-        find_pivots(road.rows, everyone, way.signposts, road.form, nearest)
+        nearest = look(road, way)
         assign(nearest, road.role, way.partition, road.most, road.reach, places.slots, places.roles)
         if way.guide is not None:
             places.leaves[:, : nearest.ids.shape[1]] = nearest.ids

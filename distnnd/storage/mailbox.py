@@ -7,9 +7,13 @@
     <round>/way/...                 how distances to them are reckoned, and how far rows look   draw    -> route
     <round>/guide/...               the few columns by which rows find leaves of the whole set  draw    -> route
     <round>/narrow/...              the columns by which wide rows are compared in partitions   draw    -> local
+    <round>/settle/<block>, all     what the round before says of rows that may stay at home    settle  -> route
+    <round>/settled/<block>         which rows have their neighbours, and who is wanted         route   -> settle
     <round>/mail/<block>/...        rows of the block, copied and sorted by partition           route   -> local
     <round>/listed/<block>/...      what these rows list, if they are sparse                    route   -> local
     <round>/found/<unit>/...        lists of the rows of a unit, in the order of its mail       local   -> merge
+
+What was drawn and which rows are settled is kept until the next round is done.
 
 Mail and found lists are records, the columns of a row side by side in one array of bytes: a unit reads a slice of every
 block, and each slice should cost one call, not one for each column. On a local disk such an array is one file.
@@ -36,9 +40,17 @@ def create(scratch: str) -> None:
 
 
 def drop(scratch: str, place: str) -> None:
-    """Delete everything below `place`, a round's mail once the round is committed."""
+    """Delete everything below `place`."""
     stores.remove(scratch, place)
     arrays.opened_once.cache_clear()
+
+
+def drop_round(scratch: str, number: int) -> None:
+    """Delete the mail of a round that is committed, and what the next would have asked of the round before it."""
+    for what in ("settle", "mail", "listed", "found"):
+        drop(scratch, f"{number}/{what}")
+    if number > 1:
+        drop(scratch, str(number - 1))
 
 
 def discard(scratch: str) -> None:

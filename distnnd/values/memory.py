@@ -38,6 +38,10 @@ PLACES = 7
 WRITTEN_AT_ONCE = 2 * 2**20
 # Bytes by which a pivot is found: its few columns, the guides that it follows, and itself among their followers.
 SIGNED = 400
+# Pivots near a row by which it is told whether it is settled, and bytes that this takes; of how many pivots at most, as
+# each is looked at with each other.
+SETTLED_BY, SETTLED_PIVOTS = 16, 768
+SETTLED_ROW = 6 * SETTLED_BY + 2
 # Rows that are made up for each probe row to see whether neighbours meet.
 DIRECTIONS = 4
 # Rows that are read, prepared or written at a time where a whole block or partition need not be copied.
@@ -195,24 +199,38 @@ def route_row(dtype: str, d: int, width: int) -> int:
     return d * item_bytes(dtype) + 24 * width + 17 * PLACES + 4 * LEAF_FANOUT
 
 
-def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
-    """A block with its lists and places, a strip of it prepared, the pivots, and records as they are written."""
-    item = item_bytes(layout.dtype)
-    record = layout.d * item + 12 * width + 4 * LEAF_FANOUT + 5
+def looking_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
+    """A strip of rows as it is read, prepared and coded, and the pivots among which these look."""
     pivots = max(pivots, layout.leaves)
     # Strips follow the chunks of the source.
     strip = max(strip_rows(layout.d), min(layout.chunk_rows, layout.block_rows or layout.chunk_rows))
     strip = laid_out_rows(metric, layout.d, strip)
     return (
-        SLACK
-        + layout.block_rows * route_row(layout.dtype, layout.d, width)
-        + LISTED * layout.block_entries
-        + strip_bytes(layout)
+        strip_bytes(layout)
         + pivots * (2 * coded_bytes(metric, layout.dtype, layout.d) + SIGNED)
         + strip * (coded_bytes(metric, layout.dtype, layout.d) + 300)
-        + 3 * (WRITTEN_AT_ONCE + strip_rows(layout.d) * record)
         + tile_bytes(metric.laid_out_columns(layout.d))
     )
+
+
+def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
+    """A block with its lists and places, a strip of it prepared, the pivots, and records as they are written."""
+    record = layout.d * item_bytes(layout.dtype) + 12 * width + 4 * LEAF_FANOUT + 5
+    block = layout.block_rows * route_row(layout.dtype, layout.d, width) + LISTED * layout.block_entries
+    written = 3 * (WRITTEN_AT_ONCE + strip_rows(layout.d) * record)
+    return SLACK + block + looking_bytes(layout, metric, pivots) + written
+
+
+def settle_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
+    """The lists of a block with Zarr's copy, or pivots near its rows; a strip prepared, and all pairs of pivots."""
+    block = layout.block_rows * (max(24 * width, 2 * SETTLED_ROW) + 8)
+    pairs = 20 * min(pivots, SETTLED_PIVOTS) ** 2
+    return SLACK + block + looking_bytes(layout, metric, pivots) + pairs
+
+
+def settled_disk(layout: Layout, pivots: int) -> int:
+    """Bytes of scratch that it takes to know which rows are settled: of each row, and how far those of a block look."""
+    return layout.n * SETTLED_ROW + layout.blocks * 4 * min(pivots, SETTLED_PIVOTS) ** 2
 
 
 def draw_bytes(layout: Layout, metric: Metric, pivots: int) -> int:

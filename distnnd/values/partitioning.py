@@ -11,7 +11,7 @@ from . import memory
 from .budget import COMPILER, Workers, too_small
 from .memory import LEAF_FANOUT as LEAF_FANOUT
 from .metric import Metric
-from .plan import Extent, Layout, Plan, StageCost
+from .plan import TREE_COLUMNS, Extent, Layout, Plan, StageCost
 from .spec import BuildSpec
 
 # Up to here all pairs cost less than a tree would.
@@ -228,7 +228,8 @@ class _Planner:
             return tuple(costs)
         pivots, copies = pivot_count(layout.partitions), layout.copies
         draw = memory.draw_bytes(layout, metric, pivots)
-        route = memory.route_bytes(layout, metric, width, pivots)
+        # Before a route it is found which rows are settled, where they may be.
+        route = max(one(layout, metric, width, pivots) for one in (memory.route_bytes, memory.settle_bytes))
         mail = int(copies * (data + lists))
         costs += [
             StageCost("probe", blocks, memory.probe_bytes(layout, metric, k + 8), data, 0, False),
@@ -255,6 +256,8 @@ def make_plan(spec: BuildSpec, extent: Extent, workers: Workers) -> Plan:
     costs = planner.costs(layout)
     lists = 2 * extent.n * 12 * widest(spec.n_neighbors, extent.n, layout.partitions)
     mail = sum(cost.written for cost in costs if cost.name in ("draw", "route", "local"))
+    if spec.kind.euclidean and extent.d < TREE_COLUMNS:
+        mail += memory.settled_disk(layout, pivot_count(layout.partitions))
     return Plan(
         spec=spec,
         layout=layout,
@@ -294,6 +297,14 @@ class Unit:
     slices: tuple[tuple[int, int, int], ...]
     size: int
     partitions: tuple[int, int]
+
+
+def least_unit(width: int, cap: int, settled: bool) -> int:
+    """Rows that a unit should have at least, with lists of `width`; settled: some rows stay at home.
+
+    Rows that are left are few: held together they are enough for a k-d tree.
+    """
+    return max(4 * width, TREE_ROWS if settled and cap >= 4 * TREE_ROWS else 0)
 
 
 def make_units(offsets: np.ndarray, cap: int, least: int, seed: int = 0) -> list[Unit]:
