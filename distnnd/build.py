@@ -15,6 +15,7 @@ from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
 from .sources import extent_of, extent_of_lazy, lazy_points, plan_for, spool_lazily, within_reach
 from .stages.blocks import plan_blocks, plan_scan_sparse
 from .stages.draw import plan_draw
+from .stages.exact import plan_exact
 from .stages.local import plan_local
 from .stages.merge import plan_merge
 from .stages.points import check_points
@@ -37,6 +38,8 @@ from .values.spec import BuildSpec
 
 # A round that adds less than this to a measured recall is the last: more of them would not reach the target.
 LEAST_GAIN = 0.002
+# To know who may stay at home costs a fifth of a round: it is worth it where so large a share of the rows does.
+STAYING = 0.4
 
 
 def plan(
@@ -52,6 +55,7 @@ def plan(
     *,
     component: str | None = None,
     n_workers: int | None = None,
+    wire: str | None = None,
 ) -> Plan:
     """What build() would do with the same arguments, and what it would take.
 
@@ -59,7 +63,8 @@ def plan(
 
     BudgetError, SpecError and InputError are raised as by build().
     """
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, target_recall, max_rounds, memory_limit, random_state)
+    limits = (target_recall, max_rounds, memory_limit)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
     if is_dask_array(source):
         extent = extent_of_lazy(lazy_points(source, spec))
         check_points(spec, extent.d, extent.dtype)
@@ -90,6 +95,7 @@ def build(
     *,
     component: str | None = None,
     n_workers: int | None = None,
+    wire: str | None = None,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
@@ -104,12 +110,15 @@ def build(
     memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
     current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
     lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
-    progress: True, False, or a function that is called with each event.
+    progress: True, False, or a function that is called with each event. wire: "float16" lets float32 points travel
+    between partitions so, in half of the bytes; distances are measured again in the end, from the points. Not where a
+    metric needs more than a euclidean distance of prepared rows.
 
     Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
     would fit), StoreError (damaged input or graph), StageError.
     """
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, target_recall, max_rounds, memory_limit, random_state)
+    limits = (target_recall, max_rounds, memory_limit)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
     listen = progress if callable(progress) else silent
     with ExitStack() as stack:
         spool = stack.enter_context(Spool(out, scratch))
@@ -156,7 +165,8 @@ def _run(build: Build) -> None:
     if not reached:
         warnings.warn(
             f"target_recall={build.spec.target_recall} was not reached: measured {recall} after "
-            f"{len(build.facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors",
+            f"{len(build.facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
+            + (", or leave wire out" if build.job.wire else ""),
             stacklevel=4,
         )
     build.listen(BuildEnd(recall, reached, time.perf_counter() - start, build.peak))
@@ -168,7 +178,7 @@ def carry_out(build: Build) -> Recall:
         store.create(build.out, build.facts)
     mailbox.create(build.job.scratch)
     prepare(build)
-    recall = rounds(build)
+    recall = exact_rounds(build) if build.job.wire else rounds(build)
     publish(build, recall)
     return recall
 
@@ -226,6 +236,19 @@ def rounds(build: Build) -> Recall:
         mailbox.drop_round(build.job.scratch, number)
         if number > 1:
             store.drop_round(build.out, number - 1)
+
+
+def exact_rounds(build: Build) -> Recall:
+    """The same where rows travel rounded: what seems to be enough is measured exactly, published, and judged again."""
+    while True:
+        recall = rounds(build)
+        *before, last = build.facts["rounds"]
+        if last["published"]:
+            return recall
+        create_result(build)
+        recall, short, _ = measure(build, build.run(plan_exact(build.job, last["number"], last["width"])))
+        last = last | {"recall": recall.to_json(), "short": short, "published": True, "peak": build.peak}
+        build.commit(rounds=[*before, last], recall=recall.to_json())
 
 
 class Done(NamedTuple):
@@ -320,13 +343,21 @@ def exchange_round(build: Build, one: Round) -> Done:
 
 
 def settle(build: Build, one: Round) -> bool:
-    """Find the rows that may stay at home in this round; whether there may be any, after k-d trees."""
+    """Find the rows that may stay at home in this round; whether there are enough of them, after k-d trees.
+
+    A first block tries it, by what its own rows still look for: with those of the others no more of it can stay.
+    """
     done = build.facts["rounds"]
     solved = [bool(entry.get("trees")) for entry in done]
     if not any(solved):
         return False
-    whole = done[-1]["trees"]
-    build.run(plan_settle(build.job, one.number, one.before, whole, any(solved[:-1])))
+    whole, again = done[-1]["trees"], done[-1]["settled"] > 0
+    stage = plan_settle(build.job, one.number, one.before, whole, again)
+    first, *others = stage.tasks
+    (tried,) = build.run(replace(stage, tasks=[first]))
+    if tried.counters["stay"] < STAYING * (build.job.layout.block(first.index)[1]):
+        return False
+    build.run(replace(stage, tasks=others))
     gather(build.job, one.number, whole)
     return True
 

@@ -97,6 +97,9 @@ def with_params(metric: str, d: int) -> dict[str, Any]:
         pytest.param(1, "canberra", "float16", 48, marks=pytest.mark.long),
         # Routed to leaves of the whole set, and compared by narrower codes.
         (4, "guided", "float32", 320),
+        # Rows that travel as float16, and distances measured again.
+        (4, "narrow", "float32", 64),
+        pytest.param(4, "narrow", "float32", 320, marks=pytest.mark.long),
         (1, "bit_jaccard", "uint8", 32),
         pytest.param(4, "bit_jaccard", "uint8", 32, marks=pytest.mark.long),
         (1, "haversine", "float32", 2),
@@ -107,17 +110,19 @@ def with_params(metric: str, d: int) -> dict[str, Any]:
 def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dtype, d):
     if partitions > 1:
         cut(partitions, 8192, cap=30_000)
-    guided = metric == "guided"
-    metric = "euclidean" if guided else metric
+    guided, narrow = metric == "guided", metric == "narrow"
+    metric = "cosine" if narrow else "euclidean" if guided else metric
     points = stored_points(tmp_path / "p.zarr", 40_000, dtype, d, near_a_subspace if guided else clustered)
     wanted = with_params(metric, d) | {"target_recall": 0.999, "max_rounds": 2}
+    wanted |= {"wire": "float16"} if narrow else {}
     distnnd.build(points[:10_000], client=SerialExecutor(2), **(wanted | {"max_rounds": 1, "target_recall": 0.1}))
     del points
     executor = Measuring(threads=2 if partitions == 1 else 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         distnnd.build(tmp_path / "p.zarr", tmp_path / "g", client=executor, **wanted)
-    expected = {"scan", "local"} if partitions == 1 else {"scan", "probe", "route", "local", "merge", "publish"}
+    last = "exact" if narrow else "publish"
+    expected = {"scan", "local"} if partitions == 1 else {"scan", "probe", "route", "local", "merge", last}
     assert expected <= set(executor.grown)
     assert executor.grown["local"][0] > 5 * 2**20, "nothing was measured"
     assert not {name: pair for name, pair in executor.grown.items() if pair[0] > pair[1]}

@@ -1,7 +1,8 @@
 """`python -m tests.warmed METRICS DTYPES`: builds as users start them; prints what became of the kernels, as JSON.
 
 Of other sizes than those of a warm-up: all pairs, one partition, several partitions, and several of rows so wide and so
-alike that they are routed to leaves of the whole set, where the metric has any; from memory and from a store.
+alike that they are routed to leaves of the whole set, where the metric has any; from memory and from a store. Where
+float32 rows may travel as float16, that too.
 """
 
 from __future__ import annotations
@@ -56,11 +57,14 @@ def main(metrics: str, dtypes: str) -> None:
                 write_points(stored, [points], n=MANY, d=D, dtype=dtype, chunk_rows=700)
                 arguments = {"metric": metric, "client": SerialExecutor(), "target_recall": 1.0, "max_rounds": 2}
                 ways = [(points[:FEW], make_plan), (points, make_plan), (stored, in_pieces)]
-                if leaves_of_all(metric_of(metric), MANY, WIDE, 15):
+                guided = leaves_of_all(metric_of(metric), MANY, WIDE, 15) > 0
+                if guided:
                     ways.append((near_a_subspace(dtype), in_pieces))
                 for source, planner in ways:
                     sys.modules["distnnd.sources"].make_plan = planner
                     distnnd.build(source, **arguments).verify(source)
+                if guided and dtype == "float32" and not metric_of(metric).judged:
+                    distnnd.build(stored, wire="float16", **arguments).verify(stored)
             counts[f"{metric} {dtype}"] = tally().since(before)._asdict()
     print(json.dumps(counts | {"all": tally()._asdict()}))
 

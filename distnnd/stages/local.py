@@ -13,18 +13,19 @@ from ..kernels.neighbours import Lists, empty
 from ..kernels.random import seed_of
 from ..kernels.ranges import even_cuts
 from ..storage import graph, listings, mailbox
-from ..values.memory import WRITTEN_AT_ONCE, listed_bytes, local_fixed, local_row, strip_rows
-from ..values.partitioning import LEAF_FANOUT, Unit, companion_cap
+from ..values.memory import WRITTEN_AT_ONCE, listed_bytes, strip_rows
+from ..values.partitioning import LEAF_FANOUT, Unit, local_cost
 from ..values.plan import Job, Stage, Task
 from ..values.recall import EXACT, estimate_recall, good_enough
 from . import kdtree, leaves
 from .drawn import Shared
 from .measured import measured, side_by_side
 from .partition import Partition, Standing, Work, in_order, with_codes
-from .points import Held, Ruler, assemble, read_rows
+from .points import Held, Ruler, assemble, read_rows, width_of
 from .probe import probes_between, recall_counters, solve_probes
 from .publish import publish_rows
 from .route import listed_at, mail_of
+from .wire import Wire, gathered
 
 LOCAL = 4  # part of a seed, after those of other stages
 # Ranges of work per thread: enough that an uneven one does not hold up the rest.
@@ -38,9 +39,8 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     brief: rows look in one leaf each, and do not walk from there.
     """
     rows = max((unit.size for unit in units), default=job.layout.n)
-    companions, columns = companion_cap(job.kind.selected(width)), job.layout.columns_held(job.kind)
-    row = local_row(job.kind, job.layout.dtype, columns, width, LEAF_FANOUT, companions)
-    fixed = local_fixed(job.kind, job.layout.dtype, columns, width, job.threads) + listed_bytes(job.layout)
+    row, fixed = local_cost(job.kind, job.layout.dtype, job.layout.columns_held(job.kind), width, job.threads)
+    fixed += listed_bytes(job.layout)
     common = {"before": before, "width": width, "brief": brief}
     whats: list[dict[str, Any]] = [
         {"slices": [list(piece) for piece in unit.slices], "partitions": list(unit.partitions)} for unit in units
@@ -89,6 +89,7 @@ def read_mail(job: Job, task: Task) -> Partition:
         at, d = 0, job.layout.d
         for block, first, last in slices:
             entry = first_entry(job, task.round, block, first)
+            wire = Wire.read(job, task.round, block, *task.arguments["partitions"]) if job.wire else None
             # Whole chunks: one that is read in part is read as often as it has parts.
             for start, stop in mailbox.strips(first, last, max(1, WRITTEN_AT_ONCE // record.itemsize)):
                 mail = mailbox.read_records(job.scratch, f"{task.round}/mail/{block}", record, start, stop)
@@ -104,16 +105,24 @@ def read_mail(job: Job, task: Task) -> Partition:
                     lengths = mail["length"]
                     yield at, listings.read_entries(job.scratch, listed_at(task.round, block), lengths, entry, d)
                     entry += int(lengths.sum())
+                elif wire is not None:
+                    yield at, wire.restored(mail["points"], partitions_of(job, task.round, block, start, stop))
                 else:
                     yield at, mail["points"]
                 at += len(mail)
 
-    held = assemble(Ruler.of(job), size, strips())
+    held = gathered(size, width_of(job), strips()) if job.wire else assemble(Ruler.of(job), size, strips())
     standing = None
     if shared.leaves is not None:
         first, last = np.searchsorted(shared.leaves, task.arguments["partitions"]).tolist()
         standing = Standing(leaves, last - first, keep_range(leaves, first, last))
     return Partition(*held, rows, None if job.kind.euclidean else roles, known, distances, standing, shared.codes)
+
+
+def partitions_of(job: Job, number: int, block: int, first: int, last: int) -> np.ndarray:
+    """To which partition each of the rows first .. last went that a block sent in a round: int64[m]."""
+    starts = mailbox.read(job.scratch, f"{number}/mail/{block}", "starts")
+    return np.searchsorted(starts, np.arange(first, last), side="right") - 1
 
 
 def first_entry(job: Job, number: int, block: int, first: int) -> int:

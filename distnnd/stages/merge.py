@@ -9,7 +9,7 @@ from ..storage import graph, mailbox
 from ..values.memory import merge_bytes, strip_rows
 from ..values.plan import Job, Stage, Task
 from .measured import measured
-from .probe import probes_between, recall_counters
+from .probe import count_named, probes_between, recall_counters
 from .scan import ZEROS
 
 
@@ -44,8 +44,10 @@ def run_merge(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
         blocks = range(job.layout.blocks)
         zeros = [mailbox.read(job.scratch, f"{ZEROS}/{block}", "rows") for block in blocks]
         offer_to_all(lists, np.concatenate(zeros), first)
-    probes, thresholds = probes_between(job, first, last)
-    hits = count_hits(lists, probes, thresholds, job.spec.n_neighbors)
+    if job.wire:
+        hits = count_named(job, lists, first, last)
+    else:
+        hits = count_hits(lists, *probes_between(job, first, last), job.spec.n_neighbors)
     graph.write_lists(job.out, task.round, first, lists.ids, lists.distances)
     short = int((lists.ids[:, job.spec.n_neighbors - 1] < 0).sum())
     return recall_counters(hits) | {"short": short}, read, lists.ids.nbytes + lists.distances.nbytes

@@ -16,6 +16,7 @@ from ..kernels.sparse_distances import SparseRows, as_compared, listed
 from ..kernels.transforms import check_columns
 from ..storage import listings, mailbox
 from ..storage.source import reopen_source
+from ..values.errors import SpecError
 from ..values.memory import laid_out_rows, strip_rows
 from ..values.metric import SKETCH, Metric
 from ..values.plan import Job
@@ -73,12 +74,29 @@ class Ruler(NamedTuple):
 def check_points(spec: BuildSpec, d: int, dtype: str, sparse: bool = False) -> None:
     """SpecError or InputError unless the metric and its parameters fit points of d columns of that dtype."""
     spec.check_metric(d)
+    check_wire(spec, "sparse" if sparse else dtype)
     if sparse:
         check_sparse(spec.kind)
     if spec.function is not None:
         own_form(spec.function, d, sparse)
     else:
         check_columns(spec.kind, d, dtype)
+
+
+def check_wire(spec: BuildSpec, dtype: str) -> None:
+    """SpecError unless rows of that dtype, or "sparse", can travel as they are asked to under the metric."""
+    if spec.wire is None:
+        return
+    if dtype != "float32":
+        raise SpecError(
+            f"wire={spec.wire!r} is for float32 points, and {dtype} points travel as they are; leave wire out"
+        )
+    kind = spec.kind
+    if kind.form != "inner" or not kind.euclidean or kind.judged or kind.packed:
+        raise SpecError(
+            f"wire={spec.wire!r} is for metrics that a euclidean distance of prepared rows decides, like euclidean and "
+            f"cosine; {spec.metric} needs more of them; leave wire out"
+        )
 
 
 def width_of(job: Job) -> int:

@@ -18,6 +18,7 @@ from ..storage import mailbox
 from ..values.memory import probe_bytes
 from ..values.metric import Metric
 from ..values.plan import Job, Stage, Task
+from ..values.recall import as_near_as
 from .measured import measured
 from .points import PROBES, Held, Ruler, chosen_rows, read_chosen, read_rows
 
@@ -147,12 +148,16 @@ def solve_here(
 def run_truth(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Merge what the blocks found and write the probe rows with their k-th true surrogate: float32[p]."""
     rows, k = chosen_rows(job, PROBES), job.spec.n_neighbors
-    lists = empty(len(rows), k, np.int64)
+    lists = empty(len(rows), k + SPARE, np.int64)
     everyone = np.arange(len(rows), dtype=np.int32)
     for block in range(job.layout.blocks):
         found = [mailbox.read(job.scratch, f"truth/{block}", name) for name in ("ids", "distances")]
         fold(lists, everyone, *found)
-    return {}, 0, write_truth(job, rows, lists.distances[:, -1].copy())
+    thresholds = lists.distances[:, k - 1].copy()
+    if job.wire:
+        near = lists.distances <= as_near_as(thresholds)[:, None]
+        mailbox.write(job.scratch, "truth/near", {"ids": np.where(near, lists.ids, -1)})
+    return {}, 0, write_truth(job, rows, thresholds)
 
 
 def write_truth(job: Job, rows: np.ndarray, thresholds: np.ndarray) -> int:
@@ -166,8 +171,30 @@ def probes_between(job: Job, first: int, last: int) -> tuple[np.ndarray, np.ndar
     if job.layout.probes == 0:
         return np.empty(0, np.int64), np.empty(0, np.float32)
     rows = mailbox.read(job.scratch, "truth/all", "rows")
-    mine = slice(int(np.searchsorted(rows, first)), int(np.searchsorted(rows, last)))
+    mine = _between(rows, first, last)
     return rows[mine] - first, mailbox.read(job.scratch, "truth/all", "threshold")[mine]
+
+
+def _between(rows: np.ndarray, first: int, last: int) -> slice:
+    return slice(int(np.searchsorted(rows, first)), int(np.searchsorted(rows, last)))
+
+
+def count_named(job: Job, lists: Lists, first: int, last: int) -> np.ndarray:
+    """For each probe row in first .. last the share of its k neighbours that are in its list, anywhere: float64[p].
+
+    lists: of the rows first .. last, with distances of rounded rows, which put neighbours out of order: what is in the
+    list will be in its place once it is measured. So neighbours are known by their ids; where more are as near as the
+    k-th than there is room to name, also by a distance that is no larger.
+    """
+    probes, thresholds = probes_between(job, first, last)
+    mine = _between(mailbox.read(job.scratch, "truth/all", "rows"), first, last)
+    named, k = mailbox.read(job.scratch, "truth/near", "ids")[mine], job.spec.n_neighbors
+    hits = np.empty(len(probes))
+    for i, (row, limit) in enumerate(zip(probes, as_near_as(thresholds), strict=True)):
+        ids = lists.ids[row]
+        there = (np.isin(ids, named[i]) | (lists.distances[row] <= limit)) & (ids >= 0)
+        hits[i] = min(int(there.sum()), k) / k
+    return hits
 
 
 def recall_counters(hits: np.ndarray) -> dict[str, float]:

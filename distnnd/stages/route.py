@@ -23,6 +23,7 @@ from .drawn import Drawn
 from .measured import measured
 from .points import read_strips, width_of
 from .settled import settled_rows
+from .wire import Wire
 
 
 def plan_route(job: Job, number: int, width: int, settled: bool = False) -> Stage:
@@ -33,8 +34,8 @@ def plan_route(job: Job, number: int, width: int, settled: bool = False) -> Stag
     arguments = {"width": width, "settled": settled}
     tasks = [Task("route", number, index, arguments) for index in range(job.layout.blocks)]
     pivots, layout = pivot_count(job.layout.partitions), job.layout.held_by(job.kind)
-    projected = max(one(layout, job.kind, width, pivots) for one in (route_bytes, settle_bytes))
-    return Stage("route", run_route, tasks, projected)
+    routing = route_bytes(layout, job.kind, width, pivots, job.wire)
+    return Stage("route", run_route, tasks, max(routing, settle_bytes(layout, job.kind, width, pivots)))
 
 
 @measured
@@ -59,19 +60,23 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     if "leaves" in record.names:
         columns["leaves"] = leaves
     copies = all_members(slots, job.layout.partitions)
+    wire = Wire.of(points, copies) if job.wire and not isinstance(points, Csr) else None
     total = len(copies.rows)
     with mailbox.RecordWriter(job.scratch, place, total, record, total // job.layout.partitions) as writer:
         for start, stop in mailbox.strips(0, total, strip_rows(job.layout.d)):
             rows = copies.rows[start:stop]
             strip = np.empty(stop - start, record)
             strip["row"] = rows
+            partition = np.searchsorted(copies.starts, np.arange(start, stop), side="right") - 1
             for name, values in columns.items():
-                strip[name] = values[rows]
+                travels = wire is not None and name == "points"
+                strip[name] = wire.narrowed(values[rows], partition) if travels else values[rows]
             if "role" in record.names:
-                partition = np.searchsorted(copies.starts, np.arange(start, stop), side="right") - 1
                 strip["role"] = roles[rows, (slots[rows] == partition[:, None]).argmax(axis=1)]
             writer.append(strip)
     columns = {"starts": copies.starts, "rows": copies.rows}
+    if wire is not None:
+        columns |= {"centres": wire.centres, "steps": wire.steps}
     if isinstance(points, Csr):
         columns["entries"] = write_listed(job, task, points, copies)
     mailbox.write(job.scratch, place, columns)
@@ -95,9 +100,9 @@ def listed_at(number: int, block: int) -> str:
 
 def mail_of(job: Job, width: int, leaves: bool) -> np.dtype:
     """The record of a routed row, with lists of `width` places; leaves: rows come with the leaves they stand in."""
-    d = None if job.layout.sparse else job.layout.d
+    d = None if job.layout.sparse else width_of(job) if job.wire else job.layout.d
     places = LEAF_FANOUT if leaves else 0
-    return mailbox.mail_record(job.layout.dtype, d, width, not job.kind.euclidean, places)
+    return mailbox.mail_record(job.wire or job.layout.dtype, d, width, not job.kind.euclidean, places)
 
 
 class Places(NamedTuple):
@@ -121,19 +126,21 @@ class Places(NamedTuple):
 
 
 def read_and_place(job: Job, task: Task) -> tuple[np.ndarray | Csr, Places]:
-    """The points of the task's block, [m, d], with what places_of says of them."""
+    """The points of the task's block, [m, d], prepared where they travel so, with what places_of says of them."""
     first, last = job.layout.block(task.index)
-    points = np.empty((0 if job.layout.sparse else last - first, job.layout.d), job.layout.dtype)
+    d, dtype = (width_of(job), "float32") if job.wire else (job.layout.d, job.layout.dtype)
+    points = np.empty((0 if job.layout.sparse else last - first, d), dtype)
     sparse_strips: list[Csr] = []
     way = Way.of(Drawn.read(job, task.round))
     places = Places.none(job, last - first, way.guide is not None)
     for start, strip in read_strips(job, first, last):
         here = slice(start - first, start - first + rows_in(strip))
+        prepared = prepare(strip, job.kind, width_of(job), job.radius)
         if isinstance(strip, Csr):
             sparse_strips.append(strip)
         else:
-            points[here] = strip
-        for all_rows, of_strip in zip(places, places_of(job, strip, way), strict=True):
+            points[here] = prepared if job.wire else strip
+        for all_rows, of_strip in zip(places, places_of(job, prepared, way), strict=True):
             all_rows[here] = of_strip
     return together(sparse_strips) if sparse_strips else points, places
 
@@ -200,11 +207,11 @@ def look(road: Road, way: Way) -> Lists:
     return nearest
 
 
-def places_of(job: Job, points: np.ndarray | Csr, way: Way) -> Places:
-    """Where each row goes."""
-    count = rows_in(points)
+def places_of(job: Job, prepared: np.ndarray, way: Way) -> Places:
+    """Where each prepared row goes."""
+    count = len(prepared)
     places = Places.none(job, count, way.guide is not None)
-    rows = encode(prepare(points, job.kind, width_of(job), job.radius), way.coder)
+    rows = encode(prepared, way.coder)
     for road in roads_of(job, rows, way):
         nearest = look(road, way)
         assign(nearest, road.role, way.partition, road.most, road.reach, places.slots, places.roles)

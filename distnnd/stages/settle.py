@@ -6,7 +6,7 @@ import numpy as np
 
 from ..kernels.codes import encode
 from ..kernels.rows import prepare
-from ..kernels.settled import Seen, find_exact
+from ..kernels.settled import Seen, find_exact, find_unwanted
 from ..storage import graph, mailbox
 from ..values.memory import SETTLED_ROW, item_bytes, settle_bytes
 from ..values.partitioning import NEAREST, pivot_count
@@ -33,7 +33,7 @@ def plan_settle(job: Job, number: int, width: int, whole: list[int], again: bool
 def run_settle(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Write what block `task.index` knows of its rows: pivots near them, which are exact, how far the others look.
 
-    Counter: exact rows.
+    Counters: exact rows; of the first block such, too, as no other row of that block needs: those that may stay.
     """
     before, place = task.round - 1, settle_at(task.round, task.index)
     first, last = job.layout.block(task.index)
@@ -51,7 +51,11 @@ def run_settle(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     for columns in (states | seen._asdict(), {"looking": looking}):
         mailbox.write(job.scratch, place, columns)
     read = (last - first) * job.layout.d * item_bytes(job.layout.dtype)
-    return {"exact": int(exact.sum())}, read, (last - first) * SETTLED_ROW + looking.nbytes
+    counters = {"exact": int(exact.sum())}
+    if task.index == 0:
+        find_unwanted(cells, seen, whole, np.ascontiguousarray(looking.T), unwanted)
+        counters["stay"] = int((exact & unwanted).sum())
+    return counters, read, (last - first) * SETTLED_ROW + looking.nbytes
 
 
 def kth_distances(job: Job, number: int, first: int, last: int) -> np.ndarray:

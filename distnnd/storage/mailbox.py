@@ -3,6 +3,7 @@
     sample/<block>, probes/<block>  rows of the block to choose pivots from, or to be solved     scan    -> collect
     sample/all, probes/all          the same of all blocks                                      collect -> draw, probe
     truth/<block>, truth/all        nearest rows to every probe row, in the block and of all    probe   -> merge
+    truth/near                      their ids, where rows travel as float16                     truth   -> merge
     <round>/pivots/...              pivots, and the partition of each                           draw    -> route
     <round>/way/...                 how distances to them are reckoned, and how far rows look   draw    -> route
     <round>/guide/...               the few columns by which rows find leaves of the whole set  draw    -> route
@@ -12,6 +13,9 @@
     <round>/mail/<block>/...        rows of the block, copied and sorted by partition           route   -> local
     <round>/listed/<block>/...      what these rows list, if they are sparse                    route   -> local
     <round>/found/<unit>/...        lists of the rows of a unit, in the order of its mail       local   -> merge
+
+Rows are mailed as they were read; or prepared, as steps from the middle of what goes to the same partition, where they
+are asked to travel as float16 (stages/wire.py).
 
 What was drawn and which rows are settled is kept until the next round is done.
 

@@ -106,6 +106,11 @@ def item_bytes(dtype: str) -> int:
     return {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}[dtype]
 
 
+def sent_bytes(metric: Metric, dtype: str, d: int, wire: str | None) -> int:
+    """Bytes of the numbers of a row as it travels: as it is read, or prepared and of the dtype `wire`."""
+    return d * item_bytes(dtype) if wire is None else (metric.laid_out_columns(d) + 1) * item_bytes(wire)
+
+
 def tile_bytes(d: int) -> int:
     """A tile of products, with the codes of its rows packed to whole vectors."""
     return TILE + TILE_ROWS * (d + COLUMNS)
@@ -194,9 +199,13 @@ def probe_bytes(layout: Layout, metric: Metric, width: int) -> int:
     return SLACK + rows + probes + sampled_listings(layout) + strip + tile_bytes(layout.d)
 
 
-def route_row(dtype: str, d: int, width: int) -> int:
-    """Bytes per row of a block in the route stage: the row, its list with Zarr's copy, its leaves and places."""
-    return d * item_bytes(dtype) + 24 * width + 17 * PLACES + 4 * LEAF_FANOUT
+def route_row(metric: Metric, dtype: str, d: int, width: int, wire: str | None = None) -> int:
+    """Bytes per row of a block in the route stage: the row, its list with Zarr's copy, its leaves and places.
+
+    wire: where that is not the dtype of rows, they are held prepared.
+    """
+    held = d * item_bytes(dtype) if wire is None else prepared_bytes(metric, dtype, d)
+    return held + 24 * width + 17 * PLACES + 4 * LEAF_FANOUT
 
 
 def looking_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
@@ -213,12 +222,18 @@ def looking_bytes(layout: Layout, metric: Metric, pivots: int) -> int:
     )
 
 
-def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
-    """A block with its lists and places, a strip of it prepared, the pivots, and records as they are written."""
-    record = layout.d * item_bytes(layout.dtype) + 12 * width + 4 * LEAF_FANOUT + 5
-    block = layout.block_rows * route_row(layout.dtype, layout.d, width) + LISTED * layout.block_entries
+def route_bytes(layout: Layout, metric: Metric, width: int, pivots: int, wire: str | None = None) -> int:
+    """A block with its lists and places, a strip of it prepared, the pivots, and records as they are written.
+
+    wire: the dtype in which rows travel, where that is another than theirs; then there are the middles of partitions, a
+    sixteenth of the pivots or less, and a strip of rows with its middles.
+    """
+    sent = sent_bytes(metric, layout.dtype, layout.d, wire)
+    narrowed = 0 if wire is None else strip_rows(layout.d) * 7 * sent + pivots * sent // 8
+    record = sent + 12 * width + 4 * LEAF_FANOUT + 5
+    block = layout.block_rows * route_row(metric, layout.dtype, layout.d, width, wire) + LISTED * layout.block_entries
     written = 3 * (WRITTEN_AT_ONCE + strip_rows(layout.d) * record)
-    return SLACK + block + looking_bytes(layout, metric, pivots) + written
+    return SLACK + block + narrowed + looking_bytes(layout, metric, pivots) + written
 
 
 def settle_bytes(layout: Layout, metric: Metric, width: int, pivots: int) -> int:
@@ -262,3 +277,33 @@ def merge_bytes(layout: Layout, width: int) -> int:
 def publish_bytes(layout: Layout, width: int, k: int) -> int:
     """The lists of a block as read and as written."""
     return SLACK + layout.block_rows * (24 * width + 36 * k)
+
+
+def exact_row(metric: Metric, dtype: str, d: int, width: int) -> int:
+    """Bytes per row in the exact stage: the prepared row, its list, and the order of that list's entries by id."""
+    return prepared_bytes(metric, dtype, d) + 16 * width
+
+
+def exact_bytes(layout: Layout, metric: Metric, width: int, k: int, blocks: int) -> int:
+    """So many blocks with their lists, one of these as it is read, sorted or written, a strip of the source.
+
+    The strip is prepared, and rows are gathered for some of its pairs.
+    """
+    rows = min(blocks * layout.block_rows, layout.n)
+    strip = laid_out_rows(metric, layout.d, max(strip_rows(layout.d), layout.chunk_rows))
+    prepared = prepared_bytes(metric, layout.dtype, layout.d)
+    return (
+        SLACK
+        + rows * exact_row(metric, layout.dtype, layout.d, width)
+        + layout.block_rows * (24 * width + 36 * k)
+        + strip_bytes(layout)
+        + strip * 2 * prepared
+        + strip_rows(layout.d) * (prepared + 40)
+    )
+
+
+def exact_blocks(layout: Layout, metric: Metric, width: int, k: int, most: int) -> int:
+    """Blocks that a task of the exact stage may hold in `most` bytes, at least one."""
+    room = most - exact_bytes(layout, metric, width, k, 0)
+    block = layout.block_rows * exact_row(metric, layout.dtype, layout.d, width)
+    return min(max(room // max(block, 1), 1), layout.blocks)

@@ -109,6 +109,22 @@ def probe_count(n: int, products: int) -> int:
     return min(n, max(256, min(512, 50_000 // products)))
 
 
+def local_cost(metric: Metric, dtype: str, d: int, width: int, threads: int = 1) -> tuple[int, int]:
+    """Bytes per row, and bytes besides, of a local task whose lists are of `width`."""
+    companions = companion_cap(metric.selected(width))
+    row = memory.local_row(metric, dtype, d, width, LEAF_FANOUT, companions)
+    return row, memory.local_fixed(metric, dtype, d, width, threads)
+
+
+def exact_blocks(spec: BuildSpec, layout: Layout, width: int) -> int:
+    """Blocks of which one task measures the lists, of `width`, again: as many as take no more than a full partition.
+
+    It follows from the layout: with other memory a build that goes on has the same tasks.
+    """
+    row, fixed = local_cost(spec.kind, layout.dtype, layout.d, width)
+    return memory.exact_blocks(layout, spec.kind, width, spec.n_neighbors, fixed + row * layout.cap)
+
+
 def pivot_count(partitions: int) -> int:
     """Pivots that the partitions of a round are made of."""
     return partitions * PIVOTS_PER_PARTITION
@@ -137,16 +153,14 @@ class _Planner:
         self.spec, self.task_memory, self.threads = spec, task_memory, threads
         self.n, self.d, self.dtype, self.chunk_rows = extent[:4]
         self.item = memory.item_bytes(self.dtype)
+        self.sent = memory.sent_bytes(spec.kind, self.dtype, self.d, spec.wire)
         # Where nearness is not mutual a row travels twice: to where it looks, and to where it may be found.
         self.copies = FANOUT if spec.kind.euclidean else FANOUT + LOOKED_IN
 
     def row_cost(self, partitions: int) -> tuple[int, int]:
         """Bytes per row, and bytes besides, of a local task."""
         width = widest(self.spec.n_neighbors, self.n, partitions)
-        threads = self.threads if partitions == 1 else 1
-        companions = companion_cap(self.spec.kind.selected(width))
-        row = memory.local_row(self.spec.kind, self.dtype, self.d, width, LEAF_FANOUT, companions)
-        return row, memory.local_fixed(self.spec.kind, self.dtype, self.d, width, threads)
+        return local_cost(self.spec.kind, self.dtype, self.d, width, self.threads if partitions == 1 else 1)
 
     def whole(self) -> Layout | None:
         """Everything in one task, if it fits."""
@@ -201,15 +215,17 @@ class _Planner:
     def _block_limit(self, side_by_side: int) -> int:
         """Rows of a block that the stages which hold one can hold, `side_by_side` of them in a worker."""
         width = widest(self.spec.n_neighbors, self.n, 2)
+        exact = memory.exact_row(self.spec.kind, self.dtype, self.d, width) + 24 * width + 36 * self.spec.n_neighbors
         row = max(
-            memory.route_row(self.dtype, self.d, width),
+            memory.route_row(self.spec.kind, self.dtype, self.d, width, self.spec.wire),
             memory.merge_row(width),
+            exact if self.spec.wire else 0,
             memory.prepared_bytes(self.spec.kind, self.dtype, self.d)
             + memory.raw_bytes(self.spec.kind, self.dtype, self.d)
             + 4,
         )
         empty = Layout(n=self.n, d=self.d, dtype=self.dtype, block_rows=0, chunk_rows=self.chunk_rows)
-        room = self.task_memory // side_by_side - memory.route_bytes(empty, self.spec.kind, width, 4096)
+        room = self.task_memory // side_by_side - memory.route_bytes(empty, self.spec.kind, width, 4096, self.spec.wire)
         return _power_below(max(room // row, 1), LARGEST_BLOCK)
 
     def costs(self, layout: Layout) -> tuple[StageCost, ...]:
@@ -228,18 +244,31 @@ class _Planner:
             return tuple(costs)
         pivots, copies = pivot_count(layout.partitions), layout.copies
         draw = memory.draw_bytes(layout, metric, pivots)
+        route = memory.route_bytes(layout, metric, width, pivots, self.spec.wire)
         # Before a route it is found which rows are settled, where they may be.
-        route = max(one(layout, metric, width, pivots) for one in (memory.route_bytes, memory.settle_bytes))
-        mail = int(copies * (data + lists))
+        route = max(route, memory.settle_bytes(layout, metric, width, pivots))
+        # What travels as steps from a middle comes with that, once for each block and partition.
+        middles = 0 if self.spec.wire is None else 2 * blocks * layout.partitions * self.sent
+        mail = int(copies * (n * self.sent + lists)) + middles
         costs += [
             StageCost("probe", blocks, memory.probe_bytes(layout, metric, k + 8), data, 0, False),
             StageCost("draw", 1, draw, layout.sample * d * self.item, pivots * d * 4, True),
             StageCost("route", blocks, route, data + lists, mail, True),
             StageCost("local", layout.partitions, fixed + row * layout.cap, mail, int(copies * lists), True),
             StageCost("merge", blocks, memory.merge_bytes(layout, width), int(copies * lists) + lists, lists, True),
-            StageCost("publish", blocks, memory.publish_bytes(layout, width, k), lists, result, False),
+            self._last_cost(layout, width, data, lists, result),
         ]
         return tuple(costs)
+
+    def _last_cost(self, layout: Layout, width: int, data: int, lists: int, result: int) -> StageCost:
+        """The stage that writes the graph: a block at a time, or many that pass over the points together."""
+        metric, k = self.spec.kind, self.spec.n_neighbors
+        if self.spec.wire is None:
+            return StageCost("publish", layout.blocks, memory.publish_bytes(layout, width, k), lists, result, False)
+        each = exact_blocks(self.spec, layout, width)
+        tasks = -(-layout.blocks // each)
+        need = memory.exact_bytes(layout, metric, width, k, each)
+        return StageCost("exact", tasks, need, (tasks + 1) * data + lists, result, False)
 
 
 def make_plan(spec: BuildSpec, extent: Extent, workers: Workers) -> Plan:

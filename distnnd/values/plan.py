@@ -75,6 +75,11 @@ class Layout:
         """Whether the points are sparse."""
         return self.entries is not None
 
+    @property
+    def exchanges(self) -> bool:
+        """Whether rows travel between partitions."""
+        return self.partitions > 1 and not self.exact
+
     def columns_held(self, metric: Metric) -> int:
         """Columns that a row takes as it is read, dense, or as a sparse one is laid out by the metric."""
         return metric.laid_out_columns(self.d) if self.sparse else self.d
@@ -118,6 +123,11 @@ class Job:
     def kind(self) -> Metric:
         """The metric as the points of the job take it."""
         return of_sparse(self.spec.kind) if self.layout.sparse else self.spec.kind
+
+    @property
+    def wire(self) -> str | None:
+        """The dtype in which prepared rows travel between partitions, if they do not travel as they are read."""
+        return self.spec.wire if self.layout.exchanges else None
 
     @property
     def compares(self) -> tuple[Metric, str]:
@@ -211,7 +221,8 @@ class Plan:
     def __str__(self) -> str:
         layout = self.layout
         how = "all pairs, exact" if layout.exact else f"{layout.partitions} partition(s), fanout {layout.fanout}"
-        points = layout.dtype
+        sent = f" sent as {self.spec.wire}" if self.spec.wire is not None and layout.exchanges else ""
+        points = layout.dtype + sent
         if layout.sparse:
             points = "sparse"
             how = f"{layout.blocks} block(s), each with all rows, exact" if layout.exact else how + ", by sketches"

@@ -15,11 +15,10 @@ from .partitioning import (
     AIM,
     EXACT_ROWS,
     FANOUT,
-    LEAF_FANOUT,
     LOOKED_IN,
     SAMPLES_PER_PIVOT,
     SPREAD_ROWS,
-    companion_cap,
+    local_cost,
     pivot_count,
     probe_count,
     widest,
@@ -139,8 +138,8 @@ def _costs(spec: BuildSpec, extent: Extent, layout: Layout, threads: int) -> tup
 
 
 def _local_bytes(metric: Metric, held: Layout, width: int, threads: int) -> int:
-    row = memory.local_row(metric, held.dtype, held.d, width, LEAF_FANOUT, companion_cap(metric.selected(width)))
-    return memory.local_fixed(metric, held.dtype, held.d, width, threads) + row * held.cap + memory.listed_bytes(held)
+    row, fixed = local_cost(metric, held.dtype, held.d, width, threads)
+    return fixed + row * held.cap + memory.listed_bytes(held)
 
 
 def _fit(spec: BuildSpec, extent: Extent, workers: Workers) -> Layout | None:

@@ -16,6 +16,8 @@ from .metric import CUSTOM, OWN, Metric, as_built, metric_of
 
 # Of points, as they are read and sent.
 DTYPES = ("float32", "float16", "uint8", "int8")
+# In which float32 points may travel between partitions instead.
+WIRES = ("float16",)
 
 _UNITS = {
     "": 1,
@@ -78,6 +80,7 @@ class BuildSpec:
     own f(x, y) of two rows that numba has compiled. target_recall: share of the true neighbours that must be found, 0
     to 1, measured on the probe rows. max_rounds: give up after so many rounds.
     memory_limit: bytes of one worker process, None for what the machine or the cluster says. random_state: seed.
+    wire: in which dtype float32 points travel between partitions; None for as they are.
     SpecError is raised for values that cannot be meant.
     """
 
@@ -89,6 +92,7 @@ class BuildSpec:
     memory_limit: int | None = None
     random_state: int = 0
     function: Callable[..., float] | None = None
+    wire: str | None = None
 
     @classmethod
     def asked(
@@ -100,11 +104,12 @@ class BuildSpec:
         max_rounds: int,
         memory_limit: int | str | None,
         random_state: int,
+        wire: str | None = None,
     ) -> BuildSpec:
         """The spec of what a caller gives: the metric by its name or as the function itself, memory as a text too."""
         name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
         limit = parse_bytes(memory_limit)
-        return cls(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function)
+        return cls(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function, wire)
 
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
@@ -113,6 +118,9 @@ class BuildSpec:
             raise SpecError(f"target_recall must be a number, not {self.target_recall!r}")
         if not 0 < self.target_recall <= 1:
             raise SpecError(f"target_recall is a share above 0 and at most 1, not {self.target_recall}")
+        if self.wire is not None and self.wire not in WIRES:
+            known = " or ".join(map(repr, WIRES))
+            raise SpecError(f"wire is {known}, or None for rows as they are, not {self.wire!r}; leave it out")
         if self.metric_params is not None:
             if not isinstance(self.metric_params, Mapping):
                 raise SpecError(f"metric_params is a dictionary of parameters by name, not {self.metric_params!r}")

@@ -76,6 +76,12 @@ BAD_ARGUMENTS = {
     "size": (["--memory-limit", "lots"], 2, "lots"),
     "memory": (["--memory-limit", "1MB"], 4, "memory_limit="),
     "component": (["--component", "X"], 2, "component"),
+    "wire": (["--wire", "float32"], 2, "wire is 'float16'"),
+    "wire of a metric": (
+        ["--wire", "float16", "--metric", "manhattan"],
+        2,
+        "manhattan needs more of them; leave wire out",
+    ),
 }
 
 

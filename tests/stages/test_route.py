@@ -7,6 +7,7 @@ import pytest
 
 from distnnd.kernels import signposts
 from distnnd.kernels.codes import coder_of
+from distnnd.kernels.rows import prepare
 from distnnd.stages import route
 from distnnd.stages.drawn import Drawn
 from distnnd.values.metric import METRICS
@@ -50,13 +51,14 @@ def test_the_metric_of_two_roles(monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job("x", BuildSpec(metric="inner_product"), layout, {}, "out", "scratch", radius=50.0)
     way = way_of(width, (np.arange(PIVOTS) // 15).astype(np.int32), 1.3, "inner_product")
     assert way.signposts.following is not None
-    slots, roles, _ = route.places_of(job, points(300, 2), way)
+    rows = prepare(points(300, 2), job.kind, 13, job.radius)
+    slots, roles, _ = route.places_of(job, rows, way)
     assert (slots[:, 0] >= 0).all()
     assert set(np.unique(roles)) <= {0, route.QUERY, route.BASE, route.QUERY | route.BASE}
     assert (roles & route.QUERY > 0).sum(axis=1).max() == LOOKED_IN
     assert (roles & route.BASE > 0).sum(axis=1).max() <= MOST_PARTITIONS
     near = way_of(width, (np.arange(PIVOTS) // 15).astype(np.int32), 1.0, "inner_product")
-    slots, roles, _ = route.places_of(job, points(300, 2), near)
+    slots, roles, _ = route.places_of(job, rows, near)
     assert ((roles & route.BASE > 0).sum(axis=1) == 1).all(), "stands as far as the reach says"
     assert (roles & route.QUERY > 0).sum(axis=1).max() == LOOKED_IN, "but looks as before"
     assert ((roles & route.QUERY).any(axis=1) & (roles & route.BASE).any(axis=1)).all()

@@ -17,14 +17,14 @@ from distnnd.kernels.codes import Coder
 from distnnd.kernels.signposts import MANY
 from distnnd.runtime.events import TaskEnd
 from distnnd.runtime.serial import SerialExecutor
-from distnnd.stages import kdtree, route, settled
+from distnnd.stages import kdtree, route, settle, settled
 from distnnd.stages.drawn import Drawn
 from distnnd.stages.settled import cells_of, may_settle, solved_whole
 from distnnd.storage import graph, mailbox
 from distnnd.values.memory import SETTLED_BY, SETTLED_PIVOTS, route_bytes, settle_bytes
 from distnnd.values.metric import METRICS
 from distnnd.values.partitioning import NEAREST, TREE_ROWS, Unit, least_unit, pivot_count
-from distnnd.values.plan import Job, Layout
+from distnnd.values.plan import Job, Layout, Report, Task
 from distnnd.values.spec import BuildSpec
 from tests.conftest import all_distances, clustered, graph_bytes, true_recall
 
@@ -41,6 +41,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch, cut: Callable[..., None]) -> Callabl
         monkeypatch.setattr(kdtree, "TREE_ROWS", tree_rows)
         monkeypatch.setattr(kdtree, "LIMIT", 1e9)
         monkeypatch.setattr(BUILD, "finished", lambda build, done: len(done) >= ROUNDS)
+        monkeypatch.setattr(BUILD, "STAYING", 0)
 
     return set_up
 
@@ -156,6 +157,43 @@ def test_the_same_graph_with_fewer_copies(
     assert few["copies", 2] < (1 - share / 2) * many["copies", 2]
     assert graph_bytes(some) == graph_bytes(all_of_them)
     assert true_recall(points, some) > 0.999
+
+
+class Shares:
+    """Several numbers, one for each product that is asked for."""
+
+    def __init__(self, shares: list[float]) -> None:
+        self.shares = iter(shares)
+
+    def __mul__(self, rows: int) -> float:
+        return next(self.shares) * rows
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_a_first_block_says_whether_it_is_worth_it(
+    rounds: Callable[..., None], monkeypatch: pytest.MonkeyPatch, enough: bool
+) -> None:
+    """Of it no more rows stay than it says; and rows that stayed once may travel again."""
+    rounds()
+    points, said = low_dimensional("uniform"), []
+    run = settle.run_settle
+
+    def listening(job: Job, task: Task) -> Report:
+        report = run(job, task)
+        if task.index == 0:
+            said.append(report.counters["stay"])
+        return report
+
+    monkeypatch.setattr(settle, "run_settle", listening)
+    if not enough:
+        # In the third round nothing is worth it.
+        monkeypatch.setattr(BUILD, "STAYING", Shares([0, 2]))
+    made, counted = build(points)
+    assert len(said) == ROUNDS - 1
+    assert said[0] >= counted["settled", 2] * BLOCK / N * 0.5 > 0
+    assert (counted["settled", 3] > 0) == enough
+    assert [entry["settled"] > 0 for entry in made.facts["rounds"]] == [False, True, enough]
+    assert true_recall(points, made) > 0.999
 
 
 def test_ties_keep_their_distances(rounds: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,11 +56,14 @@ def plan_of(spec: BuildSpec, n: int, d: int, dtype: str, chunk_rows: int = 1, **
 def cases(draw: st.DrawFn) -> Case:
     """Arguments of plan_of but for the memory, over all orders of magnitude."""
     n = int(2 ** draw(st.floats(1, 36)))
+    dtype = draw(st.sampled_from(["float32", "float16", "uint8", "int8"]))
+    metric = draw(st.sampled_from(sorted(METRICS)))
+    wire = draw(st.sampled_from([None, "float16"])) if dtype == "float32" and METRICS[metric].euclidean else None
     return {
-        "spec": BuildSpec(min(draw(st.integers(1, 100)), n - 1), draw(st.sampled_from(sorted(METRICS)))),
+        "spec": BuildSpec(min(draw(st.integers(1, 100)), n - 1), metric, wire=wire),
         "n": n,
         "d": int(2 ** draw(st.floats(0, 12))),
-        "dtype": draw(st.sampled_from(["float32", "float16", "uint8", "int8"])),
+        "dtype": dtype,
         "count": draw(st.integers(1, 64)),
         "threads": draw(st.integers(1, 32)),
         "chunk_rows": draw(st.integers(1, min(n, 100_000))),
