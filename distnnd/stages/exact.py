@@ -61,9 +61,11 @@ class Asked(NamedTuple):
         judge: of the rows start .. stop.
         """
         ids, distances = self.lists.ids.reshape(-1), self.lists.distances.reshape(-1)
-        ends = (bisect_left(self.order, end, key=lambda entry: ids[entry]) for end in (start, stop))
-        for a, b in mailbox.strips(*ends, strip_rows(points.shape[1])):
-            entries = self.order[a:b]
+        first, last = (bisect_left(self.order, end, key=lambda entry: ids[entry]) for end in (start, stop))
+        # Row by row of the block, which is large; those of the strip are at hand.
+        mine = np.sort(self.order[first:last])
+        for a, b in mailbox.strips(0, len(mine), strip_rows(points.shape[1])):
+            entries = mine[a:b]
             # Each pair as a list of one entry: what measures lists measures pairs.
             labels = (ids[entries] - start).astype(np.int32)[:, None]
             pairs = Lists(labels, np.empty(labels.shape, np.float32), np.zeros(labels.shape, np.uint8))
