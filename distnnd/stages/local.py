@@ -90,6 +90,7 @@ def read_mail(job: Job, task: Task) -> Partition:
         for block, first, last in slices:
             entry = first_entry(job, task.round, block, first)
             wire = Wire.read(job, task.round, block, *task.arguments["partitions"]) if job.wire else None
+            starts = mailbox.read(job.scratch, f"{task.round}/mail/{block}", "starts") if job.wire else np.empty(0)
             # Whole chunks: one that is read in part is read as often as it has parts.
             for start, stop in mailbox.strips(first, last, max(1, WRITTEN_AT_ONCE // record.itemsize)):
                 mail = mailbox.read_records(job.scratch, f"{task.round}/mail/{block}", record, start, stop)
@@ -106,7 +107,7 @@ def read_mail(job: Job, task: Task) -> Partition:
                     yield at, listings.read_entries(job.scratch, listed_at(task.round, block), lengths, entry, d)
                     entry += int(lengths.sum())
                 elif wire is not None:
-                    yield at, wire.restored(mail["points"], partitions_of(job, task.round, block, start, stop))
+                    yield at, wire.restored(mail["points"], mailbox.partition_of(starts, start, stop))
                 else:
                     yield at, mail["points"]
                 at += len(mail)
@@ -117,12 +118,6 @@ def read_mail(job: Job, task: Task) -> Partition:
         first, last = np.searchsorted(shared.leaves, task.arguments["partitions"]).tolist()
         standing = Standing(leaves, last - first, keep_range(leaves, first, last))
     return Partition(*held, rows, None if job.kind.euclidean else roles, known, distances, standing, shared.codes)
-
-
-def partitions_of(job: Job, number: int, block: int, first: int, last: int) -> np.ndarray:
-    """To which partition each of the rows first .. last went that a block sent in a round: int64[m]."""
-    starts = mailbox.read(job.scratch, f"{number}/mail/{block}", "starts")
-    return np.searchsorted(starts, np.arange(first, last), side="right") - 1
 
 
 def first_entry(job: Job, number: int, block: int, first: int) -> int:

@@ -53,7 +53,7 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     columns: dict[str, np.ndarray] = {}
     if isinstance(points, Csr):
         columns["length"] = np.diff(points.indptr)
-    else:
+    elif not job.wire:
         columns["points"] = points
     if task.arguments["width"]:
         columns["ids"], columns["distances"] = graph.read_lists(job.out, task.round - 1, first, last)
@@ -67,11 +67,12 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             rows = copies.rows[start:stop]
             strip = np.empty(stop - start, record)
             strip["row"] = rows
-            partition = np.searchsorted(copies.starts, np.arange(start, stop), side="right") - 1
             for name, values in columns.items():
-                travels = wire is not None and name == "points"
-                strip[name] = wire.narrowed(values[rows], partition) if travels else values[rows]
+                strip[name] = values[rows]
+            if wire is not None:
+                strip["points"] = wire.narrowed(points[rows], mailbox.partition_of(copies.starts, start, stop))
             if "role" in record.names:
+                partition = mailbox.partition_of(copies.starts, start, stop)
                 strip["role"] = roles[rows, (slots[rows] == partition[:, None]).argmax(axis=1)]
             writer.append(strip)
     columns = {"starts": copies.starts, "rows": copies.rows}

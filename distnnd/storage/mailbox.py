@@ -171,5 +171,10 @@ def offsets(scratch: str, number: int, blocks: int) -> np.ndarray:
     return np.stack([read(scratch, f"{number}/mail/{block}", "starts") for block in range(blocks)])
 
 
+def partition_of(starts: np.ndarray, first: int, last: int) -> np.ndarray:
+    """To which partition each of the copies first .. last of a block goes, by where each one's begin: int64[m]."""
+    return np.searchsorted(starts, np.arange(first, last), side="right") - 1
+
+
 def _as_bytes(records: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(records).view(np.uint8).reshape(len(records), records.dtype.itemsize)
