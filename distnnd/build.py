@@ -21,6 +21,7 @@ from .stages.merge import plan_merge
 from .stages.points import check_points
 from .stages.probe import plan_probe, plan_truth
 from .stages.publish import plan_publish
+from .stages.rounding import count_equal, plan_centre, rows_for_centre, shift_of
 from .stages.route import plan_route
 from .stages.scan import check_scale, plan_collect, plan_scan
 from .stages.settle import plan_settle
@@ -56,6 +57,7 @@ def plan(
     component: str | None = None,
     n_workers: int | None = None,
     wire: str | None = None,
+    dtype: str | None = None,
 ) -> Plan:
     """What build() would do with the same arguments, and what it would take.
 
@@ -64,12 +66,14 @@ def plan(
     BudgetError, SpecError and InputError are raised as by build().
     """
     limits = (target_recall, max_rounds, memory_limit)
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire, dtype)
     if is_dask_array(source):
         extent = extent_of_lazy(lazy_points(source, spec))
+        spec = spec.for_points(extent.dtype, sparse=False)
         check_points(spec, extent.d, extent.dtype)
     else:
-        opened = open_for(source, component, spec.kind)
+        opened = open_for(source, component, spec.kind, spec.dtype)
+        spec = spec.for_points(opened.dtype.name, isinstance(opened, SparseSource))
         extent = extent_of(opened)
         check_points(spec, extent.d, extent.dtype, isinstance(opened, SparseSource))
         if opened is not source:
@@ -96,6 +100,7 @@ def build(
     component: str | None = None,
     n_workers: int | None = None,
     wire: str | None = None,
+    dtype: str | None = None,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
@@ -112,20 +117,23 @@ def build(
     lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
     progress: True, False, or a function that is called with each event. wire: "float16" lets float32 points travel
     between partitions so, in half of the bytes; distances are measured again in the end, from the points. Not where a
-    metric needs more than a euclidean distance of prepared rows.
+    metric needs more than a euclidean distance of prepared rows. dtype: by default distances, and the recall that is
+    told, are those of the points as they are given: float64 and wide integers are compared in float64. "float32" rounds
+    them first, for less memory and time, and a warning says how many rows became equal by it; "float64" widens others.
 
     Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
     would fit), StoreError (damaged input or graph), StageError.
     """
     limits = (target_recall, max_rounds, memory_limit)
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire, dtype)
     listen = progress if callable(progress) else silent
     with ExitStack() as stack:
         spool = stack.enter_context(Spool(out, scratch))
         place, opened = spool.out, None
         if not is_dask_array(source):
             # Whatever is wrong with the arguments is said before a cluster starts.
-            opened = open_for(source, component, spec.kind)
+            opened = open_for(source, component, spec.kind, spec.dtype)
+            spec = spec.for_points(opened.dtype.name, isinstance(opened, SparseSource))
             spec.check_rows(opened.n)
             check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
             store.check_apart(place, opened.location)
@@ -134,6 +142,7 @@ def build(
         if opened is None:
             source = lazy_points(source, spec)
             extent = extent_of_lazy(source)
+            spec = spec.for_points(extent.dtype, sparse=False)
             check_points(spec, extent.d, extent.dtype)
             points = spool_lazily(source, executor, spool)
         else:
@@ -199,12 +208,41 @@ def prepare(build: Build) -> None:
         raise
     zero_rows = any(report.counters["zero_rows"] for report in scanned)
     radius = max(report.counters["radius"] for report in scanned)
-    build.job = replace(build.job, zero_rows=zero_rows, radius=radius)
-    build.commit(scan={"zero_rows": zero_rows, "radius": radius})
+    if rows_for_centre(build.job).size:
+        build.run(plan_centre(build.job))
+    shift = shift_of(build.job, max(report.counters.get("largest", 0.0) for report in scanned))
+    build.job = replace(build.job, zero_rows=zero_rows, radius=radius, shift=shift)
+    build.commit(scan={"zero_rows": zero_rows, "radius": radius, "centre": shift.centre, "scale": shift.scale})
+    warn_of_rounding(build, scanned)
     if build.job.layout.partitions > 1 and not build.job.layout.exact:
         build.run(plan_collect(build.job))
         build.run(plan_probe(build.job))
         build.run(plan_truth(build.job))
+
+
+def warn_of_rounding(build: Build, scanned: list[Report]) -> None:
+    """Say how many rows float32 cannot tell apart, or tells apart from nothing."""
+    equal = count_equal(build.job, [int(report.counters["rounded"]) for report in scanned])
+    tiny = sum(int(report.counters.get("tiny", 0)) for report in scanned)
+    dtype = "float32" if build.job.layout.sparse else build.job.layout.dtype
+    if equal:
+        warnings.warn(
+            f"about {equal:,} of {build.job.layout.n:,} rows became equal to other rows as they were rounded to "
+            f"{dtype}: their neighbours are those of the rounded rows. "
+            + (
+                "Leave dtype out, and the points are compared as they are given"
+                if build.spec.dtype == "float32" and not build.job.layout.sparse
+                else "Subtract what the rows have in common before you build"
+            ),
+            stacklevel=5,
+        )
+    if tiny:
+        warnings.warn(
+            f"{tiny:,} of {build.job.layout.n:,} rows hold no number beyond 1e-15, and squares of such numbers vanish "
+            "from float32: distances between these rows are told as 0. "
+            'Build with dtype="float64", or scale the data up',
+            stacklevel=5,
+        )
 
 
 def rounds(build: Build) -> Recall:

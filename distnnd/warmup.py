@@ -25,7 +25,7 @@ from .kernels import apart
 from .kernels.codes import coder_of, encode
 from .kernels.groups import keep_range
 from .kernels.jit import cache_dir, compiled_kernels, tally
-from .kernels.kdtree import plant, rows_from_blocks, walk
+from .kernels.kdtree import plant, rows_from_blocks, squares_from, walk
 from .kernels.lanes import LANES
 from .kernels.merge import permute
 from .kernels.neighbours import empty
@@ -125,7 +125,8 @@ class Kind(NamedTuple):
 
     def spec(self) -> BuildSpec:
         """What such a build asks for."""
-        return BuildSpec(n_neighbors=5, metric=self.metric, metric_params=json.loads(self.params))
+        dtype = None if self.sparse else self.dtype
+        return BuildSpec(n_neighbors=5, metric=self.metric, metric_params=json.loads(self.params), dtype=dtype)
 
     @property
     def sparse(self) -> bool:
@@ -205,7 +206,7 @@ def warm_process(kinds: list[Kind], progress: Tell = unheard) -> Warmed:
                 build_tiny(kind, layout)
         put_tiny()
         narrow_tiny()
-        for dtype in (np.float32, np.int8):
+        for dtype in (np.float32, np.float64, np.int8):
             walk_tiny(dtype)
     now = tally()
     new = now.since(before)
@@ -297,7 +298,11 @@ def walk_tiny(dtype: type) -> None:
     tree = plant(points, np.arange(len(points)))
     found = empty(LANES, 3)
     walk(tree, np.full(LANES, np.inf, np.float32), found, 0, 1)
-    rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
+    if dtype == np.float64:
+        squares_from(points, np.arange(3), 0)
+        permute([points], np.arange(40))
+    else:
+        rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
     permute([np.zeros((40, 2), np.int64)], np.arange(40))
     settle_tiny()
 

@@ -59,7 +59,8 @@ def _layout_of(metric: Metric, dtype: str) -> str:
         return PACKED
     unit = "unit-" if metric.unit else ""
     compared = "euclidean" if metric.euclidean else "inner"
-    return f"{unit}{compared}-{'int8' if stays_narrow(metric, dtype, _COLUMNS) else 'float32'}"
+    rows = "float64" if metric.double else "int8" if stays_narrow(metric, dtype, _COLUMNS) else "float32"
+    return f"{unit}{compared}-{rows}"
 
 
 def small_params(metric: Metric) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ..kernels.groups import Groups, all_members
 from ..kernels.neighbours import Lists, empty
 from ..kernels.pivots import BASE, QUERY, assign
 from ..kernels.projection import Projection, project
-from ..kernels.rows import Form, prepare
+from ..kernels.rows import Form
 from ..kernels.signposts import Signposts, find_pivots, signposts_of
 from ..storage import graph, listings, mailbox
 from ..values.memory import route_bytes, settle_bytes, strip_rows
@@ -21,7 +21,7 @@ from ..values.plan import Job, Stage, Task
 from ..values.points import Csr, rows_in, starts_of, together
 from .drawn import Drawn
 from .measured import measured
-from .points import read_strips, width_of
+from .points import Ruler, read_strips, width_of
 from .settled import settled_rows
 from .wire import Wire
 
@@ -132,11 +132,11 @@ def read_and_place(job: Job, task: Task) -> tuple[np.ndarray | Csr, Places]:
     d, dtype = (width_of(job), "float32") if job.wire else (job.layout.d, job.layout.dtype)
     points = np.empty((0 if job.layout.sparse else last - first, d), dtype)
     sparse_strips: list[Csr] = []
-    way = Way.of(Drawn.read(job, task.round))
+    way, ruler = Way.of(Drawn.read(job, task.round)), Ruler.of(job)
     places = Places.none(job, last - first, way.guide is not None)
     for start, strip in read_strips(job, first, last):
         here = slice(start - first, start - first + rows_in(strip))
-        prepared = prepare(strip, job.kind, width_of(job), job.radius)
+        prepared = ruler.prepare(strip)
         if isinstance(strip, Csr):
             sparse_strips.append(strip)
         else:

@@ -12,7 +12,7 @@ from scipy import sparse
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty
 from ..kernels.random import seed_of
-from ..kernels.rows import Form, finish
+from ..kernels.rows import Form
 from ..kernels.sparse_distances import SparseRows
 from ..storage import graph
 from ..storage.mailbox import strips
@@ -20,8 +20,10 @@ from ..storage.source import Source, SparseSource, open_for
 from ..values.errors import SpecError, StoreError
 from ..values.memory import strip_rows
 from ..values.metric import CUSTOM, Metric, metric_behind
+from ..values.plan import Shift
 from ..values.points import Csr, together
 from ..values.recall import Recall, as_near_as, estimate_recall
+from ..values.spec import read_as
 from .measured import one_blas_thread
 from .points import Ruler
 from .probe import nearest_in_block
@@ -210,7 +212,7 @@ def recompute(points: Source | SparseSource, ruler: Ruler, sample: Sample) -> tu
     lists = empty(*sample.ids.shape)
     lists.ids[:] = np.searchsorted(wanted, sample.ids)
     judge.measure(lists, 0, len(own), judge.of(own))
-    distances = lists.distances if ruler.metric.judged else finish(lists.distances, ruler.metric)
+    distances = ruler.finish(lists.distances)
     scale, columns = np.abs(distances), judge.form.columns
     if isinstance(judge.rows, SparseRows):
         columns = 2 * int(np.diff(judge.rows.starts).max(initial=0))
@@ -242,8 +244,7 @@ def measure_recall(
         # Not the distances of the graph: with numbers of one machine alone, ties are ties.
         distances, _ = recompute(points, ruler, sample)
         true = nearest(points, ruler, k, sample.rows).distances[:, -1:]
-    if not ruler.metric.judged:
-        true = finish(true, ruler.metric)
+    true = ruler.finish(true)
     shares = (distances <= as_near_as(true)).mean(axis=1)
     return estimate_recall(len(shares), float(shares.sum()), float((shares * shares).sum()), k)
 
@@ -272,7 +273,7 @@ def ruler_of(facts: dict[str, Any], function: Function) -> Ruler:
             "give it when you open the graph: open_graph(location, metric=function)"
         )
     # The radius only serves routing, and distances do not see it.
-    return Ruler(metric_behind(facts), facts["d"], zero_rows=True, radius=0.0, function=function)
+    return Ruler(metric_behind(facts), facts["d"], zero_rows=True, radius=0.0, function=function, shift=Shift.of(facts))
 
 
 @contextmanager
@@ -281,7 +282,7 @@ def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[S
 
     A graph that was built of a lazy array knows no more of its points than their shape.
     """
-    points = open_for(source, None, metric_behind(facts))
+    points = open_for(source, None, metric_behind(facts), read_as(facts))
     try:
         now, then = points.fingerprint(), facts["source"]["fingerprint"]
         if now["shape"] != then["shape"] or (now != then and then["kind"] != "dask"):

@@ -46,7 +46,7 @@ class Metric(NamedTuple):
     "half_turns", what turns the surrogate into the distance. steps: what is done to rows before that, in order (see
     kernels/transforms.py). form: "inner" where all this is the metric itself; "pair", "set", "bits" and
     "sparse" are laid out so, and judged by kernels/distances.py. params: (name, number, or nested tuples of numbers),
-    checked.
+    checked. double: rows are prepared in float64, since float32 cannot hold the points (see `of_points`).
     """
 
     name: str
@@ -56,10 +56,14 @@ class Metric(NamedTuple):
     form: str = "inner"
     steps: tuple[str, ...] = ()
     params: tuple[tuple[str, Value], ...] = ()
+    double: bool = False
 
     @property
     def judged(self) -> bool:
         """Whether lists that leave a task hold distances of the rows as they came, instead of surrogates."""
+        if self.form == "inner" and self.double:
+            # Nothing that a float32 can show is lost by rounding in float64.
+            return False
         return self.form != "inner" or self.finish in _MAGNIFIES or any(step in _BLURS for step in self.steps)
 
     @property
@@ -131,6 +135,11 @@ def as_built(metric: Metric) -> Metric:
     return metric._replace(form="inner", unit=False, euclidean=True, finish="none", steps=_PACKED)
 
 
+def of_points(metric: Metric, dtype: str | None) -> Metric:
+    """The metric as dense points of that dtype take it: rows of float64 are prepared in float64."""
+    return metric._replace(double=dtype == "float64")
+
+
 def of_sparse(metric: Metric) -> Metric:
     """The metric as sparse points take it: whatever lays their rows out, distances are those of what they list."""
     return metric._replace(form="sparse")
@@ -168,7 +177,7 @@ def metric_of(name: str, params: Mapping[str, Any] | None = None, d: int | None 
 def metric_behind(facts: Mapping[str, Any]) -> Metric:
     """The metric of a graph, from its facts, as its points take it."""
     metric = OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
-    return of_sparse(metric) if of_sparse_points(facts) else metric
+    return of_sparse(metric) if of_sparse_points(facts) else of_points(metric, facts["layout"]["dtype"])
 
 
 def of_sparse_points(facts: Mapping[str, Any]) -> bool:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .errors import SpecError
-from .metric import CUSTOM, OWN, Metric, as_built, metric_of
+from .metric import CUSTOM, OWN, Metric, as_built, metric_of, of_points
 
 # Of points, as they are read and sent.
-DTYPES = ("float32", "float16", "uint8", "int8")
+DTYPES = ("float32", "float16", "uint8", "int8", "float64")
+# To which the points may be converted before they are compared.
+CONVERTED = ("float32", "float64")
 # In which float32 points may travel between partitions instead.
 WIRES = ("float16",)
 
@@ -80,7 +82,8 @@ class BuildSpec:
     own f(x, y) of two rows that numba has compiled. target_recall: share of the true neighbours that must be found, 0
     to 1, measured on the probe rows. max_rounds: give up after so many rounds.
     memory_limit: bytes of one worker process, None for what the machine or the cluster says. random_state: seed.
-    wire: in which dtype float32 points travel between partitions; None for as they are.
+    wire: in which dtype float32 points travel between partitions; None for as they are. dtype: as which the points are
+    read and compared; None while that is unknown, and for sparse points.
     SpecError is raised for values that cannot be meant.
     """
 
@@ -93,6 +96,7 @@ class BuildSpec:
     random_state: int = 0
     function: Callable[..., float] | None = None
     wire: str | None = None
+    dtype: str | None = None
 
     @classmethod
     def asked(
@@ -105,11 +109,17 @@ class BuildSpec:
         memory_limit: int | str | None,
         random_state: int,
         wire: str | None = None,
+        dtype: str | None = None,
     ) -> BuildSpec:
         """The spec of what a caller gives: the metric by its name or as the function itself, memory as a text too."""
         name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
         limit = parse_bytes(memory_limit)
-        return cls(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function, wire)
+        if dtype is not None and dtype not in CONVERTED:
+            known = " or ".join(map(repr, CONVERTED))
+            raise SpecError(f"dtype is {known}, or None for the points as they are given, not {dtype!r}")
+        return cls(
+            n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function, wire, dtype
+        )
 
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
@@ -131,7 +141,12 @@ class BuildSpec:
     @cached_property
     def kind(self) -> Metric:
         """The metric as a value."""
-        return OWN if self.metric == CUSTOM else as_built(metric_of(self.metric, self.metric_params))
+        metric = OWN if self.metric == CUSTOM else as_built(metric_of(self.metric, self.metric_params))
+        return of_points(metric, self.dtype)
+
+    def for_points(self, dtype: str, sparse: bool) -> BuildSpec:
+        """The same for points that are read as `dtype`."""
+        return replace(self, dtype=None if sparse else dtype)
 
     def check_metric(self, d: int | None = None) -> None:
         """SpecError unless the metric exists and its parameters fit it, and rows of d columns if those are known."""
@@ -153,6 +168,12 @@ class BuildSpec:
     def to_json(self) -> dict[str, Any]:
         """The parameters that decide the bytes of the graph, as JSON, but for a function of the user's own."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "function"}
+
+
+def read_as(facts: Mapping[str, Any]) -> str | None:
+    """As which dtype the points of a graph with these facts are read, where they might be given as another."""
+    dtype = facts["layout"]["dtype"]
+    return dtype if dtype in CONVERTED and facts["layout"].get("entries") is None else None
 
 
 def _as_lists(value: Any) -> Any:
