@@ -34,7 +34,7 @@ from .values.errors import SpecError, Unreachable
 from .values.partitioning import Unit, enough_if_brief, first_width, least_unit, make_units, next_width, pieces_of
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
-from .values.spec import BuildSpec
+from .values.spec import BuildSpec, exchange_dtype_of
 
 # A round that adds less than this to a measured recall is the last: more of them would not reach the target.
 LEAST_GAIN = 0.002
@@ -45,6 +45,7 @@ STAYING = 0.4
 def plan(
     source: Any,
     n_neighbors: int = 15,
+    *,
     metric: str | Callable[..., float] = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     target_recall: float = 0.95,
@@ -52,9 +53,9 @@ def plan(
     memory_limit: int | str | None = None,
     client: Any = None,
     random_state: int = 0,
-    *,
     component: str | None = None,
     n_workers: int | None = None,
+    exchange_dtype: str | None = None,
     wire: str | None = None,
 ) -> Plan:
     """What build() would do with the same arguments, and what it would take.
@@ -64,7 +65,8 @@ def plan(
     BudgetError, SpecError and InputError are raised as by build().
     """
     limits = (target_recall, max_rounds, memory_limit)
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
+    exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged)
     if is_dask_array(source):
         extent = extent_of_lazy(lazy_points(source, spec))
         check_points(spec, extent.d, extent.dtype)
@@ -82,6 +84,7 @@ def build(
     source: Any,
     out: Any = None,
     n_neighbors: int = 15,
+    *,
     metric: str | Callable[..., float] = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     target_recall: float = 0.95,
@@ -92,9 +95,9 @@ def build(
     random_state: int = 0,
     resume: bool = True,
     progress: Listener | bool | None = None,
-    *,
     component: str | None = None,
     n_workers: int | None = None,
+    exchange_dtype: str | None = None,
     wire: str | None = None,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
@@ -110,15 +113,16 @@ def build(
     memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
     current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
     lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
-    progress: True, False, or a function that is called with each event. wire: "float16" lets float32 points travel
-    between partitions so, in half of the bytes; distances are measured again in the end, from the points. Not where a
-    metric needs more than a euclidean distance of prepared rows.
+    progress: True, False, or a function that is called with each event. exchange_dtype: "float16"
+    sends float32 points between partitions as float16, which halves the bytes; in the end the distances are computed
+    again from the points. Some metrics do not allow it (SpecError). wire: its old name, with a FutureWarning.
 
     Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
     would fit), StoreError (damaged input or graph), StageError.
     """
     limits = (target_recall, max_rounds, memory_limit)
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
+    exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=4)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged)
     listen = progress if callable(progress) else silent
     with ExitStack() as stack:
         spool = stack.enter_context(Spool(out, scratch))
@@ -166,7 +170,7 @@ def _run(build: Build) -> None:
         warnings.warn(
             f"target_recall={build.spec.target_recall} was not reached: measured {recall} after "
             f"{len(build.facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
-            + (", or leave wire out" if build.job.wire else ""),
+            + (", or leave exchange_dtype out" if build.job.exchange_dtype else ""),
             stacklevel=4,
         )
     build.listen(BuildEnd(recall, reached, time.perf_counter() - start, build.peak))
@@ -178,7 +182,7 @@ def carry_out(build: Build) -> Recall:
         store.create(build.out, build.facts)
     mailbox.create(build.job.scratch)
     prepare(build)
-    recall = exact_rounds(build) if build.job.wire else rounds(build)
+    recall = exact_rounds(build) if build.job.exchange_dtype else rounds(build)
     publish(build, recall)
     return recall
 

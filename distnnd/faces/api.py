@@ -1,22 +1,28 @@
-"""The build() that users import: the stream of `distnnd.build`, which shows what it does as `progress` asks."""
+"""The build() that users import: that of `distnnd.build`, which shows what it does as `progress` asks."""
 
 from __future__ import annotations
 
 import functools
-import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
-from ..build import build as stream
-from ..graph import Graph
+from ..build import build as quietly
 from .progress import listening
 
-_SIGNATURE = inspect.signature(stream)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-@functools.wraps(stream)
-def build(*args: Any, **kwargs: Any) -> Graph:
-    """Bind the arguments, so that `progress` is found wherever it stands, and turn it into a listener."""
-    given = _SIGNATURE.bind(*args, **kwargs)
-    with listening(given.arguments.get("progress")) as listener:
-        given.arguments["progress"] = listener
-        return stream(*given.args, **given.kwargs)
+def shown(function: Callable[P, T]) -> Callable[P, T]:
+    """`function` with `progress` as users give it turned into the listener that it takes; its signature stays."""
+
+    @functools.wraps(function)
+    def with_listener(*args: P.args, **kwargs: P.kwargs) -> T:
+        with listening(kwargs.get("progress")) as listener:  # type: ignore[arg-type]
+            kwargs["progress"] = listener
+            return function(*args, **kwargs)
+
+    return with_listener
+
+
+build = shown(quietly)

@@ -153,8 +153,11 @@ parameters = together(
     click.option("--target-recall", default=0.95, show_default=True, help="Share of true neighbours to be found."),
     click.option("--max-rounds", default=8, show_default=True, help="Give up after so many rounds, and say so."),
     click.option(
-        "--wire", metavar="float16", help="Let float32 rows travel so between partitions.  [default: as they are]"
+        "--exchange-dtype",
+        metavar="float16",
+        help="Send float32 rows between partitions as float16.  [default: as they are]",
     ),
+    click.option("--wire", metavar="float16", hidden=True),
     random_state,
     component,
     cluster,

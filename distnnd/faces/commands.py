@@ -24,7 +24,7 @@ from ..storage.sparse import convert_csr
 from ..values.errors import DistnndError, InputError, SpecError
 from ..values.plan import Report
 from ..values.recall import Recall
-from ..values.spec import format_bytes
+from ..values.spec import as_stored, format_bytes
 from ..warmup import Warmed
 from ..warmup import warmup as warm_up
 from .answer import Answer, say, table
@@ -43,7 +43,8 @@ LOGGING = "DASK_LOGGING__DISTRIBUTED"
 def plan(source: str, **arguments: Any) -> Answer:
     """What build() would do with these arguments, which are those of distnnd.plan."""
     hush()
-    planned = plan_graph(source, **arguments | metric_in(arguments))
+    with warnings_said():
+        planned = plan_graph(source, **arguments | metric_in(arguments))
     return Answer(planned.to_json(), str(planned))
 
 
@@ -71,7 +72,7 @@ def resume(
         say(f"{out} is finished already")
         return info(out)
     source = source_of(facts, out)
-    asked = facts["spec"] | {
+    asked = as_stored(facts["spec"]) | {
         "max_rounds": facts["spec"]["max_rounds"] if max_rounds is None else max_rounds,
         "memory_limit": memory_limit or facts["spec"]["memory_limit"],
     }
@@ -141,10 +142,11 @@ def hush() -> None:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Turn the warning of a missed target into a line on stderr, and leave out all that libraries warn of."""
+    """Turn the warnings of distnnd into lines on stderr, and leave out all that libraries warn of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", message="target_recall", category=UserWarning)
+        warnings.filterwarnings("always", message="wire", category=FutureWarning)
         yield
     for warning in caught:
         say(f"distnnd: {warning.message}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,7 +18,7 @@ from .metric import CUSTOM, OWN, Metric, as_built, metric_of
 # Of points, as they are read and sent.
 DTYPES = ("float32", "float16", "uint8", "int8")
 # In which float32 points may travel between partitions instead.
-WIRES = ("float16",)
+EXCHANGE_DTYPES = ("float16",)
 
 _UNITS = {
     "": 1,
@@ -72,6 +73,21 @@ def whole_number(name: str, value: Any, least: int) -> int:
     return number
 
 
+def exchange_dtype_of(exchange_dtype: str | None, wire: str | None, stacklevel: int) -> str | None:
+    """The dtype of rows between partitions, also by its old name `wire`, with a FutureWarning; SpecError for both."""
+    if wire is None:
+        return exchange_dtype
+    if exchange_dtype is not None:
+        raise SpecError("wire is the old name of exchange_dtype; give exchange_dtype alone")
+    warnings.warn("wire is now called exchange_dtype; the old name will go", FutureWarning, stacklevel=stacklevel)
+    return wire
+
+
+def as_stored(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that a store holds, by today's names: stores of before have `wire` for `exchange_dtype`."""
+    return {"exchange_dtype" if name == "wire" else name: value for name, value in spec.items()}
+
+
 @dataclass(frozen=True)
 class BuildSpec:
     """A graph to be built.
@@ -80,7 +96,7 @@ class BuildSpec:
     own f(x, y) of two rows that numba has compiled. target_recall: share of the true neighbours that must be found, 0
     to 1, measured on the probe rows. max_rounds: give up after so many rounds.
     memory_limit: bytes of one worker process, None for what the machine or the cluster says. random_state: seed.
-    wire: in which dtype float32 points travel between partitions; None for as they are.
+    exchange_dtype: in which dtype float32 points travel between partitions; None for as they are.
     SpecError is raised for values that cannot be meant.
     """
 
@@ -92,7 +108,7 @@ class BuildSpec:
     memory_limit: int | None = None
     random_state: int = 0
     function: Callable[..., float] | None = None
-    wire: str | None = None
+    exchange_dtype: str | None = None
 
     @classmethod
     def asked(
@@ -104,12 +120,14 @@ class BuildSpec:
         max_rounds: int,
         memory_limit: int | str | None,
         random_state: int,
-        wire: str | None = None,
+        exchange_dtype: str | None = None,
     ) -> BuildSpec:
         """The spec of what a caller gives: the metric by its name or as the function itself, memory as a text too."""
         name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
         limit = parse_bytes(memory_limit)
-        return cls(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function, wire)
+        return cls(
+            n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function, exchange_dtype
+        )
 
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
@@ -118,9 +136,11 @@ class BuildSpec:
             raise SpecError(f"target_recall must be a number, not {self.target_recall!r}")
         if not 0 < self.target_recall <= 1:
             raise SpecError(f"target_recall is a share above 0 and at most 1, not {self.target_recall}")
-        if self.wire is not None and self.wire not in WIRES:
-            known = " or ".join(map(repr, WIRES))
-            raise SpecError(f"wire is {known}, or None for rows as they are, not {self.wire!r}; leave it out")
+        if self.exchange_dtype is not None and self.exchange_dtype not in EXCHANGE_DTYPES:
+            known = " or ".join(map(repr, EXCHANGE_DTYPES))
+            raise SpecError(
+                f"exchange_dtype is {known}, or None for rows as they are, not {self.exchange_dtype!r}; leave it out"
+            )
         if self.metric_params is not None:
             if not isinstance(self.metric_params, Mapping):
                 raise SpecError(f"metric_params is a dictionary of parameters by name, not {self.metric_params!r}")
