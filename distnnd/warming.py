@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .build import carry_out
+from .building import carry_out
 from .graph import Graph, open_graph
 from .index import build_index
 from .kernels import apart
@@ -331,7 +331,7 @@ def narrow_tiny() -> None:
 
 
 def main(names: list[str]) -> None:
-    """`python -m distnnd.warmup KIND…`: compile the kernels of these kinds; print what became of them as JSON."""
+    """`python -m distnnd.warming KIND…`: compile the kernels of these kinds; print what became of them as JSON."""
     print(json.dumps(warm_process([Kind.named(name) for name in names]).to_json()))
 
 

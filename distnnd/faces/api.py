@@ -1,4 +1,4 @@
-"""The build() that users import: that of `distnnd.build`, which shows what it does as `progress` asks."""
+"""The build() that users import: that of `distnnd.building`, which shows what it does as `progress` asks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from ..build import build as quietly
+from ..building import build as quietly
 from .progress import listening
 
 P = ParamSpec("P")

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..build import build as build_graph
-from ..build import plan as plan_graph
+from ..building import build as build_graph
+from ..building import plan as plan_graph
 from ..graph import Graph, open_graph
 from ..runtime.events import BuildEnd, Event, Listener, StageStart, TaskEnd
 from ..storage import graph as store
@@ -25,8 +25,8 @@ from ..values.errors import DistnndError, InputError, SpecError
 from ..values.plan import Report
 from ..values.recall import Recall
 from ..values.spec import as_stored, format_bytes
-from ..warmup import Warmed
-from ..warmup import warmup as warm_up
+from ..warming import Warmed
+from ..warming import warmup as warm_up
 from .answer import Answer, say, table
 from .metric_options import metric_of_text, own_metric_of_text, params_of_texts
 from .progress import listening

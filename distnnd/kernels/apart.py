@@ -143,7 +143,7 @@ def _compile(kinds: list[str]) -> int:
     # What was frozen into one program would start itself.
     if not sys.executable or getattr(sys, "frozen", False):
         return 0
-    command = [sys.executable, "-P", "-m", "distnnd.warmup", *kinds]
+    command = [sys.executable, "-P", "-m", "distnnd.warming", *kinds]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from distnnd import BudgetError, Recall, SpecError
-from distnnd.build import plan
+from distnnd.building import plan
 from distnnd.faces import api, progress
 from distnnd.faces.progress import Bars, Lines, listening, progress_for
 from distnnd.runtime.events import BuildEnd, BuildStart, Event, RoundEnd, StageStart, TaskEnd, silent
