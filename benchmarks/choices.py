@@ -103,7 +103,7 @@ def cost_of(task: data.Task, target: float, choice: Choice) -> Cost:
     with chosen(choice), tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         out = Path(folder) / "graph"
-        graph = distnnd.build(task.points, out, data.K, task.metric, target_recall=target, progress=listen)
+        graph = distnnd.build(task.points, out, data.K, metric=task.metric, target_recall=target, progress=listen)
         cpu = time.process_time() - start
         recall = task.recall(graph.to_numpy()[0])
     return Cost(cpu, recall, int(counted["rounds"]), counted["passes"])

@@ -10,8 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .building import plan
-    from .faces.api import build
+    from .building import build, plan
     from .graph import Graph, open_graph
     from .index import Index, build_index, open_index
     from .values.errors import (
@@ -51,7 +50,7 @@ __all__ = [
     "warmup",
 ]
 _HOMES = {
-    "build": "faces.api",
+    "build": "building",
     "plan": "building",
     "open_graph": "graph",
     "build_index": "index",

@@ -10,13 +10,15 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .graph import Graph, open_graph
+from .progress import listening
 from .runtime.cluster import executor_for, machine_for
-from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
+from .runtime.events import BuildEnd, BuildStart, Compiling, Listener, RoundEnd
 from .sources import extent_of, extent_of_lazy, lazy_points, plan_for, spool_lazily, within_reach
 from .stages.blocks import plan_blocks, plan_scan_sparse
 from .stages.draw import plan_draw
 from .stages.exact import plan_exact
 from .stages.local import plan_local
+from .stages.measured import compiling_told
 from .stages.merge import plan_merge
 from .stages.points import check_points
 from .stages.probe import plan_probe, plan_truth
@@ -113,7 +115,8 @@ def build(
     memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
     current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
     lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
-    progress: True, False, or a function that is called with each event. exchange_dtype: "float16"
+    progress: True shows it as bars in a terminal and as lines elsewhere, None as bars in a terminal only, False not; or
+    a function that is called with each event. exchange_dtype: "float16"
     sends float32 points between partitions as float16, which halves the bytes; in the end the distances are computed
     again from the points. Some metrics do not allow it (SpecError). wire: its old name, with a FutureWarning.
 
@@ -121,10 +124,10 @@ def build(
     would fit), StoreError (damaged input or graph), StageError.
     """
     limits = (target_recall, max_rounds, memory_limit)
-    exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=4)
+    exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
     spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged)
-    listen = progress if callable(progress) else silent
     with ExitStack() as stack:
+        listen = stack.enter_context(listening(progress))
         spool = stack.enter_context(Spool(out, scratch))
         place, opened = spool.out, None
         if not is_dask_array(source):
@@ -164,14 +167,16 @@ def check_output(place: str, resume: bool) -> None:
 def _run(build: Build) -> None:
     start = time.perf_counter()
     build.listen(BuildStart(build.plan, len(build.facts["rounds"])))
-    recall = carry_out(build)
+    elsewhere = getattr(build.executor, "on_this_machine", False)
+    with compiling_told(lambda: build.listen(Compiling()), build.job, elsewhere):
+        recall = carry_out(build)
     reached = recall.exact or recall.estimate >= build.spec.target_recall
     if not reached:
         warnings.warn(
             f"target_recall={build.spec.target_recall} was not reached: measured {recall} after "
             f"{len(build.facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
             + (", or leave exchange_dtype out" if build.job.exchange_dtype else ""),
-            stacklevel=4,
+            stacklevel=3,
         )
     build.listen(BuildEnd(recall, reached, time.perf_counter() - start, build.peak))
 

@@ -36,13 +36,15 @@ HOUSE = {
                                                                         "h5py obstore fsspec"),
     "stages":  Room(2,     "values kernels storage",                    "numpy scipy.sparse threadpoolctl"),
     "runtime": Room(3,     "values",                                    "dask distributed threadpoolctl"),
-    "index":   Room(4,     "values storage stages runtime",             ""),
+    "progress": Room(4,    "values runtime",                            "rich"),
     "sources": Room(4,     "values storage runtime",                    ""),
-    "graph":   Room(5,     "values storage stages runtime index",       ""),
+    "index":   Room(5,     "values storage stages runtime progress",    ""),
     "underway": Room(5,    "values storage runtime sources",            ""),
-    "building": Room(6,    "values storage stages runtime graph sources underway", ""),
-    "warming": Room(7,     "values kernels storage runtime graph building index sources underway", "numpy"),
-    "faces":   Room(8,     "values storage runtime.events graph building index warming", "numpy click rich matplotlib "
+    "graph":   Room(6,     "values storage stages runtime progress index", ""),
+    "building": Room(7,    "values storage stages runtime progress graph sources underway", ""),
+    "warming": Room(8,     "values kernels storage runtime progress graph building index sources underway", "numpy"),
+    "faces":   Room(9,     "values storage runtime.events progress graph building index warming",
+                                                                        "numpy click matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }
 # fmt: on

@@ -16,6 +16,7 @@ import numpy as np
 from ..building import build as build_graph
 from ..building import plan as plan_graph
 from ..graph import Graph, open_graph
+from ..progress import listening
 from ..runtime.events import BuildEnd, Event, Listener, StageStart, TaskEnd
 from ..storage import graph as store
 from ..storage.points import write_points
@@ -29,7 +30,6 @@ from ..warming import Warmed
 from ..warming import warmup as warm_up
 from .answer import Answer, say, table
 from .metric_options import metric_of_text, own_metric_of_text, params_of_texts
-from .progress import listening
 
 # Dask sets the levels of these when it is imported; its other loggers follow them.
 LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")

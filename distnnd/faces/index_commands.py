@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..index import Index, build_index, open_index
+from ..progress import listening
 from ..storage.source import open_source
 from ..values.errors import SpecError
 from ..values.spec import format_bytes
 from .answer import Answer, table
 from .commands import hush
 from .metric_options import own_metric_of_text
-from .progress import listening
 
 
 def index(

@@ -24,7 +24,7 @@ import numpy as np
 from numba.core import config
 
 from ..values.metric import CUSTOM, Metric
-from .jit import cache_dir, compiled_kernels
+from .jit import cache_dir, compiled_kernels, tell_of_compiling
 from .rows import stays_narrow
 
 # A few columns: rows of more than thousands are no longer bytes, and have the kernels of floats.
@@ -84,6 +84,7 @@ def ensure(kinds: list[str]) -> int:
     place = cache_dir()
     compiled = 0
     if place is not None and compiled_kernels() and not all(map(is_marked, kinds)):
+        tell_of_compiling()
         with _one_at_a_time([kind for kind in kinds if not is_marked(kind)]):
             missing = [kind for kind in kinds if not is_marked(kind)]
             compiled = _compile(missing) if missing else 0
@@ -115,6 +116,11 @@ def is_marked(kind: str) -> bool:
     """Whether all kernels of a kind were written to disk."""
     mark = _file_of(kind, "all")
     return mark is not None and mark.exists()
+
+
+def are_compiled(kinds: list[str]) -> bool:
+    """Whether kernels of all these kinds are on disk, or nothing is ever compiled."""
+    return not compiled_kernels() or all(map(is_marked, kinds))
 
 
 def mark(kind: str) -> None:
