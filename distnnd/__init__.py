@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .building import build, plan
     from .graph import Graph, open_graph
     from .index import Index, build_index, open_index
+    from .index_plan import plan_index
     from .values.errors import (
         BudgetError,
         DistnndError,
@@ -24,20 +25,21 @@ if TYPE_CHECKING:
     )
     from .values.plan import Plan
     from .values.recall import Recall
-    from .values.spec import BuildSpec
+    from .values.searching import IndexPlan, SearchPlan
     from .warming import warmup
 
 __version__ = "0.1.0"
 __all__ = [
     "BudgetError",
-    "BuildSpec",
     "DistnndError",
     "Graph",
     "Index",
+    "IndexPlan",
     "InputError",
     "Interrupted",
     "Plan",
     "Recall",
+    "SearchPlan",
     "SpecError",
     "StageError",
     "StoreError",
@@ -47,18 +49,21 @@ __all__ = [
     "open_graph",
     "open_index",
     "plan",
+    "plan_index",
     "warmup",
 ]
 _HOMES = {
     "build": "building",
     "plan": "building",
     "open_graph": "graph",
+    "plan_index": "index_plan",
     "build_index": "index",
     "open_index": "index",
     "warmup": "warming",
     "Graph": "graph",
     "Index": "index",
-    "BuildSpec": "values.spec",
+    "IndexPlan": "values.searching",
+    "SearchPlan": "values.searching",
     "Plan": "values.plan",
     "Recall": "values.recall",
     "DistnndError": "values.errors",

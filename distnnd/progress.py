@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from .runtime.events import BuildEnd, BuildStart, Compiling, Event, Listener, RoundEnd, StageStart, TaskEnd, silent
-from .values.errors import SpecError
+from .values.errors import SpecError, brief
 from .values.spec import format_bytes
 
 # A log that stands still for longer looks dead.
@@ -26,7 +26,7 @@ def progress_for(value: Listener | bool | None) -> Listener:
     if callable(value):
         return value
     if value is not None and not isinstance(value, bool):
-        raise SpecError(f"progress is True, False, None or a function of one event, not {value!r}")
+        raise SpecError(f"progress is True, False, None or a function of one event, not {brief(value)}")
     if value is not False and sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
         return Bars()
     return Lines() if value else silent

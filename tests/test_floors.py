@@ -38,12 +38,13 @@ HOUSE = {
     "runtime": Room(3,     "values",                                    "dask distributed threadpoolctl"),
     "progress": Room(4,    "values runtime",                            "rich"),
     "sources": Room(4,     "values storage runtime",                    ""),
-    "index":   Room(5,     "values storage stages runtime progress",    ""),
+    "index_plan": Room(5,  "values storage stages runtime",             ""),
+    "index":   Room(6,     "values storage stages runtime progress index_plan", ""),
     "underway": Room(5,    "values storage runtime sources",            ""),
-    "graph":   Room(6,     "values storage stages runtime progress index", ""),
-    "building": Room(7,    "values storage stages runtime progress graph sources underway", ""),
-    "warming": Room(8,     "values kernels storage runtime progress graph building index sources underway", "numpy"),
-    "faces":   Room(9,     "values storage runtime.events progress graph building index warming",
+    "graph":   Room(7,     "values storage stages runtime progress index", ""),
+    "building": Room(8,    "values storage stages runtime progress graph sources underway", ""),
+    "warming": Room(9,     "values kernels storage runtime progress graph building index sources underway", "numpy"),
+    "faces":   Room(10,    "values storage runtime.events progress graph building index index_plan warming",
                                                                         "numpy click matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from ..values.spec import as_stored, format_bytes
 from ..warming import Warmed
 from ..warming import warmup as warm_up
 from .answer import Answer, say, table
-from .metric_options import metric_of_text, own_metric_of_text, params_of_texts
+from .metric_options import metric_of_text, params_of_texts
 
 # Dask sets the levels of these when it is imported; its other loggers follow them.
 LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
@@ -178,7 +177,7 @@ def graph_at(location: str, metric: str | None = None) -> Graph:
     metric: where the user's own lies, if the graph is of one.
     """
     facts_at(location)
-    return open_graph(location, own_metric_of_text(metric))
+    return open_graph(location, metric_of_text(metric))
 
 
 def status(out: str) -> Answer:
@@ -317,12 +316,7 @@ def as_dtype(block: np.ndarray, dtype: np.dtype[Any], first: int) -> np.ndarray:
 def warmup(metric: tuple[str, ...], dtype: tuple[str, ...], client: str | None, quiet: bool) -> Answer:
     """Compile what is not on disk yet, here and on the workers of a cluster; without names, everything."""
     hush()
-    start = time.monotonic()
-
-    def tell(text: str) -> None:
-        say(f"{time.monotonic() - start:6.1f} s  {text}")
-
-    warmed = warm_up(metric, dtype, client, **({} if quiet else {"progress": tell}))
+    warmed = warm_up(metric, dtype, client, progress=not quiet)
     lines = [("kernels", warmed.cache), ("here", text_of_warmed(warmed))]
     lines += [(address, f"{text_of_warmed(one)}, {one.cache}") for address, one in warmed.workers.items()]
     return Answer(warmed.to_json(), "" if quiet else table(lines))

@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from .errors import SpecError
+from .errors import SpecError, brief
 from .metric import CUSTOM, OWN, Metric, as_built, metric_of
 
 # Of points, as they are read and sent.
@@ -38,16 +39,16 @@ def parse_bytes(value: int | float | str | None) -> int | None:
     if value is None or value == "auto":
         return None
     if isinstance(value, bool):
-        raise SpecError(f"a size in bytes is a number or a text like '2GiB', not {value!r}")
+        raise SpecError(f"a size in bytes is a number or a text like '2GiB', not {brief(value)}")
     if isinstance(value, (int, float)):
         size = float(value)
     else:
         match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
         if match is None:
-            raise SpecError(f"cannot read {value!r} as a size; write for example '2GiB', '700MB' or 2000000000")
+            raise SpecError(f"cannot read {brief(value)} as a size; write for example '2GiB', '700MB' or 2000000000")
         size = float(match[1]) * _UNITS[(match[2] or "").lower()]
     if not 1 <= size < float("inf"):
-        raise SpecError(f"a size must be at least one byte, not {value!r}")
+        raise SpecError(f"a size must be at least one byte, not {brief(value)}")
     return int(size)
 
 
@@ -65,9 +66,9 @@ def whole_number(name: str, value: Any, least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise SpecError(f"{name} must be a whole number, not {value!r}") from None
+        raise SpecError(f"{name} must be a whole number, not {brief(value)}") from None
     if isinstance(value, bool):
-        raise SpecError(f"{name} must be a whole number, not {value!r}")
+        raise SpecError(f"{name} must be a whole number, not {brief(value)}")
     if number < least:
         raise SpecError(f"{name} must be at least {least}, not {number}")
     return number
@@ -97,7 +98,7 @@ class BuildSpec:
     to 1, measured on the probe rows. max_rounds: give up after so many rounds.
     memory_limit: bytes of one worker process, None for what the machine or the cluster says. random_state: seed.
     exchange_dtype: in which dtype float32 points travel between partitions; None for as they are.
-    SpecError is raised for values that cannot be meant.
+    SpecError is raised for a value of the wrong type or out of range.
     """
 
     n_neighbors: int = 15
@@ -132,18 +133,20 @@ class BuildSpec:
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
-        if isinstance(self.target_recall, bool) or not isinstance(self.target_recall, (int, float)):
-            raise SpecError(f"target_recall must be a number, not {self.target_recall!r}")
+        if isinstance(self.target_recall, bool) or not isinstance(self.target_recall, Real):
+            raise SpecError(f"target_recall must be a number, not {brief(self.target_recall)}")
         if not 0 < self.target_recall <= 1:
             raise SpecError(f"target_recall is a share above 0 and at most 1, not {self.target_recall}")
+        object.__setattr__(self, "target_recall", float(self.target_recall))
         if self.exchange_dtype is not None and self.exchange_dtype not in EXCHANGE_DTYPES:
             known = " or ".join(map(repr, EXCHANGE_DTYPES))
             raise SpecError(
-                f"exchange_dtype is {known}, or None for rows as they are, not {self.exchange_dtype!r}; leave it out"
+                f"exchange_dtype is {known}, or None for rows as they are, not {brief(self.exchange_dtype)}; "
+                "leave it out"
             )
         if self.metric_params is not None:
             if not isinstance(self.metric_params, Mapping):
-                raise SpecError(f"metric_params is a dictionary of parameters by name, not {self.metric_params!r}")
+                raise SpecError(f"metric_params is a dictionary of parameters by name, not {brief(self.metric_params)}")
             params = {name: _as_lists(value) for name, value in self.metric_params.items()}
             object.__setattr__(self, "metric_params", params)
         self.check_metric()
