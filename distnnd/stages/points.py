@@ -86,7 +86,7 @@ class Ruler(NamedTuple):
 def check_points(spec: BuildSpec, d: int, dtype: str, sparse: bool = False) -> None:
     """SpecError or InputError unless the metric and its parameters fit points of d columns of that dtype."""
     spec.check_metric(d)
-    check_wire(spec, "sparse" if sparse else dtype)
+    check_exchange_dtype(spec, "sparse" if sparse else dtype)
     if sparse:
         check_sparse(spec.kind)
     if spec.function is not None:
@@ -95,19 +95,20 @@ def check_points(spec: BuildSpec, d: int, dtype: str, sparse: bool = False) -> N
         check_columns(spec.kind, d, dtype)
 
 
-def check_wire(spec: BuildSpec, dtype: str) -> None:
+def check_exchange_dtype(spec: BuildSpec, dtype: str) -> None:
     """SpecError unless rows of that dtype, or "sparse", can travel as they are asked to under the metric."""
-    if spec.wire is None:
+    if spec.exchange_dtype is None:
         return
     if dtype != "float32":
         raise SpecError(
-            f"wire={spec.wire!r} is for float32 points, and {dtype} points travel as they are; leave wire out"
+            f"exchange_dtype={spec.exchange_dtype!r} is for float32 points, and {dtype} points travel as they are; "
+            "leave exchange_dtype out"
         )
     kind = spec.kind
     if kind.form != "inner" or not kind.euclidean or kind.judged or kind.packed:
         raise SpecError(
-            f"wire={spec.wire!r} is for metrics that a euclidean distance of prepared rows decides, like euclidean and "
-            f"cosine; {spec.metric} needs more of them; leave wire out"
+            f"exchange_dtype={spec.exchange_dtype!r} is for metrics that a euclidean distance of prepared rows "
+            f"decides, like euclidean and cosine; {spec.metric} needs more of them; leave exchange_dtype out"
         )
 
 

@@ -34,7 +34,7 @@ def may_settle(job: Job) -> bool:
     if not kind.euclidean or kind.form != "inner" or kind.judged or kind.packed or layout.sparse or layout.leaves:
         return False
     # Distances of rows that travel rounded prove nothing, nor do planes that float32 blurs.
-    return job.wire is None and not kind.double and pivot_count(layout.partitions) <= SETTLED_PIVOTS
+    return job.exchange_dtype is None and not kind.double and pivot_count(layout.partitions) <= SETTLED_PIVOTS
 
 
 def solved_whole(job: Job, units: list[Unit], trees: list[bool]) -> list[int]:

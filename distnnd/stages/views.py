@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -17,7 +17,7 @@ from ..kernels.sparse_distances import SparseRows
 from ..storage import graph
 from ..storage.mailbox import strips
 from ..storage.source import Source, SparseSource, open_for
-from ..values.errors import SpecError, StoreError
+from ..values.errors import SpecError, StoreError, brief
 from ..values.memory import strip_rows
 from ..values.metric import CUSTOM, Metric, metric_behind
 from ..values.plan import Shift
@@ -29,6 +29,7 @@ from .points import Ruler
 from .probe import nearest_in_block
 
 Function = Callable[..., float] | None
+T = TypeVar("T")
 # Metrics by which the nearest row may be at less than nothing.
 MAY_BE_NEGATIVE = ("inner_product", CUSTOM)
 VERIFY, MEASURE = 5, 6  # what random rows are drawn for: a part of their seed, after those of a build
@@ -56,7 +57,7 @@ def to_csr(location: str, n: int, include_self: bool, mode: str) -> sparse.csr_m
     is 1. Indices are int32 where n and the number of entries allow it, else int64. SpecError for another mode.
     """
     if mode not in MODES:
-        raise SpecError(f"mode={mode!r} is none of {', '.join(map(repr, MODES))}")
+        raise SpecError(f"mode={brief(mode)} is none of {', '.join(map(repr, MODES))}")
     width = graph.result_arrays(location)[0].shape[1] + include_self
     kind = index_dtype(n, n * width)
     ids, distances = _whole(location, n, include_self, kind)
@@ -78,7 +79,7 @@ def symmetrize(location: str, n: int, how: str) -> sparse.csr_matrix:
     explicit entries. SpecError for another `how`.
     """
     if how not in HOWS:
-        raise SpecError(f"how={how!r} is none of {', '.join(map(repr, HOWS))}")
+        raise SpecError(f"how={brief(how)} is none of {', '.join(map(repr, HOWS))}")
     there = to_csr(location, n, include_self=False, mode="distance")
     both = sparse.hstack([there, there.T.tocsr()], format="csr")
     # Sums, maxima and minima of sparse matrices drop zeros: lay both directions side by side and reduce them here.
@@ -119,13 +120,26 @@ class Sample(NamedTuple):
     distances: np.ndarray
 
 
-def verify(location: str, facts: dict[str, Any], source: Any, rows: int, function: Function = None) -> dict[str, Any]:
+def unseen(items: Iterable[T], total: int) -> Iterable[T]:
+    """The items as they are."""
+    return items
+
+
+def verify(
+    location: str,
+    facts: dict[str, Any],
+    source: Any,
+    rows: int,
+    function: Function = None,
+    seen: Callable[[Iterable[Any], int], Iterable[Any]] = unseen,
+) -> dict[str, Any]:
     """Read every chunk of the graph, a block at a time, and hold each row against what was promised of it.
 
     source: the points, or None. With them the distances of `rows` random rows are recomputed, which takes the memory
-    of these rows and their neighbours; function: the metric of the user's own, if the graph is of one. Returns n,
-    n_neighbors, chunks, bytes and rows recomputed; StoreError names the chunk, or the row, and what is wrong, or says
-    that the points are not those of the graph. SpecError for rows < 0.
+    of these rows and their neighbours. function: the metric of the user's own, if the graph is of one. seen: passes on
+    the blocks, of which it is told how many there are, and shows how many were read. Returns n, n_neighbors, chunks,
+    bytes and rows recomputed. StoreError names the chunk, or the row, and what is wrong, or says that the points are
+    not those of the graph. SpecError for rows < 0.
     """
     if rows < 0:
         raise SpecError(f"rows={rows}: the number of rows to recompute cannot be below 0")
@@ -133,7 +147,8 @@ def verify(location: str, facts: dict[str, Any], source: Any, rows: int, functio
     seed = seed_of(facts["spec"]["random_state"], VERIFY)
     sample = no_sample(n, k, 0 if source is None else rows, seed)
     blocks = 0
-    for first, ids, distances in sound_blocks(location, facts):
+    total = -(-n // graph.result_arrays(location)[0].chunks[0])
+    for first, ids, distances in seen(sound_blocks(location, facts), total):
         keep(sample, first, ids, distances)
         blocks += 1
     if source is not None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from .errors import SpecError
+from .errors import SpecError, brief
 from .metric_params import Value, checked
 from .metrics_table import ENTRIES, PRIMARY, Entry
 
@@ -178,6 +178,26 @@ def metric_behind(facts: Mapping[str, Any]) -> Metric:
     """The metric of a graph, from its facts, as its points take it."""
     metric = OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
     return of_sparse(metric) if of_sparse_points(facts) else of_points(metric, facts["layout"]["dtype"])
+
+
+def function_of(facts: Mapping[str, Any], metric: Any, place: str) -> Callable[..., float] | None:
+    """The user's own function, if the graph or index at `place` with these facts was built by one.
+
+    metric: that function, the name of the metric, or None. SpecError where it is another metric than the facts say.
+    """
+    if metric is None or (isinstance(metric, str) and described(metric).name == facts["metric"]):
+        return None
+    name = facts["metric"]
+    if isinstance(metric, str) and name != CUSTOM and described(metric).name == described(name).name:
+        return None
+    if isinstance(metric, str) or name != CUSTOM:
+        given = f"metric {metric!r}" if isinstance(metric, str) else "a function"
+        wanted = "a function of your own: give that function" if name == CUSTOM else f"{name!r}: leave metric out"
+        raise SpecError(f"{place} was given {given}, but was built by {wanted}")
+    if not callable(metric):
+        raise SpecError(f"metric is a name or a function of two rows, not {brief(metric)}")
+    function: Callable[..., float] = metric
+    return function
 
 
 def of_sparse_points(facts: Mapping[str, Any]) -> bool:

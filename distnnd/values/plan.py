@@ -147,9 +147,9 @@ class Job:
         return of_sparse(self.spec.kind) if self.layout.sparse else self.spec.kind
 
     @property
-    def wire(self) -> str | None:
+    def exchange_dtype(self) -> str | None:
         """The dtype in which prepared rows travel between partitions, if they do not travel as they are read."""
-        return self.spec.wire if self.layout.exchanges else None
+        return self.spec.exchange_dtype if self.layout.exchanges else None
 
     @property
     def compares(self) -> tuple[Metric, str]:
@@ -243,7 +243,9 @@ class Plan:
     def __str__(self) -> str:
         layout = self.layout
         how = "all pairs, exact" if layout.exact else f"{layout.partitions} partition(s), fanout {layout.fanout}"
-        sent = f" sent as {self.spec.wire}" if self.spec.wire is not None and layout.exchanges else ""
+        sent = (
+            f" sent as {self.spec.exchange_dtype}" if self.spec.exchange_dtype is not None and layout.exchanges else ""
+        )
         points = layout.dtype + sent
         if layout.sparse:
             points = "sparse"
