@@ -39,6 +39,7 @@ HOUSE = {
     "index":   Room(4,     "values storage stages runtime",             ""),
     "sources": Room(4,     "values storage runtime",                    ""),
     "graph":   Room(5,     "values storage stages runtime index",       ""),
+    "testing": Room(5,     "values sources",                            ""),
     "underway": Room(5,    "values storage runtime sources",            ""),
     "build":   Room(6,     "values storage stages runtime graph sources underway", ""),
     "warmup":  Room(7,     "values kernels storage runtime graph build index sources underway", "numpy"),
