@@ -12,9 +12,13 @@ from .storage.source import Source, SparseSource
 from .storage.spool import Spool
 from .values.budget import Workers
 from .values.partitioning import make_plan
-from .values.plan import Extent, Plan
+from .values.plan import Cut, Extent, Plan
 from .values.sparse_plan import plan_sparse
 from .values.spec import BuildSpec
+
+# Cuts that distnnd.testing forces on all plans of this process, the innermost last. Threads that start inside have no
+# context variables of the thread that started them, so these are the module's own.
+FORCED: dict[object, Cut] = {}
 
 
 class Points(NamedTuple):
@@ -60,4 +64,5 @@ def plan_for(spec: BuildSpec, executor: Machine, extent: Extent) -> Plan:
     """The plan for points of that extent on those workers."""
     limits = [limit for limit in (spec.memory_limit, executor.memory) if limit]
     workers = Workers(min(limits, default=machine_memory()), executor.workers, executor.threads)
-    return (make_plan if extent.sparsity is None else plan_sparse)(spec, extent, workers)
+    cut = next(reversed(FORCED.values()), None)
+    return (make_plan if extent.sparsity is None else plan_sparse)(spec, extent, workers, cut)

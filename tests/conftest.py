@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import distnnd.building  # noqa: F401  tests change what it chooses
 from distnnd.kernels import apart
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage import stores
-from distnnd.values.partitioning import FANOUT, LOOKED_IN, leaves_of_all, make_plan
+from distnnd.testing import forced_partitions
 from tests.object_store import BUCKET, Server, serving
 
 # Python before 3.11.9 can lock up for good while Dask's profiler looks at its threads (README.md: Install).
@@ -104,33 +104,10 @@ def serial() -> SerialExecutor:
 
 
 @pytest.fixture
-def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """cut(partitions, block_rows): plans of this test cut even small data, as a lack of memory would."""
-
-    def cut_into(partitions: int, block_rows: int, cap: int | None = None) -> None:
-        def small_plan(spec: Any, extent: Any, workers: Any) -> Any:
-            plan, n = make_plan(spec, extent, workers), extent.n
-            copies = FANOUT if spec.kind.euclidean else FANOUT + LOOKED_IN
-            leaves = leaves_of_all(spec.kind, n, extent.d, spec.n_neighbors) if extent.sparsity is None else 0
-            layout = replace(
-                plan.layout,
-                partitions=partitions,
-                leaves=leaves,
-                block_rows=block_rows,
-                fanout=FANOUT,
-                copies=copies,
-                cap=cap or max(n, 1),
-                probes=min(n, 300),
-                sample=min(n, max(200 * partitions, 4000 if leaves else 0)),
-                exact=False,
-            )
-            return replace(plan, layout=layout)
-
-        import sys
-
-        monkeypatch.setattr(sys.modules["distnnd.sources"], "make_plan", small_plan)
-
-    return cut_into
+def cut() -> Iterator[Callable[..., None]]:
+    """cut(partitions, block_rows): from here to its end, a test cuts even small data, as a lack of memory would."""
+    with ExitStack() as stack:
+        yield lambda *how, **more: stack.enter_context(forced_partitions(*how, **more))
 
 
 def graph_bytes(graph: Any) -> bytes:

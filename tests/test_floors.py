@@ -39,6 +39,7 @@ HOUSE = {
     "progress": Room(4,    "values runtime",                            "rich"),
     "sources": Room(4,     "values storage runtime",                    ""),
     "index_plan": Room(5,  "values storage stages runtime",             ""),
+    "testing": Room(5,     "values sources",                            ""),
     "index":   Room(6,     "values storage stages runtime progress index_plan", ""),
     "underway": Room(5,    "values storage runtime sources",            ""),
     "graph":   Room(7,     "values storage stages runtime progress index", ""),

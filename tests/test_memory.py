@@ -7,7 +7,6 @@ import gc
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ import pytest
 from scipy import sparse
 
 import distnnd
-from distnnd import sources
 from distnnd.kernels import apart
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.points import write_points
 from distnnd.storage.source import open_source
 from distnnd.storage.sparse import convert_csr
-from distnnd.values import sparse_plan
 from distnnd.values.plan import Job, Report, Stage
 from tests.conftest import clustered, near_a_subspace
 
@@ -151,27 +148,15 @@ def listed_rows(n: int, d: int, entries: int) -> sparse.csr_matrix:
 
 @pytest.mark.skipif(not STATUS.exists(), reason="reads /proc, which only Linux has")
 @pytest.mark.parametrize(("blocks", "partitions"), [(1, 0), (4, 0), (0, 1), pytest.param(0, 4, marks=pytest.mark.long)])
-def test_tasks_of_sparse_rows_stay_under_their_projection(tmp_path, monkeypatch, blocks, partitions):
-    n, planner = 30_000, sparse_plan.plan_sparse
+def test_tasks_of_sparse_rows_stay_under_their_projection(tmp_path, cut, blocks, partitions):
+    n = 30_000
+    if blocks > 1:
+        cut(blocks, 8192)
     if partitions:
-        monkeypatch.setattr(sparse_plan, "AFFORDABLE", 0.0)
-        monkeypatch.setattr(sparse_plan, "EXACT_ROWS", 0)
-
-    def cut(spec, extent, workers):
-        plan = planner(spec, extent, workers)
-        parts = {}
-        if blocks > 1:
-            parts = {"partitions": blocks, "block_rows": 8192}
-        if partitions > 1:
-            sample = {"sample": 1600, "cap": 24_000, "entries": 24_000 * 60}
-            parts = {"partitions": partitions, "block_rows": 8192, "fanout": 2.5, "copies": 2.5, **sample}
-        most = extent.sparsity.most(parts.get("block_rows", 65536))
-        return replace(plan, layout=replace(plan.layout, block_entries=most, **parts))
-
+        cut(partitions, 65536 if partitions == 1 else 8192, cap=24_000 if partitions > 1 else None, sketches=True)
     points = listed_rows(n, 20_000, 60)
     convert_csr(open_source(points, sparse=True), tmp_path / "p.zarr")
     wanted = {"metric": "cosine", "target_recall": 0.6, "max_rounds": 1}
-    monkeypatch.setattr(sources, "plan_sparse", cut)
     threads = 2 if blocks == 1 or partitions == 1 else 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,23 +66,9 @@ def assert_exact(graph: Any, matrix: sparse.csr_matrix, name: str, params: dict[
 
 
 @pytest.fixture
-def in_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def in_blocks(cut: Callable[..., None]) -> Callable[[int], None]:
     """Plans cut sparse points into blocks of so many rows, a power of two, as a lack of memory would."""
-
-    def use(rows: int) -> None:
-        def cut(spec: Any, extent: Any, workers: Any) -> Any:
-            plan = plan_sparse(spec, extent, workers)
-            layout = replace(
-                plan.layout,
-                block_rows=rows,
-                partitions=-(-extent.n // rows),
-                block_entries=extent.sparsity.most(rows),
-            )
-            return replace(plan, layout=layout)
-
-        monkeypatch.setattr(sources, "plan_sparse", cut)
-
-    return use
+    return lambda rows: cut(1, rows)
 
 
 @pytest.mark.parametrize("name", SPARSE)
@@ -250,16 +235,9 @@ def test_sketches_reach_the_recall_in_one_partition(name: str) -> None:
     graph.verify(matrix, rows=100)
 
 
-@pytest.mark.usefixtures("by_sketches")
 @pytest.mark.parametrize("name", ["cosine", "jaccard", "chebyshev", "tsss"])
-def test_sketches_reach_the_recall_in_partitions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(spec: Any, extent: Any, workers: Any) -> Any:
-        plan = plan_sparse(spec, extent, workers)
-        copies = 2.5 if spec.kind.euclidean else 5.5
-        parts = {"partitions": 4, "block_rows": 512, "fanout": 2.5, "copies": copies, "cap": 900, "sample": 800}
-        return replace(plan, layout=replace(plan.layout, block_entries=extent.sparsity.most(512), **parts))
-
-    monkeypatch.setattr(sources, "plan_sparse", cut)
+def test_sketches_reach_the_recall_in_partitions(name: str, cut: Callable[..., None]) -> None:
+    cut(4, 512, cap=900, sketches=True)
     matrix = words(1500, 900)
     graph = distnnd.build(matrix, n_neighbors=K, metric=name, client=SerialExecutor())
     assert graph.recall.estimate >= 0.95

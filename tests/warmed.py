@@ -11,30 +11,22 @@ import json
 import sys
 import tempfile
 import warnings
-from dataclasses import replace
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import distnnd
-import distnnd.sources
 from distnnd.kernels.jit import tally
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.points import write_points
+from distnnd.testing import forced_partitions
 from distnnd.values.metric import metric_of
-from distnnd.values.partitioning import leaves_of_all, make_plan
+from distnnd.values.partitioning import leaves_of_all
 
 D, WIDE, FEW, MANY = 30, 320, 300, 4500
-
-
-def in_pieces(spec: Any, extent: Any, workers: Any) -> Any:
-    """A plan that cuts small data too, as a lack of memory would."""
-    plan = make_plan(spec, extent, workers)
-    cut = {"partitions": 3, "block_rows": 1024, "cap": extent.n, "sample": 600, "fanout": 2}
-    leaves = leaves_of_all(spec.kind, extent.n, extent.d, spec.n_neighbors)
-    cut |= {"leaves": leaves, "sample": 4000} if leaves else {}
-    return replace(plan, layout=replace(plan.layout, copies=2 if spec.kind.euclidean else 4, **cut))
+in_pieces = partial(forced_partitions, 3, 1024)
 
 
 def near_a_subspace(dtype: str) -> np.ndarray:
@@ -56,15 +48,16 @@ def main(metrics: str, dtypes: str) -> None:
                 stored = Path(folder) / "points.zarr"
                 write_points(stored, [points], n=MANY, d=D, dtype=dtype, chunk_rows=700)
                 arguments = {"metric": metric, "client": SerialExecutor(), "target_recall": 1.0, "max_rounds": 2}
-                ways = [(points[:FEW], make_plan), (points, make_plan), (stored, in_pieces)]
+                ways = [(points[:FEW], nullcontext()), (points, nullcontext()), (stored, in_pieces())]
                 guided = leaves_of_all(metric_of(metric), MANY, WIDE, 15) > 0
                 if guided:
-                    ways.append((near_a_subspace(dtype), in_pieces))
-                for source, planner in ways:
-                    sys.modules["distnnd.sources"].make_plan = planner
-                    distnnd.build(source, **arguments).verify(source)
+                    ways.append((near_a_subspace(dtype), in_pieces()))
+                for source, planned in ways:
+                    with planned:
+                        distnnd.build(source, **arguments).verify(source)
                 if guided and dtype == "float32" and not metric_of(metric).judged:
-                    distnnd.build(stored, exchange_dtype="float16", **arguments).verify(stored)
+                    with in_pieces():
+                        distnnd.build(stored, exchange_dtype="float16", **arguments).verify(stored)
             counts[f"{metric} {dtype}"] = tally().since(before)._asdict()
     print(json.dumps(counts | {"all": tally()._asdict()}))
 

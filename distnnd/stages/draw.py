@@ -152,7 +152,7 @@ def pairs_of_neighbours(job: Job, sample: Rows, coder: Coder) -> tuple[np.ndarra
     gaps *= np.minimum(1, np.sqrt(thresholds)[:, None] / np.maximum(lengths, TINY))[:, :, None]
     made = probes[:, None] + gaps
     made = (np.rint(made) if probes.dtype == np.int8 else made).astype(probes.dtype)
-    return np.repeat(probes, DIRECTIONS, axis=0), made.reshape(-1, probes.shape[1])
+    return np.repeat(probes, others.shape[1], axis=0), made.reshape(-1, probes.shape[1])
 
 
 def share_that_meets(sides: list[Lists], partition: np.ndarray, reach: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from . import memory
 from .budget import COMPILER, Workers, too_small
 from .memory import LEAF_FANOUT as LEAF_FANOUT
 from .metric import Metric
-from .plan import TREE_COLUMNS, Extent, Layout, Plan, StageCost
+from .plan import TREE_COLUMNS, Cut, Extent, Layout, Plan, StageCost
 from .spec import BuildSpec
 
 # Up to here all pairs cost less than a tree would.
@@ -38,6 +39,9 @@ BRIEFLY = 0.13
 # A partition of fewer rows is too small for the choice of an engine to matter.
 TREE_ROWS = 8192
 SAMPLES_PER_PIVOT = 24
+# What a forced cut of few rows takes: probe rows, rows of the sample for each partition, and rows of it where leaves of
+# the whole set are drawn.
+FORCED_PROBES, FORCED_SAMPLE, FORCED_LEAVES = 300, 200, 4000
 # Partitions are drawn from a sample: aim below the cap, so that few exceed it and must be split.
 AIM = 0.7
 LARGEST_BLOCK = 131072
@@ -139,6 +143,18 @@ def shared_evenly(partitions: int) -> int:
     return -(-partitions // step) * step
 
 
+def forced_fields(cut: Cut, metric: Metric, n: int, leaves: int = 0) -> dict[str, Any]:
+    """The fields of a layout of n rows that a forced cut decides, whether the points are dense or sparse."""
+    if cut.partitions == 1:
+        exchange: dict[str, Any] = {"fanout": 1, "copies": 1, "sample": 0, "leaves": 0}
+    else:
+        copies = FANOUT if metric.euclidean else FANOUT + LOOKED_IN
+        sample = min(n, max(FORCED_SAMPLE * cut.partitions, FORCED_LEAVES if leaves else 0))
+        exchange = {"fanout": FANOUT, "copies": copies, "sample": sample, "leaves": leaves}
+    whole = {"partitions": cut.partitions, "cap": cut.cap or n, "probes": min(n, FORCED_PROBES), "exact": False}
+    return whole | exchange
+
+
 def _power_below(value: float, most: int) -> int:
     power = 1
     while 2 * power <= min(value, most):
@@ -204,6 +220,11 @@ class _Planner:
         plain = replace(layout, sample=min(self.n, sample), leaves=0)
         fitting = (one for one in (layout, plain) if self._fits(one))
         return next(fitting, None) if self._worth_tasks(layout) else None
+
+    def forced(self, layout: Layout, cut: Cut) -> Layout:
+        """The layout cut as it is asked for, whatever memory there is."""
+        leaves = leaves_of_all(self.spec.kind, self.n, self.d, self.spec.n_neighbors)
+        return replace(layout, block_rows=cut.block_rows, **forced_fields(cut, self.spec.kind, self.n, leaves))
 
     def _fits(self, layout: Layout) -> bool:
         return max(cost.projected for cost in self.costs(layout)) <= self.task_memory
@@ -273,8 +294,8 @@ class _Planner:
         return StageCost("exact", tasks, need, (tasks + 1) * data + lists, result, False)
 
 
-def make_plan(spec: BuildSpec, extent: Extent, workers: Workers) -> Plan:
-    """The cheapest cut of dense points that keeps each worker within its memory.
+def make_plan(spec: BuildSpec, extent: Extent, workers: Workers, cut: Cut | None = None) -> Plan:
+    """The cheapest cut of dense points that keeps each worker within its memory; or, where there is one, a forced cut.
 
     BudgetError names what is needed, what there is and the nearest setting that fits; SpecError where rows are too few.
     """
@@ -284,6 +305,8 @@ def make_plan(spec: BuildSpec, extent: Extent, workers: Workers) -> Plan:
     planner, layout = _fit(spec, extent, workers)
     if layout is None:
         raise too_small(spec, extent, workers, lambda more: _fit(spec, extent, more)[1] is not None)
+    if cut is not None:
+        layout = planner.forced(layout, cut)
     costs = planner.costs(layout)
     lists = 2 * extent.n * 12 * widest(spec.n_neighbors, extent.n, layout.partitions)
     mail = sum(cost.written for cost in costs if cost.name in ("draw", "route", "local"))

@@ -40,6 +40,19 @@ class Extent(NamedTuple):
     sparsity: Sparsity | None = None
 
 
+class Cut(NamedTuple):
+    """How a plan is to be cut although memory does not ask for it, as `distnnd.testing.forced_partitions` wants it.
+
+    partitions: how many; block_rows: consecutive rows of a block; cap: most rows of a local task, None for no bound;
+    sketches: whether sparse points that would be compared with all others go through partitions of sketches instead.
+    """
+
+    partitions: int
+    block_rows: int
+    cap: int | None = None
+    sketches: bool = False
+
+
 @dataclass(frozen=True)
 class Layout:
     """How the data is cut.

@@ -18,12 +18,13 @@ from .partitioning import (
     LOOKED_IN,
     SAMPLES_PER_PIVOT,
     SPREAD_ROWS,
+    forced_fields,
     local_cost,
     pivot_count,
     probe_count,
     widest,
 )
-from .plan import Extent, Layout, Plan, StageCost
+from .plan import Cut, Extent, Layout, Plan, StageCost
 from .spec import BuildSpec
 
 # Rows of a block at most, as many as the engine takes at once; and at least, as each looks through all others.
@@ -85,8 +86,10 @@ def scan_bytes(layout: Layout) -> int:
     return memory.SLACK + block + memory.sampled_listings(layout)
 
 
-def plan_sparse(spec: BuildSpec, extent: Extent, workers: Workers) -> Plan:
+def plan_sparse(spec: BuildSpec, extent: Extent, workers: Workers, cut: Cut | None = None) -> Plan:
     """Blocks, as few as fit and occupy all; where an exact answer costs too much, sketches in partitions.
+
+    cut: a forced one. Where each block looks through all rows anyway, it makes at least so many blocks as partitions.
 
     BudgetError names what is needed, what there is and the nearest setting that fits; SpecError where rows are too few.
     """
@@ -94,6 +97,8 @@ def plan_sparse(spec: BuildSpec, extent: Extent, workers: Workers) -> Plan:
     layout = _fit(spec, extent, workers)
     if layout is None:
         raise too_small(spec, extent, workers, lambda more: _fit(spec, extent, more) is not None)
+    if cut is not None:
+        layout = _forced(spec, extent, layout, cut)
     costs = _costs(spec, extent, layout, workers.threads)
     lists = 0 if layout.exact else 2 * extent.n * 12 * widest(spec.n_neighbors, extent.n, layout.partitions)
     mail = sum(cost.written for cost in costs if cost.name in ("draw", "route", "local")) if layout.copies > 1 else 0
@@ -193,6 +198,23 @@ def _in_partitions(spec: BuildSpec, extent: Extent, workers: Workers) -> Iterato
             sample=min(n, SAMPLES_PER_PIVOT * pivot_count(partitions)),
         )
         partitions = partitions + max(1, partitions // 4)
+
+
+def _forced(spec: BuildSpec, extent: Extent, layout: Layout, cut: Cut) -> Layout:
+    """The layout cut as it is asked for, whatever memory there is; rows of a block are a power of two."""
+    n = extent.n
+    if layout.exact and not cut.sketches:
+        rows = _power_below(min(cut.block_rows, -(-n // cut.partitions)))
+        return replace(_layout(extent, rows), partitions=-(-n // rows), exact=True)
+    piece = _layout(extent, _power_below(cut.block_rows))
+    fields = forced_fields(cut, of_sparse(spec.kind), n)
+    assert piece.entries is not None
+    held = min(piece.entries, fields["cap"] * piece.block_entries // piece.block_rows)
+    return replace(piece, entries=held, **fields)
+
+
+def _power_below(rows: int) -> int:
+    return 1 << (rows.bit_length() - 1)
 
 
 def _layout(extent: Extent, rows: int) -> Layout:
