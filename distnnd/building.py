@@ -206,7 +206,7 @@ def prepare(build: Build) -> None:
     """Check every number, keep sampled rows aside, and solve the probe rows."""
     try:
         scanned = build.run(plan_scan_sparse(build.job) if build.job.layout.sparse else plan_scan(build.job))
-        check_scale(scanned)
+        check_scale(scanned, build.job.kind)
     except Unreachable:
         # The points may be as good as they were: what is done is kept for another attempt.
         raise
@@ -244,14 +244,14 @@ def warn_of_rounding(build: Build, scanned: list[Report]) -> None:
                 if build.spec.dtype == "float32" and not build.job.layout.sparse
                 else "Subtract what the rows have in common before you build"
             ),
-            stacklevel=5,
+            stacklevel=6,
         )
     if tiny:
         warnings.warn(
             f"{tiny:,} of {build.job.layout.n:,} rows hold no number beyond 1e-15, and squares of such numbers vanish "
             "from float32: distances between these rows are told as 0. "
             'Build with dtype="float64", or scale the data up',
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

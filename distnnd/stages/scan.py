@@ -19,6 +19,8 @@ from .rounding import note_rounding, rows_for_centre
 
 # The largest difference of float64 numbers that a distance may be made of.
 LARGEST_DISTANCE = 1e37
+# Metrics of which the distance grows with a power of the numbers.
+BY_POWERS = ("sqeuclidean", "inner_product", "tsss", CUSTOM)
 # The metric for which NaN says that a value is missing.
 GAPS = "nan_euclidean"
 PLACES = {"sample": SAMPLE, "probes": PROBES}
@@ -117,13 +119,13 @@ def by_squares(metric: Metric) -> bool:
     return not (metric.unit or metric.judged or metric.double)
 
 
-def check_scale(reports: list[Report]) -> None:
+def check_scale(reports: list[Report], metric: Metric) -> None:
     """InputError where the scan found that squares of all numbers would vanish: all distances would be told as 0."""
     largest = max(report.counters.get("largest", 0.0) for report in reports)
-    if 0 < largest < LEAST:
+    if by_squares(metric) and 0 < largest < LEAST:
         raise InputError(
-            f"no number of the points is larger than {largest:g}: their squares would vanish from float32; scale the "
-            "data up"
+            f"no number of the points is larger than {largest:g}: their squares vanish from float32. Build with "
+            'dtype="float64", or scale the data up'
         )
 
 
@@ -148,7 +150,7 @@ def count_tiny(strip: np.ndarray) -> int:
 def largest_allowed(metric: Metric, strip: np.ndarray) -> float:
     """The largest number that distances of such rows allow, which are float32."""
     columns = strip.shape[1]
-    if metric.double and (metric.unit or metric.finish != "none"):
+    if metric.double and metric.name not in BY_POWERS:
         return LARGEST_DISTANCE / columns
     return min(LARGEST / columns**0.5, float(np.finfo(strip.dtype).max) if strip.dtype.kind == "f" else np.inf)
 
