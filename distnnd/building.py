@@ -33,7 +33,7 @@ from .storage import mailbox
 from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .underway import Build
-from .values.errors import SpecError, Unreachable
+from .values.errors import DistnndWarning, SpecError, Unreachable
 from .values.partitioning import Unit, enough_if_brief, first_width, least_unit, make_units, next_width, pieces_of
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
@@ -186,6 +186,7 @@ def _run(build: Build) -> None:
             f"target_recall={build.spec.target_recall} was not reached: measured {recall} after "
             f"{len(build.facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
             + (", or leave exchange_dtype out" if build.job.exchange_dtype else ""),
+            DistnndWarning,
             stacklevel=3,
         )
     build.listen(BuildEnd(recall, reached, time.perf_counter() - start, build.peak))
@@ -244,6 +245,7 @@ def warn_of_rounding(build: Build, scanned: list[Report]) -> None:
                 if build.spec.dtype == "float32" and not build.job.layout.sparse
                 else "Subtract what the rows have in common before you build"
             ),
+            DistnndWarning,
             stacklevel=6,
         )
     if tiny:
@@ -251,6 +253,7 @@ def warn_of_rounding(build: Build, scanned: list[Report]) -> None:
             f"{tiny:,} of {build.job.layout.n:,} rows hold no number beyond 1e-15, and squares of such numbers vanish "
             "from float32: distances between these rows are told as 0. "
             'Build with dtype="float64", or scale the data up',
+            DistnndWarning,
             stacklevel=6,
         )
 

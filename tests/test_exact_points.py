@@ -195,3 +195,17 @@ def test_another_dtype_is_refused() -> None:
         distnnd.build(normal(20, 2), None, K, dtype="float16")
     with pytest.raises(SpecError, match="dtype='float64' is for dense points"):
         distnnd.build(sparse.csr_matrix(np.eye(20)), None, K, dtype="float64")
+
+
+def test_the_command_line_rounds_on_request_and_resumes_as_it_began(tmp_path, capsys) -> None:
+    from distnnd.faces.cli import main
+
+    np.save(tmp_path / "points.npy", 2.0**30 + np.arange(300.0)[:, None] / 8)
+    source, out = str(tmp_path / "points.npy"), str(tmp_path / "graph.zarr")
+    main(["build", source, out, "-k", "3", "--dtype", "float32", "--quiet"], standalone_mode=False)
+    assert "rows became equal to other rows" in capsys.readouterr().err
+    facts = distnnd.open_graph(out).facts
+    assert (facts["layout"]["dtype"], facts["spec"]["dtype"]) == ("float32", "float32")
+    main(["resume", out], standalone_mode=False)
+    main(["verify", out, "--source", source], standalone_mode=False)
+    assert "300" in capsys.readouterr().out

@@ -18,7 +18,7 @@ import click
 
 from .. import __version__
 from ..values.errors import DistnndError, Interrupted
-from ..values.spec import DTYPES
+from ..values.spec import CONVERTED, DTYPES
 from .answer import Answer, say
 from .stopping import Stoppable
 
@@ -158,6 +158,11 @@ parameters = together(
         help="Send float32 rows between partitions as float16.  [default: as they are]",
     ),
     click.option("--wire", metavar="float16", hidden=True),
+    click.option(
+        "--dtype",
+        type=click.Choice(CONVERTED),
+        help="Round the points to float32 first, or widen them to float64.  [default: compare them as they are given]",
+    ),
     random_state,
     component,
     cluster,

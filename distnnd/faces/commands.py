@@ -21,10 +21,10 @@ from ..storage import graph as store
 from ..storage.points import write_points
 from ..storage.source import Source, SparseSource, open_source
 from ..storage.sparse import convert_csr
-from ..values.errors import DistnndError, InputError, SpecError
+from ..values.errors import DistnndError, DistnndWarning, InputError, SpecError
 from ..values.plan import Report
 from ..values.recall import Recall
-from ..values.spec import as_stored, format_bytes
+from ..values.spec import as_stored, format_bytes, read_as
 from ..warming import Warmed
 from ..warming import warmup as warm_up
 from .answer import Answer, say, table
@@ -74,6 +74,7 @@ def resume(
     asked = as_stored(facts["spec"]) | {
         "max_rounds": facts["spec"]["max_rounds"] if max_rounds is None else max_rounds,
         "memory_limit": memory_limit or facts["spec"]["memory_limit"],
+        "dtype": read_as(facts),
     }
     if metric is not None:
         asked["metric"] = metric_of_text(metric)
@@ -144,7 +145,7 @@ def warnings_said() -> Iterator[None]:
     """Turn the warnings of distnnd into lines on stderr, and leave out all that libraries warn of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", message="target_recall", category=UserWarning)
+        warnings.filterwarnings("always", category=DistnndWarning)
         warnings.filterwarnings("always", message="wire", category=FutureWarning)
         yield
     for warning in caught:

@@ -62,6 +62,10 @@ class StageError(DistnndError):
     exit_code = 1
 
 
+class DistnndWarning(UserWarning):
+    """What a build or an index did, and the user should know: a target that was missed, rows that rounding made equal."""
+
+
 class Interrupted(DistnndError):
     """A build that was stopped from outside and can be resumed."""
 
