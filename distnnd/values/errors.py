@@ -63,7 +63,7 @@ class StageError(DistnndError):
 
 
 class DistnndWarning(UserWarning):
-    """What a build or an index did, and the user should know: a target that was missed, rows that rounding made equal."""
+    """What the user should know of a result: a target that was missed, or rows that rounding made equal."""
 
 
 class Interrupted(DistnndError):
