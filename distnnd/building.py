@@ -24,7 +24,7 @@ from .stages.points import check_points
 from .stages.probe import plan_probe, plan_truth
 from .stages.publish import plan_publish
 from .stages.route import plan_route
-from .stages.scan import check_scale, plan_collect, plan_scan
+from .stages.scan import check_scale, doubts_of, plan_collect, plan_scan
 from .stages.settle import plan_settle
 from .stages.settled import gather, solved_whole
 from .storage import graph as store
@@ -170,6 +170,8 @@ def _run(build: Build) -> None:
     elsewhere = getattr(build.executor, "on_this_machine", False)
     with compiling_told(lambda: build.listen(Compiling()), build.job, elsewhere):
         recall = carry_out(build)
+    if "doubts" in build.facts["scan"]:
+        warnings.warn(build.facts["scan"]["doubts"], stacklevel=3)
     reached = recall.exact or recall.estimate >= build.spec.target_recall
     if not reached:
         warnings.warn(
@@ -209,7 +211,8 @@ def prepare(build: Build) -> None:
     zero_rows = any(report.counters["zero_rows"] for report in scanned)
     radius = max(report.counters["radius"] for report in scanned)
     build.job = replace(build.job, zero_rows=zero_rows, radius=radius)
-    build.commit(scan={"zero_rows": zero_rows, "radius": radius})
+    doubts = doubts_of(scanned)
+    build.commit(scan={"zero_rows": zero_rows, "radius": radius} | ({"doubts": doubts} if doubts else {}))
     if build.job.layout.partitions > 1 and not build.job.layout.exact:
         build.run(plan_collect(build.job))
         build.run(plan_probe(build.job))

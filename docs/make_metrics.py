@@ -41,6 +41,9 @@ FILLED = ("haversine", "mahalanobis", "kantorovich", "sinkhorn")
 
 def param_text(param: Param) -> str:
     """One parameter, what it must be and what it is unless given."""
+    if param.kind == "choice":
+        words = " or ".join(f"`'{word}'`" for word in param.limits.split())
+        return f"`{param.name}`: {words}, the first unless given; {param.words}"
     names = " or ".join(f"`{name}`" for name in (param.name, *param.aliases))
     shape = {"number": "number", "whole": "whole number", "vector": "d numbers", "matrix": "d x d, symmetric"}
     limits = "" if param.limits == "any" else f" {param.limits},"

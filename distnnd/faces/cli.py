@@ -148,7 +148,7 @@ parameters = together(
         "metric_params",
         multiple=True,
         metavar="NAME=VALUE",
-        help="A parameter of the metric: a number, a JSON list or an .npy file. May be given several times.",
+        help="A parameter of the metric: a number, a word, a JSON list or an .npy file. May be given several times.",
     ),
     click.option("--target-recall", default=0.95, show_default=True, help="Share of true neighbours to be found."),
     click.option("--max-rounds", default=8, show_default=True, help="Give up after so many rounds, and say so."),

@@ -144,8 +144,9 @@ def warnings_said() -> Iterator[None]:
     """Turn the warnings of distnnd into lines on stderr, and leave out all that libraries warn of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", message="target_recall", category=UserWarning)
-        warnings.filterwarnings("always", message="wire", category=FutureWarning)
+        # Warnings for whoever called distnnd bear the name of the module that did: one of these.
+        for category in (UserWarning, FutureWarning):
+            warnings.filterwarnings("always", category=category, module=r"distnnd\.faces\.")
         yield
     for warning in caught:
         say(f"distnnd: {warning.message}")

@@ -106,6 +106,12 @@ class Haversine(NamedTuple):
     columns: int
 
 
+class HaversineOfDegrees(NamedTuple):
+    """The same angle, in radians, between places given in degrees."""
+
+    columns: int
+
+
 class Cosine(NamedTuple):
     """1 - cos."""
 
@@ -328,6 +334,8 @@ def form_of(metric: Metric, columns: int) -> Any:
     """
     if metric.form == "sparse" and metric.name == "spearmanr":
         return Correlation(columns)
+    if metric.name == "haversine" and metric.param("unit") == "degrees":
+        return HaversineOfDegrees(columns)
     if metric.name in _WITHOUT_PARAMETERS:
         return _WITHOUT_PARAMETERS[metric.name](columns)
     if metric.name in ("minkowski", "weighted_minkowski"):

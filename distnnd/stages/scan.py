@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from ..kernels.halves import as_float32
-from ..kernels.transforms import LARGEST, LEAST, check_rows, transform, vacant
+from ..kernels.transforms import LARGEST, LEAST, check_rows, degree_signs, like_degrees, transform, vacant
 from ..storage import listings, mailbox
 from ..values.errors import InputError
 from ..values.memory import collect_bytes, scan_bytes
@@ -47,6 +49,7 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     kept: dict[str, list[np.ndarray]] = {place: [] for place in places}
     zero_rows, radius, largest, read = 0, 0.0, 0.0, 0
     zeros: list[np.ndarray] = []
+    signs: Counter[str] = Counter()
     for start, strip in read_strips(job, first, last):
         check_strip(strip, start, job.kind)
         if by_squares(job.kind) and largest < LEAST:
@@ -57,6 +60,8 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             radius = max(radius, float(np.linalg.norm(transform(strip, job.kind), axis=1).max()))
         for place, rows in chosen.items():
             kept[place].append(strip[rows[(rows >= start) & (rows < start + len(strip))] - start])
+        if job.kind.name != CUSTOM:
+            signs.update(degree_signs(strip, job.kind))
         read += strip.nbytes
         if job.kind.zeros_are_near:
             zeros.append(start + np.flatnonzero(~strip.any(axis=1)))
@@ -64,7 +69,7 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     note_zeros(job, task, zeros)
     for place, rows in points.items():
         mailbox.write(job.scratch, f"{place}/{task.index}", {"points": rows})
-    counters = {"zero_rows": zero_rows, "radius": radius, "largest": largest}
+    counters = {"zero_rows": zero_rows, "radius": radius, "largest": largest, **signs}
     return counters, read, sum(rows.nbytes for rows in points.values())
 
 
@@ -113,6 +118,14 @@ def check_scale(reports: list[Report]) -> None:
             f"no number of the points is larger than {largest:g}: their squares would vanish from float32; scale the "
             "data up"
         )
+
+
+def doubts_of(reports: list[Report]) -> str | None:
+    """A warning where the scan found numbers that probably mean something else than the metric takes them for."""
+    signs: Counter[str] = Counter()
+    for report in reports:
+        signs.update(report.counters)
+    return like_degrees(signs)
 
 
 def largest_of(strip: np.ndarray) -> float:

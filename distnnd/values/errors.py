@@ -14,7 +14,8 @@ def brief(value: Any) -> str:
     """A value as an error message shows it: an array by its type, shape and dtype, and whatever is long cut short."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if not shape or not isinstance(shape, tuple):
-        return _SHORT.repr(value)
+        text = _SHORT.repr(value)
+        return text if len(text) <= _SHORT.maxother else text[: _SHORT.maxother - 3] + "..."
     kind = type(value)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
     return f"a {name} of shape {shape}" + (f" and dtype {dtype}" if dtype is not None else "")
