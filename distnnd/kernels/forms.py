@@ -12,7 +12,7 @@ import numpy as np
 from numba.core import config
 from numba.core.dispatcher import Dispatcher
 
-from ..values.errors import SpecError
+from ..values.errors import SpecError, brief
 from ..values.metric import Metric
 
 
@@ -366,7 +366,7 @@ def own_form(function: Any, columns: int, sparse: bool = False) -> UsersOwn | Us
     if not isinstance(function, Dispatcher) and not (config.DISABLE_JIT and callable(function)):
         name = getattr(function, "__name__", None)
         if not callable(function) or name is None:
-            raise SpecError(f"a metric is a name or a function that numba has compiled, not {function!r}")
+            raise SpecError(f"a metric is a name or a function that numba has compiled, not {brief(function)}")
         raise SpecError(
             f"the metric {name} is a plain Python function, which would be called billions of times; let numba compile "
             f"it, by one line above it:\n    @numba.njit\n    def {name}(...)"
