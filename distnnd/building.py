@@ -60,11 +60,11 @@ def plan(
     exchange_dtype: str | None = None,
     wire: str | None = None,
 ) -> Plan:
-    """What build() would do with the same arguments, and what it would take.
+    """The plan of what build() would do with the same arguments: stages, tasks, memory and disk.
 
-    Nothing is read but metadata, and of sparse points the ends and a sample of the rows.
+    Only metadata are read; of sparse points also the row ends and a sample of the rows.
 
-    BudgetError, SpecError and InputError are raised as by build().
+    Raises BudgetError, SpecError and InputError as build() does.
     """
     limits = (target_recall, max_rounds, memory_limit)
     exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
@@ -104,21 +104,25 @@ def build(
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
-    source: path or URL of a Zarr array or group (`component` names the array in it), of a .npy, .fbin, .u8bin, .i8bin,
-    .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap: n x d numbers; or sparse rows: a scipy
-    matrix, an .npz of scipy.sparse, or CSR in Zarr as AnnData keeps it. out: path or URL that does
-    not exist yet, or holds an unfinished build of the same points with the same parameters, which goes on at its last
-    committed round unless `resume` is False; None for a temporary graph that goes with the returned object.
-    n_neighbors: per row, self excluded.
-    metric: a name of docs/metrics.md, its parameters by name in metric_params; or a function f(x, y) of two rows that
-    numba has compiled, symmetric and finite. max_rounds: give up after so many, with a warning.
-    memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
-    current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
-    lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
-    progress: True shows it as bars in a terminal and as lines elsewhere, None as bars in a terminal only, False not; or
-    a function that is called with each event. exchange_dtype: "float16"
-    sends float32 points between partitions as float16, which halves the bytes; in the end the distances are computed
-    again from the points. Some metrics do not allow it (SpecError). wire: its old name, with a FutureWarning.
+    source: n x d numbers: the path or URL of a Zarr array or group (`component` names the array in it), or of a .npy,
+    .fbin, .u8bin, .i8bin, .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap. Or sparse rows: a
+    scipy matrix, an .npz of scipy.sparse, or CSR in Zarr as AnnData stores it.
+    out: path or URL of the new store. If it holds an unfinished build of the same points with the same parameters, that
+    build continues after its last committed round, unless `resume` is False. None makes a temporary graph, which is
+    deleted together with the returned object.
+    n_neighbors: neighbours of each row, without the row itself.
+    metric: a name of docs/metrics.md, with its parameters by name in metric_params; or a function f(x, y) of two rows
+    that numba has compiled, symmetric and finite.
+    max_rounds: stop after this many rounds, with a warning if the target is not reached.
+    memory_limit: of one worker, in bytes or as a text like "2GiB".
+    client: a Dask client, cluster or address; None for the current client. If there is none, a temporary cluster is
+    used: threads of this process, or `n_workers` processes.
+    scratch: directory for temporary data, on a disk that all workers see; by default inside `out`.
+    random_state: seed; the same seed and plan give the same bytes.
+    progress: True shows bars in a terminal and lines elsewhere, None bars in a terminal only, False nothing; a function
+    is called with each event.
+    exchange_dtype: "float16" sends float32 points between partitions as float16, which halves the bytes. At the end the
+    distances are computed again from the points. Some metrics do not allow it (SpecError). `wire` is its old name.
 
     Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
     would fit), StoreError (damaged input or graph), StageError.

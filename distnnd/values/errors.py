@@ -28,13 +28,13 @@ class DistnndError(Exception):
 
 
 class SpecError(DistnndError, ValueError):
-    """An argument that cannot be meant: unknown metric, k out of range, output that exists."""
+    """A wrong argument: an unknown metric, k out of range, an output that exists already."""
 
     exit_code = 2
 
 
 class InputError(DistnndError, ValueError):
-    """Points that cannot be compared: NaN or inf, wrong shape, wrong dtype, too few rows."""
+    """Points that cannot be compared: NaN or inf, a wrong shape or dtype, too few rows."""
 
     exit_code = 1
 
@@ -46,7 +46,7 @@ class StoreError(DistnndError):
 
 
 class Unreachable(StoreError):
-    """A store that refuses or does not answer; nothing in it is damaged."""
+    """A store that refuses access or does not answer; its data are not damaged."""
 
     exit_code = 1
 
