@@ -152,6 +152,6 @@ def open_graph(location: Any, metric: str | Callable[..., float] | None = None) 
         done = len(facts["rounds"])
         raise StoreError(
             f"the graph at {place} is not finished ({done} round(s) committed); run the same build again, "
-            "or `distnnd resume`, and it goes on from there"
+            "or `distnnd resume`, to continue after the last of them"
         )
     return Graph(place, facts, function_of(facts, metric, place))

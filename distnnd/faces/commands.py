@@ -90,7 +90,7 @@ def source_of(facts: dict[str, Any], out: str) -> str:
     where = "lay in memory" if location.startswith("<") else f"are not at {location} any more"
     raise SpecError(
         f"the points of {out} {where}; call distnnd.build in Python with the same points, output and parameters, "
-        "and it goes on from there"
+        "and it continues after the last committed round"
     )
 
 
@@ -214,7 +214,7 @@ def verify(graph: str, source: str | None, component: str | None, rows: int, met
     """Check every chunk and row of a graph, and the distances of `rows` rows if the points are given."""
     points = None if source is None else open_source(source, component, sparse=True)
     checked = graph_at(graph, metric).verify(points, rows)
-    return Answer({"location": graph, **checked}, table([("graph", f"{graph} keeps its promises"), *checked.items()]))
+    return Answer({"location": graph, **checked}, table([("graph", f"{graph} is sound"), *checked.items()]))
 
 
 def recall(

@@ -259,7 +259,7 @@ _BY_PARAMETERS = ("scale", "whiten")
 # What to do about rows that a metric of such a domain cannot compare.
 _REMEDIES = {
     "gaps": "write NaN for a missing value, or leave the row out",
-    "non-negative": "these are no shares of a distribution; leave the row out, or shift or clip the column",
+    "non-negative": "a distribution has no negative parts; leave the row out, or shift or clip the column",
     "positions": "the latitude comes first; for degrees pass metric_params={'unit': 'degrees'}, or on the command line "
     "--metric-param unit=degrees",
 }
@@ -287,8 +287,8 @@ def check_rows(points: np.ndarray, metric: Metric, first: int = 0) -> None:
         far = abs(transform(points, metric)).max(axis=1) > LARGEST / math.sqrt(points.shape[1])
         if far.any():
             raise InputError(
-                f"row {first + int(far.argmax())} is so long by the parameters of metric {metric.name!r} that its "
-                "square overflows float32; scale the data down, or the parameters"
+                f"row {first + int(far.argmax())}: with the parameters of metric {metric.name!r} its square overflows "
+                "float32; scale the data down, or change the parameters"
             )
 
 

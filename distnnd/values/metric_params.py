@@ -67,7 +67,7 @@ def _check_steepness(given: dict[str, Value]) -> None:
     if largest > STEEPEST * regularization:
         raise SpecError(
             f"regularization of metric 'sinkhorn' is {regularization}, less than a millionth of the largest cost, "
-            f"{largest:g}: what is left of it is kantorovich; take that, or a larger one"
+            f"{largest:g}: it would not differ from kantorovich; take that metric, or a larger regularization"
         )
 
 

@@ -252,7 +252,7 @@ def test_recall_is_measured_anew(shelf: Path) -> None:
     assert said.code == 0
     assert said.json["recall"]["probes"] == 100
     assert said.json["recall"]["low"] <= said.json["stored"]["high"]
-    assert "100 probe rows" in run(*asked).out
+    assert "100 sampled rows" in run(*asked).out
 
 
 @pytest.mark.parametrize("array", ["indices", "distances"])
