@@ -15,6 +15,7 @@ from .runtime.cluster import executor_for, machine_for
 from .runtime.events import BuildEnd, BuildStart, Compiling, Listener, RoundEnd
 from .sources import extent_of, extent_of_lazy, lazy_points, plan_for, spool_lazily, within_reach
 from .stages.blocks import plan_blocks, plan_scan_sparse
+from .stages.doubts import doubts_of
 from .stages.draw import plan_draw
 from .stages.exact import plan_exact
 from .stages.local import plan_local
@@ -23,7 +24,7 @@ from .stages.merge import plan_merge
 from .stages.points import check_points
 from .stages.probe import plan_probe, plan_truth
 from .stages.publish import plan_publish
-from .stages.rounding import count_equal, plan_centre, rows_for_centre, shift_of
+from .stages.rounding import plan_centre, rows_for_centre, shift_of
 from .stages.route import plan_route
 from .stages.scan import check_scale, plan_collect, plan_scan
 from .stages.settle import plan_settle
@@ -62,11 +63,11 @@ def plan(
     wire: str | None = None,
     dtype: str | None = None,
 ) -> Plan:
-    """What build() would do with the same arguments, and what it would take.
+    """The plan of what build() would do with the same arguments: stages, tasks, memory and disk.
 
-    Nothing is read but metadata, and of sparse points the ends and a sample of the rows.
+    Only metadata are read; of sparse points also the row ends and a sample of the rows.
 
-    BudgetError, SpecError and InputError are raised as by build().
+    Raises BudgetError, SpecError and InputError as build() does.
     """
     limits = (target_recall, max_rounds, memory_limit)
     exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
@@ -109,21 +110,25 @@ def build(
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
-    source: path or URL of a Zarr array or group (`component` names the array in it), of a .npy, .fbin, .u8bin, .i8bin,
-    .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap: n x d numbers; or sparse rows: a scipy
-    matrix, an .npz of scipy.sparse, or CSR in Zarr as AnnData keeps it. out: path or URL that does
-    not exist yet, or holds an unfinished build of the same points with the same parameters, which goes on at its last
-    committed round unless `resume` is False; None for a temporary graph that goes with the returned object.
-    n_neighbors: per row, self excluded.
-    metric: a name of docs/metrics.md, its parameters by name in metric_params; or a function f(x, y) of two rows that
-    numba has compiled, symmetric and finite. max_rounds: give up after so many, with a warning.
-    memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
-    current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
-    lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
-    progress: True shows it as bars in a terminal and as lines elsewhere, None as bars in a terminal only, False not; or
-    a function that is called with each event. exchange_dtype: "float16"
-    sends float32 points between partitions as float16, which halves the bytes; in the end the distances are computed
-    again from the points. Some metrics do not allow it (SpecError). wire: its old name, with a FutureWarning.
+    source: n x d numbers: the path or URL of a Zarr array or group (`component` names the array in it), or of a .npy,
+    .fbin, .u8bin, .i8bin, .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap. Or sparse rows: a
+    scipy matrix, an .npz of scipy.sparse, or CSR in Zarr as AnnData stores it.
+    out: path or URL of the new store. If it holds an unfinished build of the same points with the same parameters, that
+    build continues after its last committed round, unless `resume` is False. None makes a temporary graph, which is
+    deleted together with the returned object.
+    n_neighbors: neighbours of each row, without the row itself.
+    metric: a name of docs/metrics.md, with its parameters by name in metric_params; or a function f(x, y) of two rows
+    that numba has compiled, symmetric and finite.
+    max_rounds: stop after this many rounds, with a warning if the target is not reached.
+    memory_limit: of one worker, in bytes or as a text like "2GiB".
+    client: a Dask client, cluster or address; None for the current client. If there is none, a temporary cluster is
+    used: threads of this process, or `n_workers` processes.
+    scratch: directory for temporary data, on a disk that all workers see; by default inside `out`.
+    random_state: seed; the same seed and plan give the same bytes.
+    progress: True shows bars in a terminal and lines elsewhere, None bars in a terminal only, False nothing; a function
+    is called with each event.
+    exchange_dtype: "float16" sends float32 points between partitions as float16, which halves the bytes. At the end the
+    distances are computed again from the points. Some metrics do not allow it (SpecError). `wire` is its old name.
     dtype: None compares the points as they are given, so that distances and the measured recall are those of float64
     input in float64. "float32" rounds float64 points and wide integers first, which takes less memory and time; a
     warning says how many rows became equal. "float64" widens float32 points.
@@ -180,6 +185,8 @@ def _run(build: Build) -> None:
     elsewhere = getattr(build.executor, "on_this_machine", False)
     with compiling_told(lambda: build.listen(Compiling()), build.job, elsewhere):
         recall = carry_out(build)
+    for doubt in build.facts["scan"].get("doubts", ()):
+        warnings.warn(doubt, DistnndWarning, stacklevel=3)
     reached = recall.exact or recall.estimate >= build.spec.target_recall
     if not reached:
         warnings.warn(
@@ -223,39 +230,19 @@ def prepare(build: Build) -> None:
         build.run(plan_centre(build.job))
     shift = shift_of(build.job, max(report.counters.get("largest", 0.0) for report in scanned))
     build.job = replace(build.job, zero_rows=zero_rows, radius=radius, shift=shift)
-    build.commit(scan={"zero_rows": zero_rows, "radius": radius, "centre": shift.centre, "scale": shift.scale})
-    warn_of_rounding(build, scanned)
+    build.commit(
+        scan={
+            "zero_rows": zero_rows,
+            "radius": radius,
+            "centre": shift.centre,
+            "scale": shift.scale,
+            "doubts": doubts_of(build.job, scanned),
+        }
+    )
     if build.job.layout.partitions > 1 and not build.job.layout.exact:
         build.run(plan_collect(build.job))
         build.run(plan_probe(build.job))
         build.run(plan_truth(build.job))
-
-
-def warn_of_rounding(build: Build, scanned: list[Report]) -> None:
-    """Say how many rows float32 cannot tell apart, or tells apart from nothing."""
-    equal = count_equal(build.job, [int(report.counters["rounded"]) for report in scanned])
-    tiny = sum(int(report.counters.get("tiny", 0)) for report in scanned)
-    dtype = "float32" if build.job.layout.sparse else build.job.layout.dtype
-    if equal:
-        warnings.warn(
-            f"about {equal:,} of {build.job.layout.n:,} rows became equal to other rows as they were rounded to "
-            f"{dtype}: their neighbours are those of the rounded rows. "
-            + (
-                "Leave dtype out, and the points are compared as they are given"
-                if build.spec.dtype == "float32" and not build.job.layout.sparse
-                else "Subtract what the rows have in common before you build"
-            ),
-            DistnndWarning,
-            stacklevel=6,
-        )
-    if tiny:
-        warnings.warn(
-            f"{tiny:,} of {build.job.layout.n:,} rows hold no number beyond 1e-15, and squares of such numbers vanish "
-            "from float32: distances between these rows are told as 0. "
-            'Build with dtype="float64", or scale the data up',
-            DistnndWarning,
-            stacklevel=6,
-        )
 
 
 def rounds(build: Build) -> Recall:

@@ -56,12 +56,13 @@ class Graph:
         """The whole graph in memory: ids int64[n, k] and distances float32[n, k]; with self first, k + 1 columns."""
         return views.to_numpy(self.location, self.n, include_self)
 
-    def to_csr(self, include_self: bool = True, mode: str = "distance") -> Any:
-        """scipy CSR float32[n, n] with a constant number of entries a row in the order of distance.
+    def to_csr(self, include_self: bool = True, mode: str = "distance", *, dtype: Any = "float32") -> Any:
+        """scipy CSR [n, n] with a constant number of entries in each row, in the order of distance.
 
-        include_self: the row itself first, as an explicit zero; mode: "distance", or "connectivity" for ones.
+        include_self: the row itself first, as an explicit zero; mode: "distance", or "connectivity" for ones; dtype:
+        "float32" or "float64". astype() of the matrix keeps the order; tocoo(), sort_indices() and sums do not.
         """
-        return views.to_csr(self.location, self.n, include_self, mode)
+        return views.to_csr(self.location, self.n, include_self, mode, dtype)
 
     def symmetrize(self, how: str = "max") -> Any:
         """scipy CSR of distances with both directions of every edge; how: "max", "min" or "mean" where they differ.
@@ -151,6 +152,6 @@ def open_graph(location: Any, metric: str | Callable[..., float] | None = None) 
         done = len(facts["rounds"])
         raise StoreError(
             f"the graph at {place} is not finished ({done} round(s) committed); run the same build again, "
-            "or `distnnd resume`, and it goes on from there"
+            "or `distnnd resume`, to continue after the last of them"
         )
     return Graph(place, facts, function_of(facts, metric, place))

@@ -55,13 +55,13 @@ def build_index(
     metric: str | Function = None,
     progress: Listener | bool | None = None,
 ) -> Index:
-    """Make the search graph of a finished kNN graph, in the new Zarr store `out`.
+    """Make the index of a finished kNN graph, for queries of new rows, in the new Zarr store `out`.
 
     graph: path or URL, or a Graph. source: the points of the graph, by default from where it was built; they must be
-    the same. pruning_degree_multiplier: edges of a row at most, as a multiple of the graph's n_neighbors;
-    diversify_prob: how likely an edge is dropped that the search can do without. partitions: how many, by default as
-    few as fit: an index is opened whole, or partition by partition where a worker cannot hold it. memory_limit, client,
-    n_workers, scratch, progress: as for build(). metric: the function that the graph was built by, if it was one of the
+    the same. pruning_degree_multiplier: most edges of a row, as a multiple of the graph's n_neighbors; diversify_prob:
+    probability that an edge is dropped which searches can do without. partitions: how many, by default as few as fit;
+    an index is opened whole, or partition by partition if a worker cannot hold it. memory_limit, client, n_workers,
+    scratch, progress: as for build(). metric: the function that the graph was built by, if it was one of the
     user's own; a name is compared with the metric of the graph.
 
     Raises SpecError, StoreError (the points have changed, damage), BudgetError (what is needed and what there is).
@@ -221,15 +221,16 @@ class Index:
     ) -> Any:
         """The k nearest rows to each query: ids int64[m, k] and distances float32[m, k], ascending by (distance, id).
 
-        queries: numbers [m, d], answered here; or a dask array, answered lazily where it is computed, by workers that
-        open the index themselves. epsilon: a row is looked at while it is no more than so much farther than the k-th
-        answer so far (as PyNNDescent has it); ef: instead, how many nearest rows are looked at (as HNSW has it).
-        radius: no answer lies farther; filter: which rows may be answers, bool[n] or row ids; -1 and inf stand where
-        fewer are left. return_distances: False for the ids alone. threads: of this process. memory_limit: what the
-        index may take; of a lazy query by default what workers have. client: a Dask client, by default the current one.
+        queries: numbers [m, d], answered now; or a dask array, answered when it is computed, by workers that open the
+        index themselves. epsilon: how far a search goes: it follows the edges of rows that are up to this share farther
+        than the k-th nearest row found so far, as in PyNNDescent. More finds more and takes longer. ef: instead of
+        epsilon, follow the `ef` nearest rows, as in HNSW. radius: largest distance of an answer; filter: the rows that
+        may be answers, bool[n] or row ids. If fewer than k are left, -1 and inf fill the row. return_distances: False
+        for the ids alone. threads: of this process. memory_limit: memory that the index may take; for a lazy query by
+        default that of the workers. client: a Dask client, by default the current one.
 
-        Raises InputError for queries that cannot be compared, with the first bad row, SpecError for k > n and other
-        arguments that cannot be meant, BudgetError where workers cannot hold the index.
+        Raises InputError for queries that cannot be compared, with the first bad row; SpecError for a wrong argument,
+        such as k > n; BudgetError if the workers cannot hold the index.
         """
         spec = SearchSpec(k, epsilon, ef, radius)
         spec.check_rows(self.n)

@@ -133,7 +133,7 @@ def test_rows_that_parameters_make_too_long_are_named(
 ) -> None:
     rows = np.zeros((30, 5), np.float32)
     rows[7:] = np.random.default_rng(0).normal(size=(23, 5))
-    with pytest.raises(distnnd.InputError, match=r"row 7 is so long by the parameters.*scale the data down"):
+    with pytest.raises(distnnd.InputError, match=r"row 7: with the parameters.*overflows.*scale the data down"):
         distnnd.build(rows, tmp_path / "g", n_neighbors=3, metric=name, metric_params=params, client=serial)
     assert not (tmp_path / "g").exists()
 

@@ -91,7 +91,7 @@ def source_of(facts: dict[str, Any], out: str) -> str:
     where = "lay in memory" if location.startswith("<") else f"are not at {location} any more"
     raise SpecError(
         f"the points of {out} {where}; call distnnd.build in Python with the same points, output and parameters, "
-        "and it goes on from there"
+        "and it continues after the last committed round"
     )
 
 
@@ -145,8 +145,9 @@ def warnings_said() -> Iterator[None]:
     """Turn the warnings of distnnd into lines on stderr, and leave out all that libraries warn of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", category=DistnndWarning)
-        warnings.filterwarnings("always", message="wire", category=FutureWarning)
+        # Warnings for whoever called distnnd bear the name of the module that did: one of these.
+        for category in (DistnndWarning, FutureWarning):
+            warnings.filterwarnings("always", category=category, module=r"distnnd\.faces\.")
         yield
     for warning in caught:
         say(f"distnnd: {warning.message}")
@@ -214,7 +215,7 @@ def verify(graph: str, source: str | None, component: str | None, rows: int, met
     """Check every chunk and row of a graph, and the distances of `rows` rows if the points are given."""
     points = None if source is None else open_source(source, component, sparse=True)
     checked = graph_at(graph, metric).verify(points, rows)
-    return Answer({"location": graph, **checked}, table([("graph", f"{graph} keeps its promises"), *checked.items()]))
+    return Answer({"location": graph, **checked}, table([("graph", f"{graph} is sound"), *checked.items()]))
 
 
 def recall(

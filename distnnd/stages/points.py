@@ -107,8 +107,8 @@ def check_exchange_dtype(spec: BuildSpec, dtype: str) -> None:
     kind = spec.kind
     if kind.form != "inner" or not kind.euclidean or kind.judged or kind.packed:
         raise SpecError(
-            f"exchange_dtype={spec.exchange_dtype!r} is for metrics that a euclidean distance of prepared rows "
-            f"decides, like euclidean and cosine; {spec.metric} needs more of them; leave exchange_dtype out"
+            f"exchange_dtype={spec.exchange_dtype!r} is for metrics that are computed from a euclidean distance, like "
+            f"euclidean and cosine, and not for {spec.metric}; leave exchange_dtype out"
         )
 
 

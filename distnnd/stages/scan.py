@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from ..kernels.halves import as_float32
-from ..kernels.transforms import LARGEST, LEAST, check_rows, transform, vacant
+from ..kernels.transforms import LARGEST, LEAST, check_rows, degree_signs, transform, vacant
 from ..storage import listings, mailbox
 from ..values.errors import InputError
 from ..values.memory import collect_bytes, scan_bytes
@@ -56,6 +58,7 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     kept: dict[str, list[np.ndarray]] = {place: [] for place in chosen}
     zero_rows, radius, largest, tiny, read = 0, 0.0, 0.0, 0, 0
     zeros: list[np.ndarray] = []
+    signs: Counter[str] = Counter()
     for start, strip in read_strips(job, first, last):
         check_strip(strip, start, job.kind)
         if by_squares(job.kind):
@@ -69,6 +72,8 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             radius = max(radius, float(np.linalg.norm(transform(strip, job.kind), axis=1).max()))
         for place, rows in chosen.items():
             kept[place].append(strip[rows[(rows >= start) & (rows < start + len(strip))] - start])
+        if job.kind.name != CUSTOM:
+            signs.update(degree_signs(strip, job.kind))
         read += strip.nbytes
         if job.kind.zeros_are_near:
             zeros.append(start + np.flatnonzero(~strip.any(axis=1)))
@@ -76,7 +81,7 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     note_zeros(job, task, zeros)
     for place, rows in points.items():
         mailbox.write(job.scratch, f"{place}/{task.index}", {"points": rows})
-    counters = {"zero_rows": zero_rows, "radius": radius, "largest": largest, "tiny": tiny}
+    counters = {"zero_rows": zero_rows, "radius": radius, "largest": largest, "tiny": tiny, **signs}
     counters["rounded"] = note_rounding(job, task)
     return counters, read, sum(rows.nbytes for rows in points.values())
 

@@ -47,8 +47,8 @@ def _share(name: str, value: Any, least: float, most: float) -> float:
 class IndexSpec:
     """How a graph is pruned; names and meanings are PyNNDescent's.
 
-    pruning_degree_multiplier: a row has at most so many times n_neighbors edges; diversify_prob: how likely an edge is
-    dropped that a search can do without, 0 for none. random_state: seed. SpecError for what cannot be meant.
+    pruning_degree_multiplier: most edges of a row, as a multiple of n_neighbors; diversify_prob: probability that an
+    edge is dropped which searches can do without, 0 to keep all. random_state: seed. SpecError for values out of range.
     """
 
     pruning_degree_multiplier: float = 2.0
@@ -69,10 +69,10 @@ class IndexSpec:
 class SearchSpec:
     """What is asked of an index.
 
-    k: answers for each query. epsilon: a row is looked at while it is no more than so much farther than the k-th answer
-    so far (at least the tenth), as a share of the length between rows as the index compares them: euclidean distances,
-    chords between unit rows under cosine. ef: instead, the nearest `ef` rows are all looked at, as in HNSW. radius:
-    answers lie no farther. SpecError for what cannot be meant.
+    k: answers for each query. epsilon: a search follows the edges of a row if it is at most this share farther from
+    the query than the k-th nearest row found so far (at least the tenth). Distances are those that the index compares:
+    euclidean, or under cosine the euclidean distance of rows of unit length. ef: instead of epsilon, the search follows
+    the `ef` nearest rows, as in HNSW. radius: largest distance of an answer. SpecError for values out of range.
     """
 
     k: int = 10

@@ -38,9 +38,9 @@ _UNITS = {
 
 def parse_bytes(value: int | float | str | None) -> int | None:
     """Bytes from 2_000_000_000, "2GB" or "2GiB"; None and "auto" stay None. SpecError for anything else."""
-    if value is None or value == "auto":
+    if value is None or (isinstance(value, str) and value == "auto"):
         return None
-    if isinstance(value, bool):
+    if isinstance(value, bool) or np.ndim(value):
         raise SpecError(f"a size in bytes is a number or a text like '2GiB', not {brief(value)}")
     if isinstance(value, (int, float)):
         size = float(value)
@@ -145,11 +145,11 @@ class BuildSpec:
         if not 0 < self.target_recall <= 1:
             raise SpecError(f"target_recall is a share above 0 and at most 1, not {self.target_recall}")
         object.__setattr__(self, "target_recall", float(self.target_recall))
-        if self.exchange_dtype is not None and self.exchange_dtype not in EXCHANGE_DTYPES:
+        given = self.exchange_dtype
+        if given is not None and not (isinstance(given, str) and given in EXCHANGE_DTYPES):
             known = " or ".join(map(repr, EXCHANGE_DTYPES))
             raise SpecError(
-                f"exchange_dtype is {known}, or None for rows as they are, not {brief(self.exchange_dtype)}; "
-                "leave it out"
+                f"exchange_dtype is {known}, or None for rows as they are, not {brief(given)}; leave it out"
             )
         if self.metric_params is not None:
             if not isinstance(self.metric_params, Mapping):
