@@ -14,10 +14,20 @@ from zarr.storage import LocalStore, MemoryStore
 
 from distnnd.storage import stores
 from distnnd.storage.bits import packed
+from distnnd.storage.containers import (
+    array_of,
+    is_read_by_rows,
+    is_scipy_sparse,
+    is_xarray,
+    kind_of,
+    name_of,
+    open_rows,
+)
 from distnnd.storage.dense import open_array, open_file, reopen_mapped
 from distnnd.storage.formats import Opened, Source, absolute, find_resident, keep_resident
 from distnnd.storage.points import open_zarr
-from distnnd.storage.sparse import SparseSource, is_scipy_sparse, open_csr, open_matrix, open_npz, sparse_encoding
+from distnnd.storage.remedies import refused, remedy_for_file
+from distnnd.storage.sparse import SparseSource, open_csr, open_matrix, open_npz, sparse_encoding
 from distnnd.values.errors import SpecError, StoreError, Unreachable
 from distnnd.values.metric import Metric
 
@@ -59,14 +69,16 @@ def _dense(opened: Opened) -> Source:
     raise SpecError(f"{opened.location} holds sparse points, which cannot be used here; write them out, X.toarray()")
 
 
-def _open_any(source: object, component: str | None, sparse: bool) -> Source | SparseSource:
+def _open_any(source: Any, component: str | None, sparse: bool) -> Source | SparseSource:
+    if is_xarray(source):
+        source = source.data
     if isinstance(source, str | os.PathLike):
         return _open_path(source, component, sparse)
     if isinstance(source, zarr.Group):
         store = source.store
         return _open_node_of(_find_points(store, _join(source.path, component), _place(store), sparse))
     if component is not None:
-        raise SpecError(f"component={component!r} names an array in a Zarr group; {_kind(source)} is none")
+        raise SpecError(f"component={component!r} names an array in a Zarr group; {kind_of(source)} is none")
     if isinstance(source, Source | SparseSource):
         return source
     if isinstance(source, zarr.Array):
@@ -76,10 +88,28 @@ def _open_any(source: object, component: str | None, sparse: bool) -> Source | S
     if isinstance(source, np.ndarray):
         return open_array(source)
     if is_dask_array(source):
-        raise SpecError("a dask array must be spooled first: write it to Zarr, and open that")
+        raise SpecError(
+            'a dask array must be spooled first: write it to Zarr, points.to_zarr("points.zarr"), and give the path'
+        )
+    return _open_container(source, sparse)
+
+
+def _open_container(source: object, sparse: bool) -> Source | SparseSource:
+    """The points in what is of no kind that is known by its type; SpecError says what to do about anything else."""
+    if isinstance(group := getattr(source, "group", None), zarr.Group):
+        # A sparse matrix that AnnData reads from Zarr when it is needed.
+        return _open_node_of(group)
+    if is_read_by_rows(source):
+        return open_rows(source)
+    if (array := array_of(source)) is not None:
+        return open_array(array, f"<{name_of(source)}>", "numpy.asarray(points)")
+    sparse_too = "a scipy sparse matrix, " if sparse else ""
     raise SpecError(
-        f"{_kind(source)} is no source of points; give a path, a URL, a zarr.Array, a dask array, "
-        f"{'a scipy sparse matrix, ' if sparse else ''}or a numpy array, numpy.asarray(points)"
+        refused(
+            source,
+            f"give a path, a URL, a zarr.Array, a dask array, {sparse_too}a frame of numbers, or a numpy array, "
+            "numpy.asarray(points)",
+        )
     )
 
 
@@ -121,10 +151,6 @@ def _reopen_any(spec: dict[str, Any]) -> Source | SparseSource:
     except (KeyError, TypeError) as error:
         raise StoreError(f"not the description of a source: {spec}") from error
     raise StoreError(f"not the description of a source known to this version: {spec}")
-
-
-def _kind(source: object) -> str:
-    return f"a {type(source).__module__}.{type(source).__qualname__}"
 
 
 def _open_path(path: str | os.PathLike[str], component: str | None, sparse: bool) -> Source | SparseSource:
@@ -238,7 +264,10 @@ def _open_node(store: Store, path: str, where: str) -> zarr.Array | zarr.Group:
 
 def _why_nothing(where: str) -> str:
     """What more to say of a URL that holds no points; Unreachable where the bucket itself is not there."""
-    if stores.is_local(where) or where.startswith("<") or stores.is_empty(where):
+    if stores.is_local(where) or where.startswith("<"):
+        hint = remedy_for_file(where)
+        return f"; {hint}" if hint else ""
+    if stores.is_empty(where):
         return ""
     return ", but other objects; points in object stores are Zarr, as `distnnd convert` writes them"
 

@@ -25,6 +25,7 @@ from distnnd.storage.documents import fill_of
 from distnnd.storage.foreign import ForeignArray, foreign_array
 from distnnd.storage.formats import Opened
 from distnnd.storage.points import CHUNK_BYTES, new_store
+from distnnd.storage.remedies import remedy_for_npz
 from distnnd.values.errors import InputError, SpecError, StoreError
 from distnnd.values.plan import Sparsity
 from distnnd.values.points import Csr, canonical, row_of_entries
@@ -151,11 +152,6 @@ def rows_of(entries: int, n: int, most: int) -> int:
 # --- in memory -------------------------------------------------------------------------------------------
 
 
-def is_scipy_sparse(source: object) -> bool:
-    """Whether `source` is a sparse matrix or array of scipy, told without importing scipy."""
-    return type(source).__module__.startswith("scipy.sparse") and hasattr(source, "tocsr")
-
-
 @dataclass(frozen=True, eq=False)
 class MatrixSource(SparseSource):
     """Sparse points in three numpy arrays, of any integer and real dtype."""
@@ -196,12 +192,16 @@ def open_parts(shape: tuple[int, ...], parts: dict[str, NDArray[Any]], where: st
 def open_npz(path: str) -> MatrixSource:
     """The source of a .npz file that scipy.sparse.save_npz wrote, read into memory.
 
-    Raises SpecError for another format than CSR, StoreError for what cannot be read, InputError as open_matrix.
+    Raises SpecError for arrays of numpy and another format than CSR, StoreError for what cannot be read, InputError as open_matrix.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            if not {"format", "shape"} <= set(file.files):
+                raise SpecError(f"{path} {remedy_for_npz(path)}")
             kind, shape = np.asarray(file["format"]).item(), tuple(int(length) for length in file["shape"])
             parts = {name: file[name] for name in PARTS if name in file.files}
+    except SpecError:
+        raise
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path} cannot be read as what scipy.sparse.save_npz writes ({error})") from error
     kind = kind.decode() if isinstance(kind, bytes) else str(kind)
