@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from .graph import Graph, open_graph
 from .runtime.cluster import executor_for, machine_for
 from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
-from .sources import extent_of, extent_of_lazy, lazy_points, plan_for, spool_lazily, within_reach
+from .sources import Opened, extent_of, is_sparse, open_points, plan_for, within_reach
 from .stages.blocks import plan_blocks, plan_scan_sparse
 from .stages.draw import plan_draw
 from .stages.exact import plan_exact
@@ -27,7 +27,6 @@ from .stages.settle import plan_settle
 from .stages.settled import gather, solved_whole
 from .storage import graph as store
 from .storage import mailbox
-from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .underway import Build
 from .values.errors import SpecError, Unreachable
@@ -65,15 +64,11 @@ def plan(
     """
     limits = (target_recall, max_rounds, memory_limit)
     spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
-    if is_dask_array(source):
-        extent = extent_of_lazy(lazy_points(source, spec))
-        check_points(spec, extent.d, extent.dtype)
-    else:
-        opened = open_for(source, component, spec.kind)
-        extent = extent_of(opened)
-        check_points(spec, extent.d, extent.dtype, isinstance(opened, SparseSource))
-        if opened is not source:
-            opened.release()
+    opened = open_points(source, spec.kind, component)
+    check_opened(spec, opened)
+    extent = extent_of(opened)
+    if opened is not source:
+        opened.release()
     with machine_for(client, spec.memory_limit, n_workers) as machine:
         return plan_for(spec, machine, extent)
 
@@ -122,28 +117,26 @@ def build(
     listen = progress if callable(progress) else silent
     with ExitStack() as stack:
         spool = stack.enter_context(Spool(out, scratch))
-        place, opened = spool.out, None
-        if not is_dask_array(source):
-            # Whatever is wrong with the arguments is said before a cluster starts.
-            opened = open_for(source, component, spec.kind)
-            spec.check_rows(opened.n)
-            check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
-            store.check_apart(place, opened.location)
+        place = spool.out
+        # Whatever is wrong with the arguments is said before a cluster starts, and before a chunk is computed.
+        opened = open_points(source, spec.kind, component)
+        if opened is not source:
+            stack.callback(opened.release)
+        check_opened(spec, opened)
+        store.check_apart(place, opened.location)
         check_output(place, resume)
         executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
-        if opened is None:
-            source = lazy_points(source, spec)
-            extent = extent_of_lazy(source)
-            check_points(spec, extent.d, extent.dtype)
-            points = spool_lazily(source, executor, spool)
-        else:
-            if opened is not source:
-                stack.callback(opened.release)
-            points = within_reach(opened, executor, spool)
+        points = within_reach(opened, executor, spool)
         _run(Build(spec, points, place, spool.scratch, executor, listen))
         graph = open_graph(place, spec.function)
         spool.keep_for(graph)
         return graph
+
+
+def check_opened(spec: BuildSpec, opened: Opened) -> None:
+    """InputError or SpecError unless what is asked for fits the number of rows and columns, and their dtype."""
+    spec.check_rows(opened.n)
+    check_points(spec, opened.d, opened.dtype.name, is_sparse(opened))
 
 
 def check_output(place: str, resume: bool) -> None:

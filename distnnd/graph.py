@@ -9,9 +9,11 @@ from typing import Any
 from .index import Index
 from .index import build_index as index_of
 from .runtime.lazy import lazy_blocks
+from .sources import computed_points
 from .stages import report, views
 from .storage import graph as store
 from .values.errors import StoreError
+from .values.metric import metric_behind
 from .values.recall import Recall
 from .values.spec import format_bytes
 
@@ -76,14 +78,16 @@ class Graph:
         source: the points; if given, they must be those of the build, and the distances of `rows` random rows are
         recomputed. Returns what was checked; StoreError names the first chunk or row that breaks a promise.
         """
-        return views.verify(self.location, self.facts, source, rows, self.function)
+        with computed_points(source, metric_behind(self.facts)) as points:
+            return views.verify(self.location, self.facts, points, rows, self.function)
 
     def measure_recall(self, source: Any, probes: int = 1000, random_state: int = 0) -> Recall:
         """The recall on fresh random rows that are solved exactly; a graph keeps the recall of its build, see `recall`.
 
         source: the points of the build, else StoreError; they are read twice, block by block. Ties count as found.
         """
-        return views.measure_recall(self.location, self.facts, source, probes, random_state, self.function)
+        with computed_points(source, metric_behind(self.facts)) as points:
+            return views.measure_recall(self.location, self.facts, points, probes, random_state, self.function)
 
     def build_index(self, out: Any, source: Any = None, **options: Any) -> Index:
         """The search graph of this graph, in the new Zarr store `out`: distnnd.build_index with the same options."""
@@ -96,7 +100,8 @@ class Graph:
         that all hangs together with them; source: the points, by default from where the graph was built.
         """
         points = self.facts["source"]["location"] if source is None else source
-        return report.search_report(self.location, self.facts, connect, points, self.function)
+        with computed_points(points if connect else None, metric_behind(self.facts)) as held:
+            return report.search_report(self.location, self.facts, connect, held, self.function)
 
     def info(self) -> dict[str, Any]:
         """n, d, n_neighbors, metric, state, rounds, recall, format_version, bytes."""

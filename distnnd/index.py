@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from .runtime import indexes
 from .runtime.cluster import current_client, executor_for, machine_memory
 from .runtime.events import Listener, silent
+from .sources import computed_points
 from .stages import prune, query
 from .stages.views import same_points
 from .storage import answers, mailbox, stores
@@ -72,7 +73,9 @@ def build_index(
     target = graph_store.place_of(out)
     graph_store.check_apart(target, place)
     with ExitStack() as stack:
-        points = stack.enter_context(same_points(place, facts, _named(source, facts)))
+        given = _named(source, facts)
+        named = stack.enter_context(computed_points(given, metric_behind(facts)))
+        points = stack.enter_context(same_points(place, facts, named))
         executor = stack.enter_context(executor_for(client, limit, n_workers))
         limits = [one for one in (limit, executor.memory) if one]
         memory = min(limits, default=machine_memory())
@@ -88,7 +91,7 @@ def build_index(
             spec, kind, n, d, points.dtype.name, facts["n_neighbors"], room // (executor.threads // threads), partitions
         )
         spool = stack.enter_context(Spool(target, scratch))
-        if points.resident and not executor.in_process:
+        if not executor.in_process and (points.resident or named is not given):
             points = spool.copy(points)
         name = uuid.uuid4().hex
         work = f"{spool.scratch}/{name}"

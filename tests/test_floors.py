@@ -36,13 +36,13 @@ HOUSE = {
                                                                         "h5py obstore fsspec"),
     "stages":  Room(2,     "values kernels storage",                    "numpy scipy.sparse threadpoolctl"),
     "runtime": Room(3,     "values",                                    "dask distributed threadpoolctl"),
-    "index":   Room(4,     "values storage stages runtime",             ""),
     "sources": Room(4,     "values storage runtime",                    ""),
-    "graph":   Room(5,     "values storage stages runtime index",       ""),
+    "index":   Room(5,     "values storage stages runtime sources",     ""),
     "underway": Room(5,    "values storage runtime sources",            ""),
-    "build":   Room(6,     "values storage stages runtime graph sources underway", ""),
-    "warmup":  Room(7,     "values kernels storage runtime graph build index sources underway", "numpy"),
-    "faces":   Room(8,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
+    "graph":   Room(6,     "values storage stages runtime sources index", ""),
+    "build":   Room(7,     "values storage stages runtime graph sources underway", ""),
+    "warmup":  Room(8,     "values kernels storage runtime graph build index sources underway", "numpy"),
+    "faces":   Room(9,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }
 # fmt: on

@@ -143,7 +143,7 @@ def _array_of_frame(frame: Any) -> NDArray[Any]:
         whole: NDArray[Any] = frame.to_numpy()
         if whole.ndim == 2 and whole.dtype.kind in NUMBERS:
             return whole
-    columns = _columns(frame)
+    columns = columns_of(frame)
     kinds = {name: column().dtype for name, column in columns}
     check_columns({name: kind for name, kind in kinds.items() if kind.kind not in NUMBERS}, dtypes, frame)
     if not columns:
@@ -154,7 +154,7 @@ def _array_of_frame(frame: Any) -> NDArray[Any]:
     return array
 
 
-def _columns(frame: Any) -> list[tuple[str, Callable[[], NDArray[Any]]]]:
+def columns_of(frame: Any) -> list[tuple[str, Callable[[], NDArray[Any]]]]:
     """(name, what gives its values) of each column; names are told apart by place where they come twice."""
     names = list(map(str, frame.column_names if _is_arrow_table(frame) else frame.columns))
     if len(set(names)) < len(names):

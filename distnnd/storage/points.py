@@ -48,7 +48,7 @@ class ZarrSource(Source):
 
         Objects of a store that tells neither, such as one in memory, are read and hashed.
         """
-        return self.stored.fingerprint()
+        return self.origin.get("made_of") or self.stored.fingerprint()
 
 
 def open_zarr(array: zarr.Array, location: str, origin: dict[str, Any]) -> ZarrSource:

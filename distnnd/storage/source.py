@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
@@ -25,13 +26,22 @@ from distnnd.storage.containers import (
 )
 from distnnd.storage.dense import open_array, open_file, reopen_mapped
 from distnnd.storage.formats import Opened, Source, absolute, find_resident, keep_resident
-from distnnd.storage.points import open_zarr
+from distnnd.storage.points import ZarrSource, open_zarr
 from distnnd.storage.remedies import refused, remedy_for_file
-from distnnd.storage.sparse import SparseSource, open_csr, open_matrix, open_npz, sparse_encoding
+from distnnd.storage.sparse import CsrSource, SparseSource, open_csr, open_matrix, open_npz, sparse_encoding
 from distnnd.values.errors import SpecError, StoreError, Unreachable
 from distnnd.values.metric import Metric
 
-__all__ = ["Source", "SparseSource", "is_dask_array", "open_for", "open_source", "reopen_source"]
+__all__ = [
+    "Source",
+    "SparseSource",
+    "is_dask_array",
+    "made_of",
+    "open_for",
+    "open_source",
+    "reopen_source",
+    "unwrapped",
+]
 
 USUAL_NAMES = ("points", "X")
 NAMES_LISTED = 10
@@ -39,7 +49,18 @@ NAMES_LISTED = 10
 
 def is_dask_array(source: object) -> bool:
     """Whether `source` is a lazy Dask collection, told without importing Dask."""
-    return hasattr(source, "__dask_graph__")
+    return hasattr(source, "__dask_graph__") and not is_xarray(source)
+
+
+def unwrapped(source: Any) -> Any:
+    """The array in a DataArray of xarray, which may be a dask array; anything else as it is."""
+    return source.data if is_xarray(source) else source
+
+
+def made_of(source: Source | SparseSource, fingerprint: dict[str, Any]) -> Source | SparseSource:
+    """The points in a Zarr store, with the fingerprint of what they were copied from."""
+    assert isinstance(source, ZarrSource | CsrSource)
+    return replace(source, origin=source.origin | {"made_of": fingerprint})
 
 
 @overload
@@ -70,8 +91,7 @@ def _dense(opened: Opened) -> Source:
 
 
 def _open_any(source: Any, component: str | None, sparse: bool) -> Source | SparseSource:
-    if is_xarray(source):
-        source = source.data
+    source = unwrapped(source)
     if isinstance(source, str | os.PathLike):
         return _open_path(source, component, sparse)
     if isinstance(source, zarr.Group):
