@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .graph import Graph, open_graph
+from .runtime.clients import check_client
 from .runtime.cluster import executor_for, machine_for
 from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
 from .sources import Opened, extent_of, is_sparse, open_points, plan_for, within_reach
@@ -64,6 +65,7 @@ def plan(
     """
     limits = (target_recall, max_rounds, memory_limit)
     spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
+    check_client(client, n_workers)
     opened = open_points(source, spec.kind, component)
     check_opened(spec, opened)
     extent = extent_of(opened)
@@ -114,6 +116,7 @@ def build(
     """
     limits = (target_recall, max_rounds, memory_limit)
     spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
+    check_client(client, n_workers)
     listen = progress if callable(progress) else silent
     with ExitStack() as stack:
         spool = stack.enter_context(Spool(out, scratch))

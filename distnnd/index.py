@@ -11,7 +11,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from .runtime import indexes
-from .runtime.cluster import current_client, executor_for, machine_memory
+from .runtime.clients import check_client, current_client
+from .runtime.cluster import executor_for, machine_memory
 from .runtime.events import Listener, silent
 from .sources import computed_points
 from .stages import prune, query
@@ -68,6 +69,7 @@ def build_index(
     Raises SpecError, StoreError (the points have changed, damage), BudgetError (what is needed and what there is).
     """
     spec = IndexSpec(pruning_degree_multiplier, diversify_prob, random_state)
+    check_client(client, n_workers)
     place, limit = graph_store.place_of(getattr(graph, "location", graph)), parse_bytes(memory_limit)
     facts, function = _finished(place), metric or getattr(graph, "function", None)
     target = graph_store.place_of(out)
@@ -77,10 +79,7 @@ def build_index(
         named = stack.enter_context(computed_points(given, metric_behind(facts)))
         points = stack.enter_context(same_points(place, facts, named))
         executor = stack.enter_context(executor_for(client, limit, n_workers))
-        limits = [one for one in (limit, executor.memory) if one]
-        memory = min(limits, default=machine_memory())
-        # Beside the arrays a worker holds its interpreter; in this process nobody set a limit for it.
-        room = int(memory * USABLE) - RESERVED if limits else memory
+        room = _room(limit, executor.memory)
         kind, n, d = metric_behind(facts), points.n, points.d
         if kind.form == "sparse":
             raise SpecError(f"the graph at {place} is of sparse points, of which no index can be made yet")
@@ -149,6 +148,14 @@ def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
             "edges": int(counters["edges"]),
         },
     )
+
+
+def _room(*limits: int | None) -> int:
+    """Bytes that the arrays of a task may take, by the limits that there are."""
+    set_ = [limit for limit in limits if limit]
+    memory = min(set_, default=machine_memory())
+    # Beside the arrays a worker holds its interpreter; in this process nobody set a limit for it.
+    return int(memory * USABLE) - RESERVED if set_ else memory
 
 
 def _finished(place: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import dask
 from distributed.scheduler import KilledWorker
 
 from ..values.errors import DistnndError, StageError
+from .clients import is_forked, told_if_lost
 from .cluster import DaskExecutor
 from .serial import Executor, SerialExecutor
 
@@ -52,8 +53,10 @@ def computed(executor: Executor, collection: Any) -> Any:
     """
     try:
         if isinstance(executor, DaskExecutor):
-            return executor.client.compute(collection, sync=True)
-        here = "sync" if isinstance(executor, SerialExecutor) else "threads"
+            with told_if_lost(executor.client):
+                return executor.client.compute(collection, sync=True)
+        # Dask's threads do not outlive a fork.
+        here = "sync" if isinstance(executor, SerialExecutor) or is_forked() else "threads"
         (value,) = dask.compute(collection, scheduler=here)
         return value
     except DistnndError:

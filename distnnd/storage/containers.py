@@ -200,7 +200,9 @@ def check_columns(others: dict[str, Any], dtypes: Any, frame: Any) -> None:
 def _array_of_tensor(tensor: Any) -> NDArray[Any]:
     if str(tensor.layout) != "torch.strided":
         raise SpecError(f"a torch tensor of the layout {tensor.layout} is not read here; give points.to_dense()")
-    return _converted(tensor.detach().cpu(), "give numbers that numpy has, numpy.asarray(points.detach().cpu().float())")
+    return _converted(
+        tensor.detach().cpu(), "give numbers that numpy has, numpy.asarray(points.detach().cpu().float())"
+    )
 
 
 # --- datasets in files -----------------------------------------------------------------------------------

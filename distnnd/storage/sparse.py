@@ -192,7 +192,8 @@ def open_parts(shape: tuple[int, ...], parts: dict[str, NDArray[Any]], where: st
 def open_npz(path: str) -> MatrixSource:
     """The source of a .npz file that scipy.sparse.save_npz wrote, read into memory.
 
-    Raises SpecError for arrays of numpy and another format than CSR, StoreError for what cannot be read, InputError as open_matrix.
+    Raises SpecError for arrays of numpy and another format than CSR, StoreError for what cannot be read, InputError as
+    open_matrix.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
