@@ -56,6 +56,7 @@ def plan(
     component: str | None = None,
     n_workers: int | None = None,
     wire: str | None = None,
+    missing: str | None = None,
 ) -> Plan:
     """What build() would do with the same arguments, and what it would take.
 
@@ -66,7 +67,7 @@ def plan(
     limits = (target_recall, max_rounds, memory_limit)
     spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
     check_client(client, n_workers)
-    opened = open_points(source, spec.kind, component)
+    opened = open_points(source, spec.kind, component, missing)
     check_opened(spec, opened)
     extent = extent_of(opened)
     if opened is not source:
@@ -93,14 +94,16 @@ def build(
     component: str | None = None,
     n_workers: int | None = None,
     wire: str | None = None,
+    missing: str | None = None,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
     source: path or URL of a Zarr array or group (`component` names the array in it), of a .npy, .fbin, .u8bin, .i8bin,
-    .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap: n x d numbers; or sparse rows: a scipy
-    matrix, an .npz of scipy.sparse, or CSR in Zarr as AnnData keeps it. out: path or URL that does
-    not exist yet, or holds an unfinished build of the same points with the same parameters, which goes on at its last
-    committed round unless `resume` is False; None for a temporary graph that goes with the returned object.
+    .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap, list of rows, frame of numbers, tensor, or
+    dataset of h5py: n x d numbers; or sparse rows: a scipy matrix, an .npz of scipy.sparse, CSR in Zarr as AnnData
+    keeps it, or a dask array of such chunks. out: path or URL that does not exist yet, or holds an unfinished build of
+    the same points with the same parameters, which goes on at its last committed round unless `resume` is False; None
+    for a temporary graph that goes with the returned object.
     n_neighbors: per row, self excluded.
     metric: a name of docs/metrics.md, its parameters by name in metric_params; or a function f(x, y) of two rows that
     numba has compiled, symmetric and finite. max_rounds: give up after so many, with a warning.
@@ -109,7 +112,9 @@ def build(
     lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
     progress: True, False, or a function that is called with each event. wire: "float16" lets float32 points travel
     between partitions so, in half of the bytes; distances are measured again in the end, from the points. Not where a
-    metric needs more than a euclidean distance of prepared rows.
+    metric needs more than a euclidean distance of prepared rows. missing: of a Zarr array, whether chunks that are not
+    there read as its fill value, "fill", or are refused, "error"; by default they are refused, unless whole columns of
+    chunks were never written, of which a warning tells.
 
     Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
     would fit), StoreError (damaged input or graph), StageError.
@@ -122,14 +127,14 @@ def build(
         spool = stack.enter_context(Spool(out, scratch))
         place = spool.out
         # Whatever is wrong with the arguments is said before a cluster starts, and before a chunk is computed.
-        opened = open_points(source, spec.kind, component)
+        opened = open_points(source, spec.kind, component, missing)
         if opened is not source:
             stack.callback(opened.release)
         check_opened(spec, opened)
         store.check_apart(place, opened.location)
         check_output(place, resume)
         executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
-        points = within_reach(opened, executor, spool)
+        points = within_reach(opened, executor, spool)._replace(missing=missing)
         _run(Build(spec, points, place, spool.scratch, executor, listen))
         graph = open_graph(place, spec.function)
         spool.keep_for(graph)

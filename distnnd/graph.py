@@ -9,7 +9,7 @@ from typing import Any
 from .index import Index
 from .index import build_index as index_of
 from .runtime.lazy import lazy_blocks
-from .sources import computed_points
+from .sources import points_of
 from .stages import report, views
 from .storage import graph as store
 from .values.errors import StoreError
@@ -72,21 +72,25 @@ class Graph:
         """indices and distances as lazy dask arrays, a block a chunk."""
         return lazy_blocks(self.indices), lazy_blocks(self.distances)
 
-    def verify(self, source: Any = None, rows: int = 1000) -> dict[str, Any]:
+    def verify(self, source: Any = None, rows: int = 1000, *, missing: str | None = None) -> dict[str, Any]:
         """Read every chunk and check each row: distinct valid ids, finite ascending distances, each chunk unharmed.
 
         source: the points; if given, they must be those of the build, and the distances of `rows` random rows are
-        recomputed. Returns what was checked; StoreError names the first chunk or row that breaks a promise.
+        recomputed. missing: as in build(). Returns what was checked; StoreError names the first chunk or row that
+        breaks a promise.
         """
-        with computed_points(source, metric_behind(self.facts)) as points:
+        with points_of(source, metric_behind(self.facts), self.facts, missing) as points:
             return views.verify(self.location, self.facts, points, rows, self.function)
 
-    def measure_recall(self, source: Any, probes: int = 1000, random_state: int = 0) -> Recall:
+    def measure_recall(
+        self, source: Any, probes: int = 1000, random_state: int = 0, *, missing: str | None = None
+    ) -> Recall:
         """The recall on fresh random rows that are solved exactly; a graph keeps the recall of its build, see `recall`.
 
         source: the points of the build, else StoreError; they are read twice, block by block. Ties count as found.
+        missing: as in build().
         """
-        with computed_points(source, metric_behind(self.facts)) as points:
+        with points_of(source, metric_behind(self.facts), self.facts, missing) as points:
             return views.measure_recall(self.location, self.facts, points, probes, random_state, self.function)
 
     def build_index(self, out: Any, source: Any = None, **options: Any) -> Index:
@@ -100,7 +104,7 @@ class Graph:
         that all hangs together with them; source: the points, by default from where the graph was built.
         """
         points = self.facts["source"]["location"] if source is None else source
-        with computed_points(points if connect else None, metric_behind(self.facts)) as held:
+        with points_of(points if connect else None, metric_behind(self.facts), self.facts) as held:
             return report.search_report(self.location, self.facts, connect, held, self.function)
 
     def info(self) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from .runtime import indexes
 from .runtime.clients import check_client, current_client
 from .runtime.cluster import executor_for, machine_memory
 from .runtime.events import Listener, silent
-from .sources import computed_points
+from .sources import points_of
 from .stages import prune, query
 from .stages.views import same_points
 from .storage import answers, mailbox, stores
 from .storage import graph as graph_store
 from .storage import index as store
-from .storage.source import Source, is_dask_array, open_source
+from .storage.source import Source, is_dask_array, open_source, unwrapped
 from .storage.spool import Spool
 from .values.budget import RESERVED, USABLE
 from .values.errors import SpecError, StoreError
@@ -57,6 +57,7 @@ def build_index(
     random_state: int = 0,
     metric: Function = None,
     progress: Listener | None = None,
+    missing: str | None = None,
 ) -> Index:
     """Make the search graph of a finished kNN graph, in the new Zarr store `out`.
 
@@ -64,7 +65,7 @@ def build_index(
     the same. pruning_degree_multiplier: edges of a row at most, as a multiple of the graph's n_neighbors;
     diversify_prob: how likely an edge is dropped that the search can do without. partitions: how many, by default as
     few as fit: an index is opened whole, or partition by partition where a worker cannot hold it. memory_limit, client,
-    n_workers, scratch: as for build(). metric: the user's own, if the graph is of one.
+    n_workers, scratch, missing: as for build(). metric: the user's own, if the graph is of one.
 
     Raises SpecError, StoreError (the points have changed, damage), BudgetError (what is needed and what there is).
     """
@@ -76,7 +77,7 @@ def build_index(
     graph_store.check_apart(target, place)
     with ExitStack() as stack:
         given = _named(source, facts)
-        named = stack.enter_context(computed_points(given, metric_behind(facts)))
+        named = stack.enter_context(points_of(given, metric_behind(facts), facts, missing))
         points = stack.enter_context(same_points(place, facts, named))
         executor = stack.enter_context(executor_for(client, limit, n_workers))
         room = _room(limit, executor.memory)
@@ -90,7 +91,7 @@ def build_index(
             spec, kind, n, d, points.dtype.name, facts["n_neighbors"], room // (executor.threads // threads), partitions
         )
         spool = stack.enter_context(Spool(target, scratch))
-        if not executor.in_process and (points.resident or named is not given):
+        if not executor.in_process and (points.resident or is_dask_array(unwrapped(given))):
             points = spool.copy(points)
         name = uuid.uuid4().hex
         work = f"{spool.scratch}/{name}"
@@ -272,10 +273,11 @@ class Index:
         memory_limit: int | str | None = None,
         client: Any = None,
         component: str | None = None,
+        missing: str | None = None,
     ) -> dict[str, Any]:
         """Answer the queries of a file and write ids and distances, batch by batch, in memory that does not grow.
 
-        queries: whatever build() takes as dense points; component: the array of a Zarr group. out: a new Zarr group
+        queries: whatever build() takes as dense points; component, missing: as there. out: a new Zarr group
         with the arrays `indices` int64[m, k] and `distances` float32[m, k], or "<name>.npy" for the ids, with
         "<name>.distances.npy" beside it. client: a Dask client, cluster or address, whose workers answer; by default
         the current client, or this process. The other arguments are those of `query`. Returns location, queries (how
@@ -285,7 +287,7 @@ class Index:
         """
         spec, place = SearchSpec(k, epsilon, ef, radius), answers.free_place(out)
         spec.check_rows(self.n)
-        asked = open_source(queries, component)
+        asked = open_source(queries, component, missing=missing)
         if asked.d != self.layout.d:
             raise SpecError(
                 f"{asked.location} holds rows of {asked.d} columns, but the index at {self.location} of {self.layout.d}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,11 +25,15 @@ from .values.spec import BuildSpec
 
 
 class Points(NamedTuple):
-    """What is built from: the source where workers can read it; place and fingerprint of what the user named."""
+    """What is built from: the source where workers can read it; place and fingerprint of what the user named.
+
+    missing: what the user said of chunks that are not there.
+    """
 
     source: Source | SparseSource
     location: str
     fingerprint: dict[str, Any]
+    missing: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +86,17 @@ class LazyPoints:
 Opened = Source | SparseSource | LazyPoints
 
 
-def open_points(source: Any, metric: Metric, component: str | None = None) -> Opened:
+def open_points(source: Any, metric: Metric, component: str | None = None, missing: str | None = None) -> Opened:
     """The points that a user names, as this metric takes them, see open_source; of a dask array only what it says.
 
     Raises as open_source, and as declared().
     """
     source = unwrapped(source)
     if not is_dask_array(source):
-        return open_for(source, component, metric)
-    if component is not None:
-        raise SpecError(f"component={component!r} names an array in a Zarr group; a dask array is none")
+        return open_for(source, component, metric, missing)
+    for name, said in (("component", component), ("missing", missing)):
+        if said is not None:
+            raise SpecError(f"{name}={said!r} is about arrays in Zarr; a dask array is none")
     return LazyPoints(source, declared(source, metric.bits))
 
 
@@ -106,15 +112,29 @@ def within_reach(opened: Opened, executor: Executor, spool: Spool) -> Points:
 
 
 @contextmanager
-def computed_points(source: Any, metric: Metric) -> Iterator[Any]:
-    """`source`, or, if it is a dask array, its points on disk, which are deleted in the end; raises as within_reach."""
-    source = unwrapped(source)
-    if not is_dask_array(source):
-        yield source
+def points_of(
+    source: Any, metric: Metric, facts: dict[str, Any], missing: str | None = None
+) -> Iterator[Source | SparseSource | None]:
+    """The points of a finished graph, opened; those of a dask array on disk, from where they are deleted in the end.
+
+    source: None for None; missing: by default as the graph was built from a path. Raises as open_points and
+    within_reach.
+    """
+    if source is None:
+        yield None
         return
-    lazy = LazyPoints(source, declared(source, metric.bits))
-    with Spool(None, None) as spool, executor_for() as executor:
-        yield lazy.spooled(executor, spool, through_here=True)
+    if missing is None and isinstance(source, str | os.PathLike):
+        missing = facts["source"].get("missing")
+    opened = open_points(source, metric, None, missing)
+    try:
+        if isinstance(opened, LazyPoints):
+            with Spool(None, None) as spool, executor_for() as executor:
+                yield opened.spooled(executor, spool, through_here=True)
+        else:
+            yield opened
+    finally:
+        if opened is not source:
+            opened.release()
 
 
 def is_sparse(opened: Opened) -> bool:

@@ -19,12 +19,19 @@ from .progress import listening
 
 
 def index(
-    graph: str, out: str, source: str | None, component: str | None, metric: str | None, quiet: bool, **arguments: Any
+    graph: str,
+    out: str,
+    source: str | None,
+    component: str | None,
+    missing: str | None,
+    metric: str | None,
+    quiet: bool,
+    **arguments: Any,
 ) -> Answer:
     """Make an index; the arguments are those of distnnd.build_index."""
     hush()
     function = own_metric_of_text(metric)
-    points = None if source is None else open_source(source, component)
+    points = None if source is None else open_source(source, component, missing=missing)
     start = time.perf_counter()
     with listening(not quiet) as show:
         made = build_index(graph, out, points, metric=function, progress=show, **arguments)

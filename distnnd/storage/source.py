@@ -25,6 +25,7 @@ from distnnd.storage.containers import (
     open_rows,
 )
 from distnnd.storage.dense import open_array, open_file, reopen_mapped
+from distnnd.storage.foreign import check_missing
 from distnnd.storage.formats import Opened, Source, absolute, find_resident, keep_resident
 from distnnd.storage.points import ZarrSource, open_zarr
 from distnnd.storage.remedies import refused, remedy_for_file
@@ -64,21 +65,28 @@ def made_of(source: Source | SparseSource, fingerprint: dict[str, Any]) -> Sourc
 
 
 @overload
-def open_source(source: object, component: str | None = None) -> Source: ...
+def open_source(source: object, component: str | None = None, *, missing: str | None = None) -> Source: ...
 @overload
-def open_source(source: object, component: str | None = None, *, sparse: bool) -> Source | SparseSource: ...
-def open_source(source: object, component: str | None = None, *, sparse: bool = False) -> Source | SparseSource:
+def open_source(
+    source: object, component: str | None = None, *, sparse: bool, missing: str | None = None
+) -> Source | SparseSource: ...
+def open_source(
+    source: object, component: str | None = None, *, sparse: bool = False, missing: str | None = None
+) -> Source | SparseSource:
     """The points in a path, URL, zarr.Array, zarr.Group, numpy array, memmap or scipy matrix, to be read by rows.
 
     sparse: whether the caller can do with sparse points, which are refused otherwise.
 
     A path may name a Zarr array or group, or a .npy, .fbin, .u8bin, .i8bin, .fvecs or .bvecs file, or an .npz of
     scipy.sparse. In a Zarr group, `component` is the path of the array, or of a sparse matrix as AnnData writes it; it
-    may be left out if one 2-D array or sparse matrix is called "points" or "X", or if there is only one. Raises
-    SpecError if nothing can be meant by `source`, InputError for a shape or dtype that is not that of points,
-    StoreError for what is damaged.
+    may be left out if one 2-D array or sparse matrix is called "points" or "X", or if there is only one. missing: of a
+    Zarr array, whether chunks that are not there read as the fill value, "fill", or are refused, "error"; by default
+    they are refused unless they must be such that were never written, of which a warning tells. Raises SpecError if
+    nothing can be meant by `source`, InputError for a shape or dtype that is not that of points, StoreError for what is
+    damaged.
     """
-    opened = _open_any(source, component, sparse)
+    check_missing(missing)
+    opened = _open_any(source, component, sparse, missing)
     return opened if sparse else _dense(opened)
 
 
@@ -90,19 +98,27 @@ def _dense(opened: Opened) -> Source:
     raise SpecError(f"{opened.location} holds sparse points, which cannot be used here; write them out, X.toarray()")
 
 
-def _open_any(source: Any, component: str | None, sparse: bool) -> Source | SparseSource:
+def _open_any(source: Any, component: str | None, sparse: bool, missing: Any) -> Source | SparseSource:
     source = unwrapped(source)
     if isinstance(source, str | os.PathLike):
-        return _open_path(source, component, sparse)
+        return _open_path(source, component, sparse, missing)
     if isinstance(source, zarr.Group):
         store = source.store
-        return _open_node_of(_find_points(store, _join(source.path, component), _place(store), sparse))
+        return _open_node_of(_find_points(store, _join(source.path, component), _place(store), sparse), missing)
     if component is not None:
         raise SpecError(f"component={component!r} names an array in a Zarr group; {kind_of(source)} is none")
     if isinstance(source, Source | SparseSource):
         return source
     if isinstance(source, zarr.Array):
-        return _open_node_of(source)
+        return _open_node_of(source, missing)
+    group = getattr(source, "group", None)
+    if isinstance(group, zarr.Group) and hasattr(source, "to_memory"):
+        # A sparse matrix that AnnData reads from Zarr when it is needed.
+        return _open_node_of(group, missing)
+    if missing is not None:
+        raise SpecError(
+            f"missing={missing!r} is about chunks of a Zarr array that are not there; {kind_of(source)} has none"
+        )
     if is_scipy_sparse(source):
         return open_matrix(source)
     if isinstance(source, np.ndarray):
@@ -116,9 +132,6 @@ def _open_any(source: Any, component: str | None, sparse: bool) -> Source | Spar
 
 def _open_container(source: object, sparse: bool) -> Source | SparseSource:
     """The points in what is of no kind that is known by its type; SpecError says what to do about anything else."""
-    if isinstance(group := getattr(source, "group", None), zarr.Group):
-        # A sparse matrix that AnnData reads from Zarr when it is needed.
-        return _open_node_of(group)
     if is_read_by_rows(source):
         return open_rows(source)
     if (array := array_of(source)) is not None:
@@ -133,9 +146,11 @@ def _open_container(source: object, sparse: bool) -> Source | SparseSource:
     )
 
 
-def open_for(source: object, component: str | None, metric: Metric) -> Source | SparseSource:
+def open_for(
+    source: object, component: str | None, metric: Metric, missing: str | None = None
+) -> Source | SparseSource:
     """The points as builds by this metric take them, see open_source: truths packed where it compares bits."""
-    opened = open_source(source, component, sparse=True)
+    opened = open_source(source, component, sparse=True, missing=missing)
     return packed(opened) if metric.bits and isinstance(opened, Source) else opened
 
 
@@ -165,7 +180,7 @@ def _reopen_any(spec: dict[str, Any]) -> Source | SparseSource:
         if kind == "mapped":
             return reopen_mapped(spec)
         if kind == "zarr":
-            return _open_path(spec["location"], spec["component"], sparse=True)
+            return _open_path(spec["location"], spec["component"], True, spec.get("missing", "error"))
     except SpecError as error:
         raise StoreError(f"{error}; each worker must see the points under the same path") from error
     except (KeyError, TypeError) as error:
@@ -173,18 +188,22 @@ def _reopen_any(spec: dict[str, Any]) -> Source | SparseSource:
     raise StoreError(f"not the description of a source known to this version: {spec}")
 
 
-def _open_path(path: str | os.PathLike[str], component: str | None, sparse: bool) -> Source | SparseSource:
+def _open_path(
+    path: str | os.PathLike[str], component: str | None, sparse: bool, missing: Any
+) -> Source | SparseSource:
     if not os.fspath(path):
         raise SpecError("the path of the points is empty")
     place = absolute(path)
     if not stores.is_local(place):
-        return _open_store(place, component, sparse)
+        return _open_store(place, component, sparse, missing)
     if not os.path.exists(place):
         raise SpecError(_what_is_near(place))
     if os.path.isdir(place):
-        return _open_store(place, component, sparse)
+        return _open_store(place, component, sparse, missing)
     if component is not None:
         raise SpecError(f"component={component!r} names an array in a Zarr group; {place} is a file")
+    if missing == "fill":
+        raise SpecError(f"missing={missing!r} is about chunks of a Zarr array that are not there; {place} is a file")
     return open_npz(place) if place.lower().endswith(".npz") else open_file(place)
 
 
@@ -206,27 +225,29 @@ def _what_is_near(path: str) -> str:
 # --- Zarr ------------------------------------------------------------------------------------------------
 
 
-def _open_store(location: str, component: str | None, sparse: bool) -> Source | SparseSource:
+def _open_store(location: str, component: str | None, sparse: bool, missing: Any) -> Source | SparseSource:
     """The source of an array or sparse matrix at, or within the group at, a local path or URL."""
     node = _find_points(stores.opened(location, read_only=True), component or "", location, sparse)
-    source = _source_of(node, location, {"kind": "zarr", "location": location, "component": node.path or None})
+    source = _source_of(node, location, {"kind": "zarr", "location": location, "component": node.path or None}, missing)
     return keep_resident(source) if location.startswith("memory://") else source
 
 
-def _open_node_of(node: zarr.Array | zarr.Group) -> Source | SparseSource:
+def _open_node_of(node: zarr.Array | zarr.Group, missing: Any) -> Source | SparseSource:
     """The source of an open array or sparse matrix: of its path if that is local, else kept in this process.
 
     A store that is not local may hold credentials, which a description must not.
     """
     place = _place(node.store)
     if isinstance(node.store, LocalStore):
-        return _source_of(node, place, {"kind": "zarr", "location": place, "component": node.path or None})
-    return keep_resident(_source_of(node, place, {}))
+        return _source_of(node, place, {"kind": "zarr", "location": place, "component": node.path or None}, missing)
+    return keep_resident(_source_of(node, place, {}, missing))
 
 
-def _source_of(node: zarr.Array | zarr.Group, location: str, origin: dict[str, Any]) -> Source | SparseSource:
-    where = _join(location, node.path)
-    return open_zarr(node, where, origin) if isinstance(node, zarr.Array) else open_csr(node, where, origin)
+def _source_of(
+    node: zarr.Array | zarr.Group, location: str, origin: dict[str, Any], missing: Any
+) -> Source | SparseSource:
+    open_node = open_zarr if isinstance(node, zarr.Array) else open_csr
+    return open_node(node, _join(location, node.path), origin, missing)
 
 
 def _place(store: Store) -> str:

@@ -243,11 +243,11 @@ class CsrSource(SparseSource):
         return {"kind": "csr in zarr", "shape": [self.n, self.d], "parts": parts}
 
 
-def open_csr(group: zarr.Group, location: str, origin: dict[str, Any]) -> CsrSource:
+def open_csr(group: zarr.Group, location: str, origin: dict[str, Any], missing: Any = None) -> CsrSource:
     """The source of a group for which `sparse_encoding` says something, described to other processes by `origin`.
 
-    Raises SpecError for csc_matrix; InputError for a shape, dtype or ends that are not those of points; StoreError for
-    parts that are missing.
+    missing: as foreign_array has it. Raises SpecError for csc_matrix; InputError for a shape, dtype or ends that are
+    not those of points; StoreError for parts that are missing.
     """
     if sparse_encoding(group) != "csr_matrix":
         raise SpecError(
@@ -257,12 +257,13 @@ def open_csr(group: zarr.Group, location: str, origin: dict[str, Any]) -> CsrSou
     arrays = {name: group.get(name) for name in PARTS}
     if missing := [name for name, array in arrays.items() if not isinstance(array, zarr.Array)]:
         raise StoreError(f"{location}: {' and '.join(missing)} of the csr_matrix are missing; copy the data again")
-    parts = {name: foreign_array(array, f"{location}/{name}") for name, array in arrays.items()}
+    parts = {name: foreign_array(array, f"{location}/{name}", missing) for name, array in arrays.items()}
     layout = {name: (array.shape, np.dtype(array.dtype)) for name, array in arrays.items()}
     n, d = check_layout(_shape_of(group, location), layout, location)
     entries = layout["data"][0][0]
     most = max(parts["data"].array.chunks[0], formats.BLOCK_BYTES // ENTRY_BYTES)
     rows = rows_of(entries, n, most)
+    origin = origin | {"missing": missing} if missing == "fill" else origin
     return CsrSource(n, d, np.dtype(np.float32), rows, location, None, entries, parts, origin)
 
 
