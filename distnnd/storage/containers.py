@@ -144,8 +144,8 @@ def _array_of_frame(frame: Any) -> NDArray[Any]:
         if whole.ndim == 2 and whole.dtype.kind in NUMBERS:
             return whole
     columns = columns_of(frame)
-    kinds = {name: column().dtype for name, column in columns}
-    check_columns({name: kind for name, kind in kinds.items() if kind.kind not in NUMBERS}, dtypes, frame)
+    kinds = kinds_of(columns)
+    check_columns(kinds, frame)
     if not columns:
         raise InputError(f"{kind_of(frame)} without columns holds no points")
     array = np.empty((len(frame), len(columns)), np.result_type(*kinds.values()))
@@ -178,15 +178,22 @@ def _series_values(series: Any) -> NDArray[Any]:
     return values
 
 
-def check_columns(others: dict[str, Any], dtypes: Any, frame: Any) -> None:
-    """InputError that names the columns, with their dtypes, if there are `others` than numbers."""
+def kinds_of(columns: list[tuple[str, Callable[[], NDArray[Any]]]]) -> dict[str, np.dtype[Any]]:
+    """The dtype of each column's values, by name; object for one whose cells hold vectors."""
+    values = ((name, column()) for name, column in columns)
+    return {name: one.dtype if one.ndim == 1 else np.dtype(object) for name, one in values}
+
+
+def check_columns(kinds: dict[str, np.dtype[Any]], frame: Any) -> None:
+    """InputError that names the columns of a frame, with their dtypes, that are no numbers."""
+    others = {name: kind for name, kind in kinds.items() if kind.kind not in NUMBERS}
     if not others:
         return
     names = list(others)
     said = ", ".join(f"{name!r} ({others[name]})" for name in names[:COLUMNS_NAMED])
     more = f" and {len(names) - COLUMNS_NAMED} more" if len(names) > COLUMNS_NAMED else ""
     rest = f"drop what is no number, points.drop({'columns=' * hasattr(frame, 'iloc')}{names[:COLUMNS_NAMED]}), or "
-    if len(names) == len(list(dtypes)):
+    if len(names) == len(kinds):
         rest = ""
     raise InputError(
         f"{kind_of(frame)}: columns must hold numbers, but there is {said}{more}; {rest}turn it into numbers first; if "

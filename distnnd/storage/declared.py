@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distnnd.storage.bits import pack, packed_columns
-from distnnd.storage.containers import check_columns, columns_of, is_scipy_sparse, kind_of
+from distnnd.storage.containers import check_columns, columns_of, is_scipy_sparse, kind_of, kinds_of
 from distnnd.storage.formats import NUMBERS, points_dtype, points_shape
 from distnnd.values.errors import InputError, SpecError
 from distnnd.values.points import Csr, canonical
@@ -41,9 +41,11 @@ def declared(source: Any, bits: bool) -> Declared:
     Raises InputError for a shape or dtype that is not that of points and for masked chunks, SpecError for chunks of
     unknown size and for collections that are no arrays; each says what to do.
     """
-    if hasattr(source, "to_dask_array"):
+    # Of the type, as something delayed claims to have every attribute.
+    kind = type(source)
+    if hasattr(kind, "to_dask_array"):
         _refuse_frame(source)
-    if not hasattr(source, "chunks") or not hasattr(source, "map_blocks"):
+    if not hasattr(kind, "chunks") or not hasattr(kind, "map_blocks"):
         raise SpecError(
             f"{kind_of(source)} does not say the shape of its points; make it an array, for example "
             "dask.array.from_delayed(points, shape=(n, d), dtype=dtype)"
@@ -63,8 +65,7 @@ def _refuse_frame(frame: Any) -> None:
     meta = frame._meta
     if not hasattr(meta, "columns"):
         raise SpecError(f"{kind_of(frame)} is one column; give a frame, points.to_frame().to_dask_array(lengths=True)")
-    kinds = {name: column().dtype for name, column in columns_of(meta)}
-    check_columns({name: kind for name, kind in kinds.items() if kind.kind not in NUMBERS}, list(kinds), frame)
+    check_columns(kinds_of(columns_of(meta)), frame)
     cast = "" if meta.to_numpy().dtype.kind in NUMBERS else '.astype("float32")'
     raise SpecError(
         "a dask DataFrame does not know how many rows it has; give it as an array, which counts them: "

@@ -255,8 +255,8 @@ def open_csr(group: zarr.Group, location: str, origin: dict[str, Any], missing: 
             "it once, for example adata.X = adata.X.tocsr(), and write it again"
         )
     arrays = {name: group.get(name) for name in PARTS}
-    if missing := [name for name, array in arrays.items() if not isinstance(array, zarr.Array)]:
-        raise StoreError(f"{location}: {' and '.join(missing)} of the csr_matrix are missing; copy the data again")
+    if gone := [name for name, array in arrays.items() if not isinstance(array, zarr.Array)]:
+        raise StoreError(f"{location}: {' and '.join(gone)} of the csr_matrix are missing; copy the data again")
     parts = {name: foreign_array(array, f"{location}/{name}", missing) for name, array in arrays.items()}
     layout = {name: (array.shape, np.dtype(array.dtype)) for name, array in arrays.items()}
     n, d = check_layout(_shape_of(group, location), layout, location)
