@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from .graph import Graph, open_graph
 from .progress import listening
+from .runtime.clients import check_client
 from .runtime.cluster import executor_for, machine_for
 from .runtime.events import BuildEnd, BuildStart, Compiling, Listener, RoundEnd
-from .sources import extent_of, extent_of_lazy, lazy_points, plan_for, spool_lazily, within_reach
+from .sources import Opened, extent_of, is_sparse, open_points, plan_for, within_reach
 from .stages.blocks import plan_blocks, plan_scan_sparse
 from .stages.doubts import doubts_of
 from .stages.draw import plan_draw
@@ -31,7 +32,6 @@ from .stages.settle import plan_settle
 from .stages.settled import gather, solved_whole
 from .storage import graph as store
 from .storage import mailbox
-from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .underway import Build
 from .values.errors import DistnndWarning, SpecError, Unreachable
@@ -62,6 +62,7 @@ def plan(
     exchange_dtype: str | None = None,
     wire: str | None = None,
     dtype: str | None = None,
+    missing: str | None = None,
 ) -> Plan:
     """The plan of what build() would do with the same arguments: stages, tasks, memory and disk.
 
@@ -72,17 +73,13 @@ def plan(
     limits = (target_recall, max_rounds, memory_limit)
     exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
     spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged, dtype)
-    if is_dask_array(source):
-        extent = extent_of_lazy(lazy_points(source, spec))
-        spec = spec.for_points(extent.dtype, sparse=False)
-        check_points(spec, extent.d, extent.dtype)
-    else:
-        opened = open_for(source, component, spec.kind, spec.dtype)
-        spec = spec.for_points(opened.dtype.name, isinstance(opened, SparseSource))
-        extent = extent_of(opened)
-        check_points(spec, extent.d, extent.dtype, isinstance(opened, SparseSource))
-        if opened is not source:
-            opened.release()
+    check_client(client, n_workers)
+    opened = open_points(source, spec.kind, component, missing, dtype)
+    spec = spec.for_points(opened.dtype.name, is_sparse(opened))
+    check_opened(spec, opened)
+    extent = extent_of(opened)
+    if opened is not source:
+        opened.release()
     with machine_for(client, spec.memory_limit, n_workers) as machine:
         return plan_for(spec, machine, extent)
 
@@ -107,12 +104,14 @@ def build(
     exchange_dtype: str | None = None,
     wire: str | None = None,
     dtype: str | None = None,
+    missing: str | None = None,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
     source: n x d numbers: the path or URL of a Zarr array or group (`component` names the array in it), or of a .npy,
-    .fbin, .u8bin, .i8bin, .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap. Or sparse rows: a
-    scipy matrix, an .npz of scipy.sparse, or CSR in Zarr as AnnData stores it.
+    .fbin, .u8bin, .i8bin, .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap, list of rows, frame
+    of numbers, tensor, or dataset of h5py. Or sparse rows: a scipy matrix, an .npz of scipy.sparse, CSR in Zarr as
+    AnnData stores it, or a dask array of such chunks.
     out: path or URL of the new store. If it holds an unfinished build of the same points with the same parameters, that
     build continues after its last committed round, unless `resume` is False. None makes a temporary graph, which is
     deleted together with the returned object.
@@ -132,6 +131,8 @@ def build(
     dtype: None compares the points as they are given, so that distances and the measured recall are those of float64
     input in float64. "float32" rounds float64 points and wide integers first, which takes less memory and time; a
     warning says how many rows became equal. "float64" widens float32 points.
+    missing: of a Zarr array, whether chunks that are not there read as its fill value, "fill", or are refused, "error".
+    None refuses them, unless whole columns of chunks were never written, of which a warning tells.
 
     Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
     would fit), StoreError (damaged input or graph), StageError.
@@ -139,33 +140,31 @@ def build(
     limits = (target_recall, max_rounds, memory_limit)
     exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
     spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged, dtype)
+    check_client(client, n_workers)
     with ExitStack() as stack:
         listen = stack.enter_context(listening(progress))
         spool = stack.enter_context(Spool(out, scratch))
-        place, opened = spool.out, None
-        if not is_dask_array(source):
-            # Whatever is wrong with the arguments is said before a cluster starts.
-            opened = open_for(source, component, spec.kind, spec.dtype)
-            spec = spec.for_points(opened.dtype.name, isinstance(opened, SparseSource))
-            spec.check_rows(opened.n)
-            check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
-            store.check_apart(place, opened.location)
+        place = spool.out
+        # Whatever is wrong with the arguments is said before a cluster starts, and before a chunk is computed.
+        opened = open_points(source, spec.kind, component, missing, dtype)
+        if opened is not source:
+            stack.callback(opened.release)
+        spec = spec.for_points(opened.dtype.name, is_sparse(opened))
+        check_opened(spec, opened)
+        store.check_apart(place, opened.location)
         check_output(place, resume)
         executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
-        if opened is None:
-            source = lazy_points(source, spec)
-            extent = extent_of_lazy(source)
-            spec = spec.for_points(extent.dtype, sparse=False)
-            check_points(spec, extent.d, extent.dtype)
-            points = spool_lazily(source, executor, spool)
-        else:
-            if opened is not source:
-                stack.callback(opened.release)
-            points = within_reach(opened, executor, spool)
+        points = within_reach(opened, executor, spool)._replace(missing=missing)
         _run(Build(spec, points, place, spool.scratch, executor, listen))
         graph = open_graph(place, spec.function)
         spool.keep_for(graph)
         return graph
+
+
+def check_opened(spec: BuildSpec, opened: Opened) -> None:
+    """InputError or SpecError unless what is asked for fits the number of rows and columns, and their dtype."""
+    spec.check_rows(opened.n)
+    check_points(spec, opened.d, opened.dtype.name, is_sparse(opened))
 
 
 def check_output(place: str, resume: bool) -> None:

@@ -120,7 +120,15 @@ def not_beside(other: str) -> Function:
     return check
 
 
-component = click.option("--component", metavar="NAME", help="The array to read, if SOURCE is a Zarr group.")
+component = together(
+    click.option("--component", metavar="NAME", help="The array to read, if SOURCE is a Zarr group."),
+    click.option(
+        "--missing",
+        type=click.Choice(["fill", "error"]),
+        help="Chunks of a Zarr array that are not there: read as its fill value, or refused.  [default: refused, "
+        "unless whole columns of chunks were never written]",
+    ),
+)
 own_metric = click.option(
     "--metric", metavar="MODULE:FUNCTION", help="Your own metric, if the graph was built by one: it is not stored."
 )

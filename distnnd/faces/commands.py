@@ -79,7 +79,8 @@ def resume(
     if metric is not None:
         asked["metric"] = metric_of_text(metric)
     with listening(not quiet) as show:
-        graph, end = build_aloud(source, out, show, **asked, **cluster)
+        missing = facts["source"].get("missing")
+        graph, end = build_aloud(source, out, show, **asked, **cluster, missing=missing)
     return built(graph, end, quiet)
 
 
@@ -142,15 +143,13 @@ def hush() -> None:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Turn the warnings of distnnd into lines on stderr, and leave out all that libraries warn of."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Turn our own warnings into lines on stderr as they come, and leave out all that libraries warn of."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Warnings for whoever called distnnd bear the name of the module that did: one of these.
-        for category in (DistnndWarning, FutureWarning):
-            warnings.filterwarnings("always", category=category, module=r"distnnd\.faces\.")
+        warnings.filterwarnings("always", category=DistnndWarning)
+        warnings.filterwarnings("always", category=FutureWarning, module=r"distnnd\.faces\.")
+        warnings.showwarning = lambda message, *others, **more: say(f"distnnd: {message}")
         yield
-    for warning in caught:
-        say(f"distnnd: {warning.message}")
 
 
 def built(graph: Graph, end: BuildEnd, quiet: bool) -> Answer:
@@ -211,19 +210,27 @@ def info(graph: str) -> Answer:
     return Answer(facts_of_graph(opened), text_of_graph(opened))
 
 
-def verify(graph: str, source: str | None, component: str | None, rows: int, metric: str | None) -> Answer:
+def verify(
+    graph: str, source: str | None, component: str | None, missing: str | None, rows: int, metric: str | None
+) -> Answer:
     """Check every chunk and row of a graph, and the distances of `rows` rows if the points are given."""
-    points = None if source is None else open_source(source, component, sparse=True)
+    points = None if source is None else open_source(source, component, sparse=True, missing=missing)
     checked = graph_at(graph, metric).verify(points, rows)
     return Answer({"location": graph, **checked}, table([("graph", f"{graph} is sound"), *checked.items()]))
 
 
 def recall(
-    graph: str, source: str, component: str | None, probes: int, random_state: int, metric: str | None
+    graph: str,
+    source: str,
+    component: str | None,
+    missing: str | None,
+    probes: int,
+    random_state: int,
+    metric: str | None,
 ) -> Answer:
     """Measure recall on rows drawn afresh, beside what was measured when the graph was built."""
     opened = graph_at(graph, metric)
-    points = open_source(source, component, sparse=True)
+    points = open_source(source, component, sparse=True, missing=missing)
     measured = opened.measure_recall(points, probes, random_state)
     rows = [("measured", measured), ("stored", opened.recall)]
     return Answer({"recall": measured.to_json(), "stored": opened.recall.to_json()}, table(rows))
@@ -260,9 +267,12 @@ def text_of_graph(graph: Graph) -> str:
 # --- convert ----------------------------------------------------------------------------------------------
 
 
-def convert(source: str, out: str, component: str | None, dtype: str | None, quiet: bool) -> Answer:
+def convert(
+    source: str, out: str, component: str | None, missing: str | None, dtype: str | None, quiet: bool
+) -> Answer:
     """Write points to a new Zarr array, as `dtype` or as they are read; sparse ones to a group of AnnData's layout."""
-    opened = open_source(source, component, sparse=True)
+    with warnings_said():
+        opened = open_source(source, component, sparse=True, missing=missing)
     store.check_apart(store.place_of(out), opened.location)
     if isinstance(opened, SparseSource):
         return convert_sparse(opened, out, dtype, quiet)
