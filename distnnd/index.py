@@ -144,6 +144,7 @@ def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
             "graph": {"location": job.graph, "uuid": graph["uuid"]},
             "source": graph["source"],
             "edges": int(counters["edges"]),
+            "walk": __import__("os").environ.get("WALK","codes"),
         },
     )
 

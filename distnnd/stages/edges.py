@@ -9,17 +9,18 @@ import numpy as np
 from ..kernels import prune
 from ..kernels.codes import Coder, Rows, trusted
 from ..kernels.companions import settle
-from ..kernels.neighbours import FRESH, empty, sort_rows
+from ..kernels.compared import Coded, Exact
+from ..kernels.judge import Judge
+from ..kernels.neighbours import FRESH, Lists, empty, sort_rows
 from ..kernels.random import seed_of
 from ..kernels.ranges import even_cuts
 from ..kernels.rows import Form, plain_form, rescore
-from ..kernels.search import Searched, search
 from ..storage.mailbox import strips
 from ..values.metric import Metric
 from ..values.searching import AT_ONCE, SIGHT, IndexJob, SearchSpec
 from .partition import Hands
 from .passes import TURNS, compare_companions, draw_companions, walk_over
-from .query import as_rows, entries_in, pivots_of, reach_of
+from .walk import Asked, as_rows, entries_in, is_linear, pivots_of, reach_of, walk
 
 HIDDEN, COMPLETED = 42, 43  # what random numbers are for: a part of their seed
 # Passes that complete lists, at most, and the share of the lists' entries below which another is not worth while.
@@ -73,19 +74,46 @@ def completed(place: Place, rows: Rows, form: Form, ids: np.ndarray) -> np.ndarr
     return prune.append_found(ids, lists.ids)
 
 
-def pruned(place: Place, coded: prune.Coded, ids: np.ndarray) -> np.ndarray:
+class Ground(NamedTuple):
+    """The rows of a partition as searches compare them. coded: by codes; judge: of the exact rows.
+
+    blurred: bool[m], rows whose neighbours codes cannot tell apart.
+    """
+
+    coded: Coded
+    judge: Judge
+    blurred: np.ndarray
+
+    def compared(self, exact: bool) -> Coded | Exact:
+        """The rows in one of both ways."""
+        return Exact(*self.judge) if exact else self.coded
+
+    def split(self, rows: np.ndarray) -> list[tuple[bool, np.ndarray]]:
+        """Some rows by how they are compared: (by exact rows or not, which), without those that there are none of."""
+        both = [(exact, rows[self.blurred[rows] == exact]) for exact in (False, True)]
+        return [(exact, mine) for exact, mine in both if len(mine)]
+
+
+def pruned(place: Place, ground: Ground, ids: np.ndarray) -> np.ndarray:
     """Edges int32[m, width] of a partition's rows as positions in it, -2 - slot for those that are not at hand."""
     layout, m = place.job.layout, len(ids)
     kept = np.empty((m, min(ids.shape[1], layout.degree)), np.int32)
     probability, seed = float(place.job.spec.diversify_prob), place.seed(HIDDEN)
-    place.each(lambda a, b: prune.diversify(coded, ids, probability, seed, a, b, kept), m)
+    for exact, rows in ground.split(np.arange(m, dtype=np.int32)):
+        slack = np.float32((1 + prune.SLACK) ** 0.5 - 1) if exact and is_linear(place.metric) else prune.SLACK
+        compared = ground.compared(exact)
+
+        def some(a: int, b: int, slack=slack, compared=compared, rows=rows) -> None:
+            prune.diversify(compared, ids, slack, probability, seed, rows[a:b], kept)
+
+        place.each(some, len(rows))
     edges = np.full((m, layout.width), -1, np.int32)
     edges[:, : layout.degree] = prune.both_ways(kept, layout.degree)
     return edges
 
 
 def mended(
-    place: Place, coded: prune.Coded, edges: np.ndarray, begins: np.ndarray, piece: np.ndarray
+    place: Place, ground: Ground, edges: np.ndarray, begins: np.ndarray, piece: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """The rows where searches begin, after every row has found itself, and how many rows had not.
 
@@ -97,7 +125,8 @@ def mended(
     if not place.metric.euclidean:
         return begins, count
     for turn in range(MENDED + 1):
-        rows, found = unfound(place, coded, edges, begins, piece, rows)
+        parts = [unfound(place, ground, edges, begins, piece, mine, exact) for exact, mine in ground.split(rows)]
+        rows, found = (np.concatenate(part) for part in zip(*parts, strict=True))
         count = count or len(rows)
         if not len(rows) or turn == MENDED:
             break
@@ -106,33 +135,45 @@ def mended(
 
 
 def unfound(
-    place: Place, coded: prune.Coded, edges: np.ndarray, begins: np.ndarray, piece: np.ndarray, rows: np.ndarray
+    place: Place,
+    ground: Ground,
+    edges: np.ndarray,
+    begins: np.ndarray,
+    piece: np.ndarray,
+    rows: np.ndarray,
+    exact: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which of some rows a search for themselves does not find, and what it finds instead: int32[r, w]."""
-    spec, metric = SearchSpec(), place.metric
+    spec, metric, coded, judge = SearchSpec(), place.metric, ground.coded, ground.judge
     width = spec.candidates(metric, len(edges))
-    reach = reach_of(spec, metric, place.coder, width)
-    pivots = pivots_of(begins, piece[begins], coded.codes[begins], place.coder, metric)
+    reach, compared = reach_of(spec, metric, width, exact), ground.compared(exact)
+    there = judge._replace(rows=judge.of(begins))
+    pivots = pivots_of(begins, piece[begins], coded.codes[begins], place.coder, metric, there)
     sight = SIGHT if place.job.layout.partitions > 1 else pivots.wanted
-    searched = Searched(coded, edges, 0, np.zeros(0, np.uint8))
 
     def look(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         mine = rows[first:last]
-        codes = coded.codes[mine]
-        asked = as_rows(codes, place.coder, metric)
-        near, pieces = pivots.near(asked, sight)
+        asked = Asked(as_rows(coded.codes[mine], place.coder, metric), judge.of(mine))
+        near, pieces = pivots.near(asked, sight, exact)
         own = piece[mine].astype(np.int64)
         # What has no pivot of its piece near by is to be held by another piece.
         lost = (pieces != own[:, None]).all(axis=1)
         own[lost] = pieces[lost, 0]
         entries = entries_in(pieces, own, near)
-        found = np.empty((len(mine), width), np.int32)
-        search(searched, asked.values, asked.squares, entries, reach, mine, found)
+        found = walk(compared, asked, edges, 0, entries, reach, width, metric, wanted=mine)
         missed = np.flatnonzero((found != mine[:, None]).all(axis=1))
         # Among more equals than there are answers each one is as good as any other.
         farthest = found[missed, -1]
-        missed = missed[(farthest < 0) | (codes[missed] != coded.codes[farthest]).any(axis=1)]
+        missed = missed[(farthest < 0) | ~equal(ground, mine[missed], farthest)]
         return mine[missed], found[missed]
 
     parts = place.hands.each(look, strips(0, len(rows), AT_ONCE))
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+def equal(ground: Ground, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of some rows are at distance 0 from these others: bool[r]."""
+    lists = Lists(others[:, None].copy(), np.empty((len(rows), 1), np.float32), np.zeros((len(rows), 1), np.uint8))
+    ground.judge.measure(lists, 0, len(rows), ground.judge.of(rows))
+    result: np.ndarray = (lists.ids[:, 0] >= 0) & (lists.distances[:, 0] == 0)
+    return result

