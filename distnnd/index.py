@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from .runtime import indexes
 from .runtime.cluster import current_client, executor_for, machine_memory
 from .runtime.events import Listener, silent
-from .stages import prune, query
+from .stages import coder, own_recall, prune, query
 from .stages.views import same_points
 from .storage import answers, mailbox, stores
 from .storage import graph as graph_store
@@ -106,7 +106,7 @@ def build_index(
             bounded=layout.partitions > 1 or not executor.in_process,
         )
         # Refuses a graph whose metric is not at hand, before there is anything at `out`.
-        prune.ruler(job)
+        coder.ruler(job)
         store.create(target)
         try:
             _carry_out(job, executor, progress or silent)
@@ -130,22 +130,11 @@ def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
         reports = executor.run(stage, job, listen)
         for report in reports:
             counters |= {key: value + counters.get(key, 0) for key, value in report.counters.items()}
-    graph, names = job.facts, ("n", "d", "n_neighbors", "metric")
+    found = coder.facts_of(job) | own_recall.recall_facts(job, counters)
+    made_of = {"graph": {"location": job.graph, "uuid": job.facts["uuid"]}, "source": job.facts["source"]}
     store.commit(
         job.out,
-        {name: graph[name] for name in names}
-        | {
-            "uuid": job.uuid,
-            "dtype": job.layout.dtype,
-            "spec": graph["spec"],
-            "pruning": asdict(job.spec),
-            "layout": asdict(job.layout),
-            "coder": prune.coder_facts(job),
-            "graph": {"location": job.graph, "uuid": graph["uuid"]},
-            "source": graph["source"],
-            "edges": int(counters["edges"]),
-            "walk": __import__("os").environ.get("WALK","codes"),
-        },
+        found | made_of | {"uuid": job.uuid, "pruning": asdict(job.spec), "edges": int(counters["edges"])},
     )
 
 

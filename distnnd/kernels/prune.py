@@ -135,6 +135,84 @@ def both_ways(kept, width):
     return edges
 
 
+@kernel
+def side_by_side(kept, others):
+    """Lists int32[m, f + g] of both in turn, those of `others` first, each id once: int32[m, f], int32[m, g]."""
+    m, f, g = kept.shape[0], kept.shape[1], others.shape[1]
+    both = np.full((m, f + g), -1, np.int32)
+    for row in range(m):
+        used = 0
+        for slot in range(max(f, g)):
+            for mine in (others, kept):
+                label = mine[row, slot] if slot < mine.shape[1] else np.int32(-1)
+                if label != -1 and not holds(both, row, label):
+                    both[row, used] = label
+                    used += 1
+    return both
+
+
+@kernel(inline=True)
+def _first_equal(first, row):
+    """The first of the rows that equal a row, as far as is known; the way there is shortened."""
+    while first[row] != row:
+        first[row] = first[first[row]]
+        row = first[row]
+    return row
+
+
+@kernel
+def equals_of(ids, equals):
+    """The first of the rows that equal each row: int32[m]. ids: int32[m, k]; the first equals[row] of them equal it."""
+    first = np.arange(ids.shape[0]).astype(np.int32)
+    for row in range(ids.shape[0]):
+        for slot in range(equals[row]):
+            if ids[row, slot] >= 0:
+                one, other = _first_equal(first, row), _first_equal(first, ids[row, slot])
+                first[max(one, other)] = min(one, other)
+    for row in range(ids.shape[0]):
+        first[row] = _first_equal(first, row)
+    return first
+
+
+@kernel(inline=True)
+def _append(edges, row, label):
+    """Add an edge behind the last one of a row; whether there was room."""
+    place = edges.shape[1]
+    while place > 0 and edges[row, place - 1] == -1:
+        place -= 1
+    if place < edges.shape[1]:
+        edges[row, place] = label
+    return place < edges.shape[1]
+
+
+@kernel(inline=True)
+def _lead_to(edges, row, label, kept):
+    """Let an edge lead from a row to another one, in place of its last where there is no room, but not of one to `kept`."""
+    if not holds(edges, row, label) and not _append(edges, row, label):
+        place = edges.shape[1] - 1
+        if edges[row, place] == kept:
+            place -= 1
+        edges[row, place] = label
+
+
+@kernel
+def chain(edges, first, order):
+    """Let edges lead from each row to the next of its equals and back, so that whoever meets one finds them all.
+
+    Lists name the first few of many equals alone. edges: int32[m, w], changed; first: of equals_of; order: int64[m],
+    all rows, equal ones side by side.
+    """
+    before = np.int32(-1)
+    for at in range(order.size - 1):
+        one, other = np.int32(order[at]), np.int32(order[at + 1])
+        if first[one] == first[other]:
+            _lead_to(edges, one, other, before)
+            _lead_to(edges, other, one, np.int32(-1))
+            before = one
+        else:
+            before = np.int32(-1)
+
+
 @kernel(inline=True)
 def _walk(edges, piece, stack, origin, number):
     """Give all rows that edges lead to from `origin`, and that have none yet, the number of a piece; how many."""
@@ -151,17 +229,6 @@ def _walk(edges, piece, stack, origin, number):
                 size += 1
                 count += 1
     return count
-
-
-@kernel(inline=True)
-def _append(edges, row, label):
-    """Add an edge behind the last one of a row; whether there was room."""
-    place = edges.shape[1]
-    while place > 0 and edges[row, place - 1] == -1:
-        place -= 1
-    if place < edges.shape[1]:
-        edges[row, place] = label
-    return place < edges.shape[1]
 
 
 @kernel(inline=True)

@@ -162,6 +162,9 @@ def search(searched, asked, entries, reach, wanted, found):
             at = next_of(pool, size, at)
             if at == size or (pool[at] >> 32) > bound or met:
                 break
+            # Of many rows that all equal the query no other one leads to anything nearer.
+            if not filtered and at >= reach.k and (pool[at] >> 32) == 0 and (pool[reach.k - 1] >> 32) == 0:
+                break
             here = (pool[at] >> 1) & ROW
             pool[at] |= 1
             looked += 1

@@ -26,6 +26,7 @@ from .points import Ruler
 from .views import ruler_of
 from .walk import (
     EVERYBODY,
+    NOBODY,
     Asked,
     Pivots,
     as_rows,
@@ -74,7 +75,7 @@ class Opened:
         self.ruler: Ruler = ruler_of(facts, function)
         coder = facts["coder"]
         self.coder = Coder(np.array(coder["centre"], np.float32), coder["step"], coder["exact"], coder["cuts"])
-        self.exact = facts.get("walk") == "rows"
+        self.exact = facts.get("compares") == "rows"
         self._whole: Part | None = None
         self._pivots: Pivots | None = None
 
@@ -195,16 +196,7 @@ def answer_some(
     opened: Opened, queries: np.ndarray, spec: SearchSpec, allowed: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for one batch."""
-    held = opened.ruler.hold(queries)
-    raw = BitRows(held.raw) if opened.metric.form == "bits" else held.points if held.raw is None else held.raw
-    asked = Asked(coded_queries(held.points, opened.coder, opened.metric), raw)
-    width = spec.candidates(opened.metric, opened.layout.n)
-    search = Search(opened, spec, width, allowed, asked, empty(len(queries), width, np.int64))
-    exact = beyond(held.points, opened.coder, opened.metric) | opened.exact
-    search.by(np.flatnonzero(~exact), exact=False)
-    exact[search.doubtful()] = True
-    search.by(np.flatnonzero(exact), exact=True)
-    result = search.completed()
+    result = search_for(opened, queries, spec, allowed).result
     distances = result.distances if opened.metric.judged else finish(result.distances, opened.metric)
     distances[result.ids < 0] = np.inf
     if spec.radius is not None:
@@ -214,16 +206,41 @@ def answer_some(
     return result.ids[:, : spec.k].copy(), distances[:, : spec.k].copy()
 
 
+def search_for(
+    opened: Opened, queries: np.ndarray, spec: SearchSpec, allowed: np.ndarray | None, hidden: np.ndarray | None = None
+) -> Search:
+    """The search for a batch of queries, done. hidden: int64[m], the position of a row that each must not meet."""
+    held = opened.ruler.hold(queries)
+    raw = BitRows(held.raw) if opened.metric.form == "bits" else held.points if held.raw is None else held.raw
+    asked = Asked(coded_queries(held.points, opened.coder, opened.metric), raw)
+    search = Search(opened, spec, asked, allowed, hidden)
+    exact = beyond(held.points, opened.coder, opened.metric) | opened.exact
+    search.by(np.flatnonzero(~exact), exact=False)
+    exact[search.doubtful()] = True
+    search.doubts = int(exact.sum())
+    search.by(np.flatnonzero(exact), exact=True)
+    search.complete()
+    return search
+
+
 class Search:
-    """A batch of queries on its way. width: candidates of each; result: the lists so far."""
+    """A batch of queries on its way. result: their lists so far; doubts: how many queries exact rows were asked for."""
 
     def __init__(
-        self, opened: Opened, spec: SearchSpec, width: int, allowed: np.ndarray | None, asked: Asked, result: Lists
+        self,
+        opened: Opened,
+        spec: SearchSpec,
+        asked: Asked,
+        allowed: np.ndarray | None = None,
+        hidden: np.ndarray | None = None,
     ) -> None:
-        self.opened, self.spec, self.width, self.allowed = opened, spec, width, allowed
-        self.asked, self.result = asked, result
+        """The arguments are those of search_for."""
+        self.opened, self.spec, self.asked, self.allowed, self.hidden = opened, spec, asked, allowed, hidden
+        self.width = spec.candidates(opened.metric, opened.layout.n)
+        count = len(asked.rows.values)
+        self.result, self.doubts = empty(count, self.width, np.int64), 0
         # How near the nearest answer is that codes would almost have missed.
-        self.late = np.full(len(result.ids), np.inf, np.float32)
+        self.late = np.full(count, np.inf, np.float32)
 
     def by(self, mine: np.ndarray, exact: bool) -> None:
         """Search for some of the queries along the edges, by codes or by exact rows."""
@@ -233,17 +250,19 @@ class Search:
 
     def look(self, part: Part, mine: np.ndarray, entries: np.ndarray | None, exact: bool) -> None:
         """Take in what a part holds for some of the queries; entries: None to compare all of it."""
-        opened, asked = self.opened, self.asked.some(mine)
+        opened, asked, hidden = self.opened, self.asked.some(mine), self._hidden_in(part, mine)
         allowed = None if self.allowed is None else self.allowed[part.first : part.last]
         if entries is None or (allowed is not None and is_few(allowed)):
             lists = exhaust(opened, part, asked, self.width, allowed, exact)
+            if len(hidden):
+                lists.ids[lists.ids == -2 - hidden[:, None]] = -1
         else:
             reach = reach_of(self.spec, opened.metric, self.width, exact)
             mask = EVERYBODY if allowed is None else allowed
             rows = part.compared(exact)
-            found = walk(rows, asked, part.edges, part.first, entries, reach, self.width, opened.metric, mask)
+            found = walk(rows, asked, part.edges, part.first, entries, reach, self.width, opened.metric, mask, hidden)
             lists = as_lists(found)
-            part.judge.measure(lists, 0, len(found), asked.judged)
+        part.judge.measure(lists, 0, len(mine), asked.judged)
         if not exact and not opened.coder.exact:
             last = lists.distances[:, self.width - (self.width - self.spec.k) // 2 :]
             self.late[mine] = np.minimum(self.late[mine], last.min(axis=1, initial=np.inf))
@@ -251,18 +270,30 @@ class Search:
         ids = np.where(lists.ids >= 0, part.order[np.maximum(lists.ids, 0)], -1)
         fold(self.result, mine.astype(np.int64), ids, lists.distances)
 
+    def _hidden_in(self, part: Part, mine: np.ndarray) -> np.ndarray:
+        """The rows of a part that some queries must not meet, as `search` takes them."""
+        if self.hidden is None:
+            return NOBODY
+        at = self.hidden[mine] - part.first
+        return np.where((at >= 0) & (at < part.last - part.first), -2 - at, -1).astype(np.int32)
+
     def doubtful(self) -> np.ndarray:
         """The queries whose answers codes cannot tell from others: one was among the last of the candidates."""
         return np.flatnonzero(self.late < self.result.distances[:, self.spec.k - 1])
 
-    def completed(self) -> Lists:
-        """The lists, after all rows were compared where too few were found: seldom, and never in vain."""
+    def complete(self) -> None:
+        """Compare all rows where edges do not lead to the answers: seldom, and never in vain."""
         there = self.opened.layout.n if self.allowed is None else int(self.allowed.sum())
-        if there:
-            short = np.flatnonzero(self.result.ids[:, min(self.spec.k, there) - 1] < 0)
-            for first, last in parts_of(self.opened) if len(short) else ():
-                self.look(self.opened.part(first, last), short, None, self.opened.exact)
-        return self.result
+        if not there:
+            return
+        last = min(self.spec.k, there) - 1
+        lost = self.result.ids[:, last] < 0
+        if not self.opened.metric.euclidean:
+            # Edges lead to large products; where these are below nothing, they lead astray.
+            lost |= (self.result.distances[:, last] >= 0) & (self.asked.rows.values.any(axis=1))
+        mine = np.flatnonzero(lost)
+        for first, end in parts_of(self.opened) if len(mine) else ():
+            self.look(self.opened.part(first, end), mine, None, self.opened.exact)
 
 
 def parts_of(opened: Opened) -> list[tuple[int, int]]:
@@ -296,10 +327,8 @@ def is_few(allowed: np.ndarray) -> bool:
     return int(allowed.sum()) <= max(most, int(share * len(allowed)))
 
 
-def exhaust(
-    opened: Opened, part: Part, asked: Asked, width: int, allowed: np.ndarray | None, exact: bool
-) -> Lists:
-    """The nearest of all rows that are allowed, with their distances; codes leave them in the order of estimates."""
+def exhaust(opened: Opened, part: Part, asked: Asked, width: int, allowed: np.ndarray | None, exact: bool) -> Lists:
+    """Candidates from all rows that are allowed; their distances are still to be measured."""
     at = np.arange(part.last - part.first) if allowed is None else np.flatnonzero(allowed)
     count = len(asked.rows.values)
     everyone, result = np.arange(count, dtype=np.int32), empty(count, width, np.int64)
@@ -315,9 +344,7 @@ def exhaust(
             compare_all(asked.rows, everyone, others, form, lists)
         ids = np.where(lists.ids >= 0, some[np.maximum(lists.ids, 0)], -1)
         fold(result, everyone.astype(np.int64), ids, lists.distances)
-    lists = as_lists(result.ids.astype(np.int32))
-    part.judge.measure(lists, 0, count, asked.judged)
-    return lists
+    return as_lists(result.ids.astype(np.int32))
 
 
 def as_lists(found: np.ndarray) -> Lists:

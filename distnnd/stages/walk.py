@@ -12,7 +12,7 @@ from ..kernels.judge import Judge
 from ..kernels.neighbours import empty
 from ..kernels.rows import WORD, Form
 from ..kernels.search import Reach, Searched, search
-from ..kernels.signposts import MANY, Signposts, compare_all, find_pivots, signposts_of
+from ..kernels.signposts import MANY, Signposts, find_pivots, signposts_of
 from ..values.metric import Metric
 from ..values.searching import ENTRIES, PIECES, VISITED, SearchSpec
 
@@ -122,7 +122,7 @@ def reach_of(spec: SearchSpec, metric: Metric, width: int, exact: bool) -> Reach
     """How far a search for so many candidates goes."""
     squared = metric.euclidean and not (exact and is_linear(metric))
     pool = spec.pool() if spec.ef is not None else max(spec.pool(), width)
-    return Reach(spec.followed(width), spec.factor(squared), pool)
+    return Reach(spec.followed(metric, width), spec.factor(squared), pool)
 
 
 def is_linear(metric: Metric) -> bool:

@@ -17,6 +17,8 @@ from .spec import format_bytes, whole_number
 POOL = 2048
 # The bound follows this answer at least: the first few alone would end a search before it has come near.
 FOLLOWED = 10
+# Where products are compared: the largest few, of the longest rows, stand far before all others.
+FOLLOWED_PRODUCTS = 40
 # Queries that are answered together: their codes, entries and candidates are held for so many.
 AT_ONCE = 1024
 # Pivots: so many times the root of n, where searches begin; a query begins at the nearest few.
@@ -93,9 +95,9 @@ class SearchSpec:
         if self.k > n:
             raise SpecError(f"k={self.k}, but the index holds {n} rows; ask for at most {n}")
 
-    def followed(self, n: int) -> int:
+    def followed(self, metric: Metric, n: int) -> int:
         """The answer that the bound follows."""
-        return min(max(self.k, FOLLOWED), n)
+        return min(max(self.k, FOLLOWED if metric.euclidean else FOLLOWED_PRODUCTS), n)
 
     def pool(self) -> int:
         """Rows that may wait to be looked at."""
@@ -109,7 +111,7 @@ class SearchSpec:
 
     def candidates(self, metric: Metric, n: int) -> int:
         """Rows whose exact distances are computed: estimates order them almost, but not quite."""
-        return min(n, metric.selected(2 * self.k + 10))
+        return min(n, metric.selected(max(2 * self.k + 10, self.followed(metric, n))))
 
 
 @dataclass(frozen=True)
