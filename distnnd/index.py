@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from .values.budget import RESERVED, USABLE
 from .values.errors import SpecError, StoreError
 from .values.memory import strip_rows
 from .values.metric import metric_behind
+from .values.recall import Recall
 from .values.searching import (
     IndexJob,
     IndexLayout,
@@ -37,6 +39,8 @@ from .values.spec import format_bytes, parse_bytes
 
 # Positions are int32 in the edges.
 MOST_ROWS = 2**31 - 1
+# Below such a recall a warning says what to do.
+POOR = 0.85
 Function = Callable[..., float] | None
 
 
@@ -63,6 +67,8 @@ def build_index(
     diversify_prob: how likely an edge is dropped that the search can do without. partitions: how many, by default as
     few as fit: an index is opened whole, or partition by partition where a worker cannot hold it. memory_limit, client,
     n_workers, scratch: as for build(). metric: the user's own, if the graph is of one.
+
+    The index measures its own recall, and a warning says so where that is poor.
 
     Raises SpecError, StoreError (the points have changed, damage), BudgetError (what is needed and what there is).
     """
@@ -118,7 +124,14 @@ def build_index(
             mailbox.discard(work)
             if spool.scratch == f"{target}/scratch":
                 mailbox.discard(spool.scratch)
-        return open_index(target, metric=function)
+        made = open_index(target, metric=function)
+        if made.recall is not None and made.recall.estimate < POOR:
+            warnings.warn(
+                f"the index at {target} finds {made.recall.estimate:.3f} of true neighbours as it is asked by default: "
+                f"measured {made.recall}; ask with a larger epsilon or ef, or build the graph with more n_neighbors",
+                stacklevel=2,
+            )
+        return made
 
 
 def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
@@ -198,6 +211,15 @@ class Index:
     def metric(self) -> str:
         """Name of the metric."""
         return str(self.facts["metric"])
+
+    @property
+    def recall(self) -> Recall | None:
+        """The share of true neighbours that it finds by default, as measured when it was made, with its interval.
+
+        k = 10 and epsilon = 0.1, of random rows that were hidden from their own searches. None of an index that was
+        made before this was measured.
+        """
+        return Recall(**self.facts["recall"]) if "recall" in self.facts else None
 
     def plan(self, memory_limit: int | str | None = None) -> SearchPlan:
         """How a worker of that memory would hold the index: whole, or by partitions; BudgetError where it cannot."""
@@ -309,10 +331,14 @@ class Index:
         return store.verify(self.location)
 
     def info(self) -> dict[str, Any]:
-        """n, d, n_neighbors, metric, degree, edges, partitions, bytes, format_version, location."""
+        """n, d, n_neighbors, metric, degree, edges, partitions, recall, compares, bytes, format_version, location.
+
+        recall: as JSON, None where it was not measured; compares: whether searches compare "codes" or exact "rows".
+        """
         names = ("n", "d", "n_neighbors", "metric", "format_version", "edges")
         size = plan_search(self.layout, metric_behind(self.facts), None).index
-        more = {"degree": self.layout.degree, "partitions": self.layout.partitions}
+        more = {"degree": self.layout.degree, "partitions": self.layout.partitions, "recall": self.facts.get("recall")}
+        more["compares"] = self.facts.get("compares", "codes")
         return {name: self.facts[name] for name in names} | more | {"bytes": size, "location": self.location}
 
     def __repr__(self) -> str:

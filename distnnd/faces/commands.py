@@ -141,10 +141,11 @@ def hush() -> None:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Turn the warning of a missed target into a line on stderr, and leave out all that libraries warn of."""
+    """Turn warnings of a recall that is poor into lines on stderr, and leave out all that libraries warn of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", message="target_recall", category=UserWarning)
+        for said in ("target_recall", "the index at"):
+            warnings.filterwarnings("always", message=said, category=UserWarning)
         yield
     for warning in caught:
         say(f"distnnd: {warning.message}")

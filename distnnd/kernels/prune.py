@@ -187,7 +187,7 @@ def _append(edges, row, label):
 
 @kernel(inline=True)
 def _lead_to(edges, row, label, kept):
-    """Let an edge lead from a row to another one, in place of its last where there is no room, but not of one to `kept`."""
+    """Let an edge lead from a row to another: where there is no room in place of the last, but not that to `kept`."""
     if not holds(edges, row, label) and not _append(edges, row, label):
         place = edges.shape[1] - 1
         if edges[row, place] == kept:

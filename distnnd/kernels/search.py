@@ -21,7 +21,7 @@ ROW = 0x7FFFFFFF
 
 
 class Searched(NamedTuple):
-    """What a query walks. rows: Coded or Exact; edges: int32[n, r], positions from `first` on, -1 at the end of a row's.
+    """What a query walks. rows: Coded or Exact; edges: int32[n, r], positions from `first` on, -1 at the end.
 
     An edge to a row before or behind these is passed over. allowed: uint8[n], which rows may be answers; uint8[0]: all.
     """
@@ -92,7 +92,7 @@ def begin(entries, row, hidden, others, seen, touched):
 
 @kernel(inline=True)
 def gather_neighbours(searched, here, others, seen, touched, marked):
-    """Gather the neighbours of a row that were not seen yet, and ask for what they are compared by; returns how many."""
+    """Gather the neighbours of a row that were not seen yet, and ask for what compares them; returns how many."""
     edges, n, count = searched.edges, searched.edges.shape[0], 0
     for slot in range(edges.shape[1]):
         other = edges[here, slot]

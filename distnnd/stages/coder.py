@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.codes import Coder, Rows, coder_of, farthest_from, peak_of
+from ..kernels.codes import Coder, Rows, beyond, coder_of, farthest_from, peak_of
 from ..kernels.neighbours import empty
 from ..kernels.random import seed_of
 from ..kernels.rows import plain_form, rescore
@@ -17,8 +17,7 @@ from ..storage.source import Source, reopen_source
 from ..values.metric import Metric
 from ..values.searching import FOLLOWED, IndexJob
 from .points import Ruler
-from .views import blocks_of, keep, no_sample, points_at, ruler_of
-from .walk import beyond
+from .views import Sample, blocks_of, keep, no_sample, ruler_of
 
 TOLD = 45  # what random rows are drawn for: a part of their seed
 # Codes tell neighbours apart that are so many squared units away: there one standard deviation of an estimate's error
@@ -66,21 +65,29 @@ def goes_by_rows(scratch: str) -> bool:
     return bool(mailbox.read(scratch, "coder", "numbers")[3])
 
 
-def codes_tell(job: IndexJob, how: Ruler, points: Source, coder: Coder) -> bool:
-    """Whether codes tell the neighbours of most rows apart, as far as some random rows and theirs show.
+def listed_sample(job: IndexJob) -> Sample:
+    """Random rows with their lists in the graph."""
+    layout = job.layout
+    sample = no_sample(layout.n, layout.n_neighbors, LOOKED_AT, seed_of(job.spec.random_state, TOLD))
+    for first, ids, distances in graph_store.result_blocks(job.graph):
+        keep(sample, first, ids, distances)
+    return sample
+
+
+def followed_of(ids: np.ndarray) -> np.ndarray:
+    """Of each list the neighbour that a search has to tell from farther ones: int[m]."""
+    followed: np.ndarray = ids[:, min(FOLLOWED, ids.shape[1]) - 1]
+    return followed
+
+
+def codes_tell(metric: Metric, coder: Coder, rows: np.ndarray, others: np.ndarray) -> bool:
+    """Whether codes tell the neighbours of most rows apart; rows, others: prepared, and the neighbour of each followed.
 
     Where the largest inner products are, rows are long, and codes tell them apart.
     """
-    if coder.exact or not how.metric.euclidean:
+    if coder.exact or not metric.euclidean:
         return True
-    sample = no_sample(job.layout.n, job.layout.n_neighbors, LOOKED_AT, seed_of(job.spec.random_state, TOLD))
-    for first, ids, distances in graph_store.result_blocks(job.graph):
-        keep(sample, first, ids, distances)
-    others = sample.ids[:, min(FOLLOWED, job.layout.n_neighbors) - 1]
-    wanted = np.unique(np.concatenate([sample.rows, others]))
-    held = how.hold(points_at(points, wanted)).points
-    one, other = (held[np.searchsorted(wanted, rows)] for rows in (sample.rows, others))
-    gaps = ((one - other).astype(np.float64) ** 2).sum(axis=1)
+    gaps = ((rows - others).astype(np.float64) ** 2).sum(axis=1)
     # Equal rows have equal codes, and say nothing of others.
     gaps = gaps[gaps > 0]
     return not len(gaps) or float(np.mean(gaps < TELLING * coder.step**2)) <= BLURRED
@@ -93,7 +100,7 @@ def blurred_rows(rows: Rows, coder: Coder, metric: Metric, ids: np.ndarray) -> n
     """
     if coder.exact or not metric.euclidean:
         return np.zeros(len(ids), bool)
-    blurred = beyond(rows.points, coder, metric)
+    blurred = beyond(rows.points, coder)
     columns = min(FOLLOWED, ids.shape[1])
     lists = empty(len(ids), 1)
     for column in range(columns):

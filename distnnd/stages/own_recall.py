@@ -1,12 +1,14 @@
-"""How good an index is: random rows are asked for as if they were new, and solved exactly.
+"""How good an index is: queries like its rows are made of random ones, asked, and solved exactly.
 
-A row that is asked for is hidden from its own search, which neither begins at it nor passes through it: what is found
-are its neighbours, found as a query finds them that is like the rows and none of them.
+Most of them are rows moved by the gap between two of their neighbours, and a little easier to answer than new queries.
+Every fourth is a row itself, hidden from its own search, which neither begins at it nor passes through it; as nothing
+stands in its place, it is a little harder. Where a moved row may be none of the kind, as of bits, all are hidden rows.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,21 +17,23 @@ from ..kernels.merge import fold
 from ..kernels.neighbours import empty
 from ..kernels.random import seed_of
 from ..storage import mailbox, stores
-from ..storage.source import Source
+from ..values.metric import CUSTOM, Metric, described
 from ..values.plan import Task
 from ..values.recall import as_near_as, estimate_recall
 from ..values.searching import IndexJob, SearchSpec
-from .coder import facts_of
+from .coder import facts_of, ruler
 from .measured import measured, one_blas_thread
 from .points import Held, Ruler
 from .probe import SPARE, nearest_in_block
 from .query import Opened, Search, check_queries, search_for
-from .views import points_at
+from .views import Sample
 
 PROBES = 44  # what random rows are drawn for: a part of their seed
 # Rows that are asked for: each is compared with all rows, many at a time, which costs less than a tenth of what makes
 # an index, where each row is searched for. Fewer where the distance itself is computed, and where that is dear.
 ASKED, ASKED_JUDGED, ASKED_DEAR = 256, 48, 16
+# Each so many-th is a hidden row.
+HIDDEN = 4
 # Where codes leave so many of the queries in doubt, exact rows are asked at once.
 DOUBTS = 0.25
 
@@ -48,24 +52,61 @@ def nearest_count(n: int) -> int:
     return min(SearchSpec().k, n - 1)
 
 
-def draw_probes(job: IndexJob, how: Ruler, points: Source) -> None:
-    """Write random rows: rows int64[p], ascending, and their points as they were read."""
-    n = job.layout.n
+class Probes(NamedTuple):
+    """What is asked for: int64[p] each. rows: random ones; to, fro: neighbours of a row that is moved by their gap.
+
+    Of a row that stays where it is, and is hidden, both are the row itself.
+    """
+
+    rows: np.ndarray
+    to: np.ndarray
+    fro: np.ndarray
+
+    def write(self, scratch: str, points: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Keep the rows that are hidden, -1 for the others, and the points to ask for; points: of given rows."""
+        asked = points(self.rows)
+        moved = self.to != self.rows
+        with np.errstate(over="ignore", invalid="ignore"):
+            there = asked[moved] + (points(self.to[moved]) - points(self.fro[moved]))
+        # What would leave the numbers of its type stays.
+        asked[moved] = np.where(np.isfinite(there), there, asked[moved])
+        mailbox.write(scratch, "probes", {"rows": np.where(moved, -1, self.rows), "points": asked})
+
+
+def may_move(metric: Metric) -> bool:
+    """Whether any finite numbers are a row of the metric, so that one may be moved."""
+    return metric.name != CUSTOM and metric.form in ("inner", "pair") and described(metric.name).domain == "finite"
+
+
+def draw_probes(job: IndexJob, how: Ruler, sample: Sample) -> Probes:
+    """Rows to ask for, of those in a random sample of the graph."""
     draw = np.random.default_rng(seed_of(job.spec.random_state, PROBES))
-    rows = np.sort(draw.choice(n, probe_count(how, n), replace=False))
-    mailbox.write(job.scratch, "probes", {"rows": rows, "points": points_at(points, rows)})
+    chosen = draw.permutation(len(sample.rows))[: probe_count(how, len(sample.rows))]
+    rows, lists = sample.rows[chosen], sample.ids[chosen]
+    probes = Probes(rows, rows.copy(), rows.copy())
+    if np.dtype(job.layout.dtype).kind == "f" and may_move(how.metric):
+        moved = np.flatnonzero(np.arange(len(rows)) % HIDDEN)
+        for side in (probes.to, probes.fro):
+            side[moved] = lists[moved, draw.integers(0, lists.shape[1], len(moved))]
+    return probes
 
 
 def find_truth(job: IndexJob, how: Ruler, part: int, held: Held, at: np.ndarray, first: int) -> None:
-    """Write the nearest rows of a partition to each probe row: ids, positions, int64[p, w], and distances.
+    """Write the nearest rows of a partition to each probe: ids, positions, int64[p, w], and distances.
 
     held: the rows of the partition, the first of which is at position `first`; at: int64[n], the position of each row.
     """
     probes = how.hold(mailbox.read(job.scratch, "probes", "points"), only_judged=how.metric.form != "inner")
-    mine = at[mailbox.read(job.scratch, "probes", "rows")]
+    mine = hidden_at(job, at)
     with one_blas_thread():
         found = nearest_in_block(probes, held, how, nearest_count(job.layout.n), mine, first)
     mailbox.write(job.scratch, f"truth/{part}", {"ids": found.ids, "distances": found.distances})
+
+
+def hidden_at(job: IndexJob, at: np.ndarray) -> np.ndarray:
+    """Positions of the rows that are hidden from their own search: int64[p], -1 for none."""
+    rows = mailbox.read(job.scratch, "probes", "rows")
+    return np.where(rows >= 0, at[np.maximum(rows, 0)], -1)
 
 
 def true_distances(job: IndexJob) -> np.ndarray:
@@ -83,7 +124,7 @@ def ask(job: IndexJob) -> Search:
     """The search for the probe rows in the index that was written, each hidden from its own."""
     whole = job.layout.partitions == 1 or stores.is_local(job.out)
     opened = Opened(job.out, facts_of(job), whole, job.function)
-    at = mailbox.read(job.scratch, "position", "at")[mailbox.read(job.scratch, "probes", "rows")]
+    at = hidden_at(job, mailbox.read(job.scratch, "position", "at"))
     queries = check_queries(mailbox.read(job.scratch, "probes", "points"), opened.facts, opened.metric)
     return search_for(opened, queries, SearchSpec(nearest_count(job.layout.n)), None, at)
 
@@ -101,8 +142,12 @@ def run_recall(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
 
 
 def recall_facts(job: IndexJob, counters: dict[str, float]) -> dict[str, Any]:
-    """What the facts of an index say of its recall; exact rows are asked at once where codes are mostly in doubt."""
+    """What the facts of an index say of its recall, and by what searches compare rows.
+
+    By exact rows at once where inner products of codes are mostly in doubt; where rows find themselves they do so as
+    the edges were made.
+    """
     probes, hits, squares = (counters[name] for name in ("probes", "hits", "squares"))
     recall = estimate_recall(probes, hits, squares, nearest_count(job.layout.n))
-    often = {"compares": "rows"} if counters["doubts"] > DOUBTS * probes else {}
-    return {"recall": recall.to_json()} | often
+    often = not ruler(job).metric.euclidean and counters["doubts"] > DOUBTS * probes
+    return {"recall": recall.to_json()} | ({"compares": "rows"} if often else {})

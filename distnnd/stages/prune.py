@@ -21,7 +21,18 @@ from ..storage.source import Source
 from ..values import memory
 from ..values.plan import Stage, Task
 from ..values.searching import OWN, PLACED, SAMPLED, IndexJob, index_row, pivot_count, prune_fixed, prune_row
-from .coder import blurred_rows, codes_tell, goes_by_rows, learn_coder, points_of, read_coder, ruler, write_coder
+from .coder import (
+    blurred_rows,
+    codes_tell,
+    followed_of,
+    goes_by_rows,
+    learn_coder,
+    listed_sample,
+    points_of,
+    read_coder,
+    ruler,
+    write_coder,
+)
 from .edges import Ground, Known, Place, by_length, completed, mended, pruned
 from .measured import measured, side_by_side
 from .own_recall import draw_probes, find_truth, run_recall
@@ -41,7 +52,7 @@ def plan_index(job: IndexJob) -> list[Stage]:
     sampled = memory.SLACK + 3 * SAMPLED * row
     placed = memory.SLACK + memory.tile_bytes(layout.d) + memory.strip_rows(layout.d) * 8 * row + 8 * PLACED
     cut = layout.partitions > 1
-    pruned = prune_fixed(layout.n, layout.d, layout.n_neighbors, cut)
+    pruned = prune_fixed(layout.n, layout.d, layout.n_neighbors, cut or not metric.euclidean)
     pruned += layout.rows * prune_row(metric, layout.dtype, layout.d, layout.n_neighbors, layout.degree, cut)
     places = [Task("place", 0, index) for index in range(-(-layout.n // PLACED))]
     parts = [Task("prune", 0, index) for index in range(layout.partitions)]
@@ -73,7 +84,17 @@ def run_pivots(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     seed = seed_of(job.spec.random_state, PIVOTS)
     draw = np.random.default_rng(seed)
     chosen = np.sort(draw.choice(layout.n, min(SAMPLED, layout.n), replace=False))
-    sample = how.hold(points_at(points, chosen)).points
+    listed = listed_sample(job)
+    probes, others = draw_probes(job, how, listed), followed_of(listed.ids)
+    # All that is wanted of the points by one pass over them.
+    wanted = np.unique(np.concatenate([chosen, listed.rows, others, *probes]))
+    read = points_at(points, wanted)
+
+    def rows_at(rows: np.ndarray) -> np.ndarray:
+        return read[np.searchsorted(wanted, rows)]
+
+    probes.write(job.scratch, rows_at)
+    sample = how.hold(rows_at(chosen)).points
     coder = learn_coder(how, points, sample)
     count = pivot_count(layout.n)
     some = draw.choice(len(chosen), min(count, len(chosen)), replace=False)
@@ -81,8 +102,8 @@ def run_pivots(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     near = share_out(sample[some], np.ones(len(some)), max(len(some) // 2, 1), form, seed)
     some = some[np.argsort(near, kind="stable")]
     mailbox.write(job.scratch, "pivots", {"rows": chosen[some], "points": sample[some]})
-    write_coder(job.scratch, coder, not codes_tell(job, how, points, coder))
-    draw_probes(job, how, points)
+    told = codes_tell(how.metric, coder, *(how.hold(rows_at(rows)).points for rows in (listed.rows, others)))
+    write_coder(job.scratch, coder, not told)
     return {"pivots": len(some)}, sample.nbytes, sample[some].nbytes
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.bit_distances import BitRows
-from ..kernels.codes import Coder, coded_form, trusted
+from ..kernels.codes import Coder, beyond, coded_form, trusted
 from ..kernels.compared import Coded, Exact, offer_all, with_words
 from ..kernels.judge import Judge, judge_of
 from ..kernels.merge import fold
@@ -30,7 +30,6 @@ from .walk import (
     Asked,
     Pivots,
     as_rows,
-    beyond,
     coded_queries,
     entries_in,
     first_distinct,
@@ -214,7 +213,8 @@ def search_for(
     raw = BitRows(held.raw) if opened.metric.form == "bits" else held.points if held.raw is None else held.raw
     asked = Asked(coded_queries(held.points, opened.coder, opened.metric), raw)
     search = Search(opened, spec, asked, allowed, hidden)
-    exact = beyond(held.points, opened.coder, opened.metric) | opened.exact
+    # However long a query is, codes of its own step reach it.
+    exact = beyond(held.points, opened.coder) & opened.metric.euclidean | opened.exact
     search.by(np.flatnonzero(~exact), exact=False)
     exact[search.doubtful()] = True
     search.doubts = int(exact.sum())
@@ -278,7 +278,12 @@ class Search:
         return np.where((at >= 0) & (at < part.last - part.first), -2 - at, -1).astype(np.int32)
 
     def doubtful(self) -> np.ndarray:
-        """The queries whose answers codes cannot tell from others: one was among the last of the candidates."""
+        """The queries whose answers codes cannot tell from others: one was among the last of the candidates.
+
+        Where the layout is another metric than what it selects for, that says nothing of codes.
+        """
+        if self.opened.metric.form != "inner":
+            return NOBODY
         return np.flatnonzero(self.late < self.result.distances[:, self.spec.k - 1])
 
     def complete(self) -> None:

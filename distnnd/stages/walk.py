@@ -109,15 +109,6 @@ def coded_queries(points: np.ndarray, coder: Coder, metric: Metric) -> Rows:
     return encode(points, coder)
 
 
-def beyond(points: np.ndarray, coder: Coder, metric: Metric) -> np.ndarray:
-    """Which prepared rows lie beyond what codes reach, so that these say too little of them: bool[m]."""
-    if coder.exact or not metric.euclidean:
-        return np.zeros(len(points), bool)
-    reach = np.float32(coder.step * (peak_of(points.shape[1]) + 0.5))
-    result: np.ndarray = (np.abs(points - coder.centre) > reach).any(axis=1)
-    return result
-
-
 def reach_of(spec: SearchSpec, metric: Metric, width: int, exact: bool) -> Reach:
     """How far a search for so many candidates goes."""
     squared = metric.euclidean and not (exact and is_linear(metric))

@@ -180,16 +180,20 @@ def index_row(metric: Metric, dtype: str, d: int, width: int) -> int:
 def prune_row(metric: Metric, dtype: str, d: int, k: int, degree: int, cut: bool) -> int:
     """Bytes per row of a partition that is pruned; cut: there are several, so that lists have to be completed.
 
-    Rows prepared, as they came and coded, with their lists as positions in the whole and in the partition, and lists
-    that are completed with the companions of passes and longer ones after them, or else a copy of what is written. Then
-    codes and lists alone, what was kept of them, edges, and what is reached from where.
+    Rows prepared, as they came and coded, and as they are stored, with their lists as positions in the whole and in the
+    partition, and lists that are completed with the companions of passes and longer ones after them: where neighbours
+    lie elsewhere, or are sought by distance beside those by product. Then codes, exact rows and lists alone, what was
+    kept of them, edges, and what is reached from where.
     """
     codes, width = code_bytes(metric, d), edge_width(degree)
     rows = memory.coded_bytes(metric, dtype, d) + memory.raw_bytes(metric, dtype, d) + codes
-    completing = 17 * k + 8 * companion_cap(k) + 40 if cut else 0
-    known = 12 * k + 4 * k * cut
-    edges = 4 * min(2 * k if cut else k, degree) + 4 * degree + 8 * width + 32
-    return max(rows + 12 * k + completing, rows + exact_bytes(metric, dtype, d), codes + known + edges)
+    near = 0 if metric.euclidean else k
+    completing = 17 * k + 8 * companion_cap(k) + 40 if cut or near else 0
+    known = 12 * k + 4 * k * cut + 4 * near + 20
+    kept = 4 * min(2 * k if cut else k, degree)
+    edges = (2 * kept + 8 * min(near, degree) if near else kept) + 4 * degree + 8 * width + 32
+    exact = exact_bytes(metric, dtype, d)
+    return max(rows + exact + known + completing, codes + exact + known + edges)
 
 
 def edge_width(degree: int) -> int:
@@ -200,7 +204,7 @@ def edge_width(degree: int) -> int:
 def prune_fixed(n: int, d: int, k: int, cut: bool) -> int:
     """Bytes of such a task beside them: where each row of the graph stands, a strip of points and of lists.
 
-    Where lists are completed, the finds and the holders of a pass of NN-descent.
+    cut: lists are completed, which takes the finds and the holders of a pass of NN-descent.
     """
     passes = 2 * 12 * memory.DESCENT_ROWS * memory.DESCENT_FINDS + 4 * memory.DRAWN_AT_ONCE * (memory.HOLDERS + 1)
     strips = memory.strip_rows(d) * 24 * d + 3 * 131072 * 16 * k
@@ -216,7 +220,7 @@ def lay_out_index(
     """
     degree = spec.degree(k)
     wanted = None if partitions is None else min(whole_number("partitions", partitions, 1), n)
-    row, fixed = prune_row(metric, dtype, d, k, degree, False), prune_fixed(n, d, k, False)
+    row, fixed = prune_row(metric, dtype, d, k, degree, False), prune_fixed(n, d, k, not metric.euclidean)
     cut = fixed + n * row > task_memory if wanted is None else wanted > 1
     if cut:
         row, fixed = prune_row(metric, dtype, d, k, degree, True), prune_fixed(n, d, k, True)
