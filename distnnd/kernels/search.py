@@ -35,12 +35,13 @@ class Searched(NamedTuple):
 class Reach(NamedTuple):
     """How far a search goes. k: answers that the bound follows; factor: by how much of the k-th number it lies above.
 
-    pool: rows that may wait, or ef.
+    pool: rows that may wait, or ef; from_zero: nothing is nearer than at 0.
     """
 
     k: int
     factor: float
     pool: int
+    from_zero: bool = True
 
 
 @kernel(inline=True)
@@ -132,6 +133,8 @@ def search(searched, asked, entries, reach, wanted, found):
     for row in range(found.shape[0]):
         target = wanted[row] if wanted.size > 0 else np.int32(-1)
         start, square = take_query(asked, row, query)
+        # A row that is wanted may be one of many equals, of which each list of candidates shows as many as it can.
+        enough = reach.k if target < 0 else max(reach.k, found.shape[1])
         size = answered = at = 0
         bound, met = FARTHEST, False
         count = marked = begin(entries, row, -2 - target, others, seen, touched)
@@ -162,8 +165,8 @@ def search(searched, asked, entries, reach, wanted, found):
             at = next_of(pool, size, at)
             if at == size or (pool[at] >> 32) > bound or met:
                 break
-            # Of many rows that all equal the query no other one leads to anything nearer.
-            if not filtered and at >= reach.k and (pool[at] >> 32) == 0 and (pool[reach.k - 1] >> 32) == 0:
+            # Nothing is nearer than enough rows that equal the query, of which there may be very many.
+            if reach.from_zero and not filtered and size >= enough and pool[enough - 1] >> 32 == 0:
                 break
             here = (pool[at] >> 1) & ROW
             pool[at] |= 1

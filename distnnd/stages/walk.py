@@ -13,7 +13,7 @@ from ..kernels.neighbours import empty
 from ..kernels.rows import WORD, Form
 from ..kernels.search import Reach, Searched, search
 from ..kernels.signposts import MANY, Signposts, find_pivots, signposts_of
-from ..values.metric import Metric
+from ..values.metric import CUSTOM, Metric
 from ..values.searching import ENTRIES, PIECES, VISITED, SearchSpec
 
 # No query wants a certain row; all rows may be answers.
@@ -113,7 +113,7 @@ def reach_of(spec: SearchSpec, metric: Metric, width: int, exact: bool) -> Reach
     """How far a search for so many candidates goes."""
     squared = metric.euclidean and not (exact and is_linear(metric))
     pool = spec.pool() if spec.ef is not None else max(spec.pool(), width)
-    return Reach(spec.followed(metric, width), spec.factor(squared), pool)
+    return Reach(spec.followed(metric, width), spec.factor(squared), pool, metric.euclidean and metric.name != CUSTOM)
 
 
 def is_linear(metric: Metric) -> bool:
