@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from .runtime.clients import check_client, current_client
 from .runtime.cluster import executor_for
 from .runtime.events import Compiling, Listener, told
 from .sources import points_of
-from .stages import prune, query
+from .stages import coder, own_recall, prune, query
 from .stages.measured import compiling_told
 from .stages.views import same_points
 from .storage import answers, mailbox, stores
@@ -25,9 +26,10 @@ from .storage import graph as graph_store
 from .storage import index as store
 from .storage.source import Source, is_dask_array, open_source, unwrapped
 from .storage.spool import Spool
-from .values.errors import SpecError, StoreError
+from .values.errors import DistnndWarning, SpecError, StoreError
 from .values.memory import strip_rows
 from .values.metric import function_of, metric_behind
+from .values.recall import Recall
 from .values.searching import (
     IndexJob,
     IndexLayout,
@@ -38,6 +40,8 @@ from .values.searching import (
 )
 from .values.spec import format_bytes, parse_bytes
 
+# Below such a recall a warning says what to do.
+POOR = 0.85
 Function = Callable[..., float] | None
 
 
@@ -66,6 +70,8 @@ def build_index(
     an index is opened whole, or partition by partition if a worker cannot hold it. memory_limit, client, n_workers,
     scratch, progress, missing: as for build(). metric: the function that the graph was built by, if it was one of the
     user's own; a name is compared with the metric of the graph.
+
+    The index measures its own recall, and a warning says so where that is poor.
 
     Raises SpecError, StoreError (the points have changed, damage), BudgetError (what is needed and what there is).
     """
@@ -103,7 +109,7 @@ def build_index(
             bounded=layout.partitions > 1 or not executor.in_process,
         )
         # Refuses a graph whose metric is not at hand, before there is anything at `out`.
-        prune.ruler(job)
+        coder.ruler(job)
         store.create(target)
         try:
             elsewhere = getattr(executor, "on_this_machine", False)
@@ -117,7 +123,15 @@ def build_index(
             mailbox.discard(work)
             if spool.scratch == f"{target}/scratch":
                 mailbox.discard(spool.scratch)
-        return open_index(target, metric=function)
+        made = open_index(target, metric=function)
+        if made.recall is not None and made.recall.estimate < POOR:
+            warnings.warn(
+                f"the index at {target} finds {made.recall.estimate:.3f} of true neighbours as it is asked by default: "
+                f"measured {made.recall}; ask with a larger epsilon or ef, or build the graph with more n_neighbors",
+                DistnndWarning,
+                stacklevel=2,
+            )
+        return made
 
 
 def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
@@ -129,21 +143,11 @@ def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
         reports = executor.run(stage, job, listen)
         for report in reports:
             counters |= {key: value + counters.get(key, 0) for key, value in report.counters.items()}
-    graph, names = job.facts, ("n", "d", "n_neighbors", "metric")
+    found = coder.facts_of(job) | own_recall.recall_facts(job, counters)
+    made_of = {"graph": {"location": job.graph, "uuid": job.facts["uuid"]}, "source": job.facts["source"]}
     store.commit(
         job.out,
-        {name: graph[name] for name in names}
-        | {
-            "uuid": job.uuid,
-            "dtype": job.layout.dtype,
-            "spec": graph["spec"],
-            "pruning": asdict(job.spec),
-            "layout": asdict(job.layout),
-            "coder": prune.coder_facts(job),
-            "graph": {"location": job.graph, "uuid": graph["uuid"]},
-            "source": graph["source"],
-            "edges": int(counters["edges"]),
-        },
+        found | made_of | {"uuid": job.uuid, "pruning": asdict(job.spec), "edges": int(counters["edges"])},
     )
 
 
@@ -206,6 +210,15 @@ class Index:
     def metric(self) -> str:
         """Name of the metric."""
         return str(self.facts["metric"])
+
+    @property
+    def recall(self) -> Recall | None:
+        """The share of true neighbours that it finds by default, as measured when it was made, with its interval.
+
+        k = 10 and epsilon = 0.1, of random rows that were hidden from their own searches. None of an index that was
+        made before this was measured.
+        """
+        return Recall(**self.facts["recall"]) if "recall" in self.facts else None
 
     def plan(self, memory_limit: int | str | None = None) -> SearchPlan:
         """How a worker of that memory would hold the index: whole, or by partitions; BudgetError where it cannot."""
@@ -331,10 +344,14 @@ class Index:
         return {"n": self.n, "n_neighbors": self.facts["n_neighbors"], "chunks": len(chunks), "bytes": size}
 
     def info(self) -> dict[str, Any]:
-        """n, d, n_neighbors, metric, degree, edges, partitions, bytes, format_version, location."""
+        """n, d, n_neighbors, metric, degree, edges, partitions, recall, compares, bytes, format_version, location.
+
+        recall: as JSON, None where it was not measured; compares: whether searches compare "codes" or exact "rows".
+        """
         names = ("n", "d", "n_neighbors", "metric", "format_version", "edges")
         size = self.layout.bytes(metric_behind(self.facts))
-        more = {"degree": self.layout.degree, "partitions": self.layout.partitions}
+        more = {"degree": self.layout.degree, "partitions": self.layout.partitions, "recall": self.facts.get("recall")}
+        more["compares"] = self.facts.get("compares", "codes")
         return {name: self.facts[name] for name in names} | more | {"bytes": size, "location": self.location}
 
     def __repr__(self) -> str:

@@ -30,7 +30,7 @@ REMEDY = "restore it from a copy, or build the index again"
 KIND = facts.Kind(
     "index",
     "distnnd_index",
-    "1.0",
+    "1.1",
     other="no finished index of distnnd; build it with build_index",
     damaged=REMEDY,
     outdated="build the index again from its graph",
