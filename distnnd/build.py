@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from .graph import Graph, open_graph
 from .runtime.cluster import executor_for, machine_for
 from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
-from .sources import extent_of, extent_of_lazy, lazy_points, plan_for, spool_lazily, within_reach
+from .sources import extent_of, extent_of_lazy, lazy_points, named_points, plan_for, spool_lazily, within_reach
 from .stages.blocks import plan_blocks, plan_scan_sparse
 from .stages.draw import plan_draw
 from .stages.exact import plan_exact
@@ -26,11 +26,11 @@ from .stages.scan import check_scale, plan_collect, plan_scan
 from .stages.settle import plan_settle
 from .stages.settled import gather, solved_whole
 from .storage import graph as store
-from .storage import mailbox
+from .storage import mailbox, outputs
 from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
-from .underway import Build
-from .values.errors import SpecError, Unreachable
+from .underway import Build, missed, place_for, tidy
+from .values.errors import InUse, Unreachable
 from .values.partitioning import Unit, enough_if_brief, first_width, least_unit, make_units, next_width, pieces_of
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
@@ -96,14 +96,17 @@ def build(
     component: str | None = None,
     n_workers: int | None = None,
     wire: str | None = None,
+    overwrite: bool = False,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
     source: path or URL of a Zarr array or group (`component` names the array in it), of a .npy, .fbin, .u8bin, .i8bin,
     .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap: n x d numbers; or sparse rows: a scipy
-    matrix, an .npz of scipy.sparse, or CSR in Zarr as AnnData keeps it. out: path or URL that does
-    not exist yet, or holds an unfinished build of the same points with the same parameters, which goes on at its last
-    committed round unless `resume` is False; None for a temporary graph that goes with the returned object.
+    matrix, an .npz of scipy.sparse, or CSR in Zarr as AnnData keeps it. out: path or URL; None for a temporary graph,
+    which lives as long as the returned object or anything that was made from it. resume: an unfinished build of the
+    same points with the same parameters at `out` goes on at its last committed round, and a finished one is returned
+    as it is. overwrite: another graph at `out` is replaced, once the new one is whole; in an object store, which cannot
+    rename, it is deleted first. Nothing but a graph of distnnd is ever replaced.
     n_neighbors: per row, self excluded.
     metric: a name of docs/metrics.md, its parameters by name in metric_params; or a function f(x, y) of two rows that
     numba has compiled, symmetric and finite. max_rounds: give up after so many, with a warning.
@@ -121,62 +124,76 @@ def build(
     spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
     listen = progress if callable(progress) else silent
     with ExitStack() as stack:
-        spool = stack.enter_context(Spool(out, scratch))
-        place, opened = spool.out, None
-        if not is_dask_array(source):
-            # Whatever is wrong with the arguments is said before a cluster starts.
-            opened = open_for(source, component, spec.kind)
-            spec.check_rows(opened.n)
-            check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
-            store.check_apart(place, opened.location)
-        check_output(place, resume)
-        executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
-        if opened is None:
-            source = lazy_points(source, spec)
-            extent = extent_of_lazy(source)
-            check_points(spec, extent.d, extent.dtype)
-            points = spool_lazily(source, executor, spool)
+        lazy = is_dask_array(source)
+        opened = lazy_points(source, spec) if lazy else open_for(source, component, spec.kind)
+        if not lazy and opened is not source:
+            stack.callback(opened.release)
+        # Whatever is wrong with the arguments is said before a cluster starts.
+        check_extent(opened, spec, lazy)
+        points = named_points(opened)
+        final = place = None if out is None else store.place_of(out)
+        if final is not None:
+            store.check_apart(final, points.location)
+            place = place_for(final, spec, points, resume, overwrite)
+        spool = stack.enter_context(Spool(place, scratch))
+        if place is None or not is_finished(place):
+            executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
+            points = (spool_lazily if lazy else within_reach)(points, executor, spool)
+            _run(Build(spec, points, spool.out, spool.scratch, executor, listen))
         else:
-            if opened is not source:
-                stack.callback(opened.release)
-            points = within_reach(opened, executor, spool)
-        _run(Build(spec, points, place, spool.scratch, executor, listen))
-        graph = open_graph(place, spec.function)
-        spool.keep_for(graph)
-        return graph
+            found_again(place, spool.scratch, listen)
+        outputs.swap(spool.out, final or spool.out)
+        return open_graph(final or spool.out, spec.function)
 
 
-def check_output(place: str, resume: bool) -> None:
-    """SpecError if `place` holds anything but an unfinished build that may go on."""
+def check_extent(opened: Any, spec: BuildSpec, lazy: bool) -> None:
+    """InputError or SpecError for points that cannot be built from, by their size and dtype."""
+    if lazy:
+        extent = extent_of_lazy(opened)
+        check_points(spec, extent.d, extent.dtype)
+    else:
+        spec.check_rows(opened.n)
+        check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
+
+
+def is_finished(place: str) -> bool:
+    """Whether a finished graph is there."""
     facts = store.facts_of(place)
-    if facts is None:
-        return
-    if facts["state"] == "complete":
-        raise SpecError(f"{place} holds a finished graph; open it with open_graph, or choose another output")
-    if not resume:
-        raise SpecError(f"{place} holds an unfinished build; resume it, delete it, or choose another output")
+    return facts is not None and facts["state"] == "complete"
+
+
+def found_again(place: str, scratch: str, listen: Listener) -> None:
+    """Tidy up after a graph that was finished before, and say what it came to as if it were now."""
+    facts = store.facts_of(place)
+    assert facts is not None
+    tidy(place, f"{scratch}/{facts['uuid']}", facts["uuid"])
+    warn_if_missed(facts)
+    listen(BuildEnd(Recall(**facts["recall"]), not missed(facts), 0.0, 0))
 
 
 def _run(build: Build) -> None:
     start = time.perf_counter()
     build.listen(BuildStart(build.plan, len(build.facts["rounds"])))
     recall = carry_out(build)
-    reached = recall.exact or recall.estimate >= build.spec.target_recall
-    if not reached:
-        warnings.warn(
-            f"target_recall={build.spec.target_recall} was not reached: measured {recall} after "
-            f"{len(build.facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
-            + (", or leave wire out" if build.job.wire else ""),
-            stacklevel=4,
-        )
+    warn_if_missed(build.facts)
+    reached = not missed(build.facts)
     build.listen(BuildEnd(recall, reached, time.perf_counter() - start, build.peak))
+
+
+def warn_if_missed(facts: dict[str, Any]) -> None:
+    """Warn if a graph has less than the recall that was asked for."""
+    if missed(facts):
+        warnings.warn(
+            f"target_recall={facts['spec']['target_recall']} was not reached: measured {Recall(**facts['recall'])} after "
+            f"{len(facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
+            + (", or leave wire out" if facts["spec"].get("wire") else ""),
+            stacklevel=5,
+        )
 
 
 def carry_out(build: Build) -> Recall:
     """The whole stream, from wherever the store stands to the finished graph; its recall."""
-    if store.facts_of(build.out) is None:
-        store.create(build.out, build.facts)
-    mailbox.create(build.job.scratch)
+    build.begin()
     prepare(build)
     recall = exact_rounds(build) if build.job.wire else rounds(build)
     publish(build, recall)
@@ -188,14 +205,13 @@ def prepare(build: Build) -> None:
     try:
         scanned = build.run(plan_scan_sparse(build.job) if build.job.layout.sparse else plan_scan(build.job))
         check_scale(scanned)
-    except Unreachable:
-        # The points may be as good as they were: what is done is kept for another attempt.
+    except (Unreachable, InUse):
+        # The points may be as good as they were, or another process goes on: what is done is kept.
         raise
     except Exception:
         # Nothing was computed yet that would be worth keeping: leave no trace of a build that cannot be.
         if not build.facts["rounds"]:
-            mailbox.discard(build.job.scratch)
-            store.drop(build.out)
+            build.abandon()
         raise
     zero_rows = any(report.counters["zero_rows"] for report in scanned)
     radius = max(report.counters["radius"] for report in scanned)
@@ -349,7 +365,8 @@ def settle(build: Build, one: Round) -> bool:
     """
     done = build.facts["rounds"]
     solved = [bool(entry.get("trees")) for entry in done]
-    if not any(solved):
+    # In a scratch that is new, because the former one is not ours to use, nothing is known of the round before.
+    if not any(solved) or not mailbox.holds(build.job.scratch, f"{one.number - 1}/pivots/points"):
         return False
     whole, again = done[-1]["trees"], done[-1]["settled"] > 0
     stage = plan_settle(build.job, one.number, one.before, whole, again)
@@ -413,5 +430,4 @@ def publish(build: Build, recall: Recall) -> None:
         create_result(build)
         build.run(plan_publish(build.job, last["number"], last["width"]))
     build.commit(state="complete", recall=recall.to_json())
-    mailbox.discard(build.job.scratch)
-    store.tidy(build.out)
+    build.tidy()

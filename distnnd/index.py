@@ -15,7 +15,7 @@ from .runtime.cluster import current_client, executor_for, machine_memory
 from .runtime.events import Listener, silent
 from .stages import prune, query
 from .stages.views import same_points
-from .storage import answers, mailbox, stores
+from .storage import answers, mailbox, outputs
 from .storage import graph as graph_store
 from .storage import index as store
 from .storage.source import Source, is_dask_array, open_source
@@ -55,8 +55,13 @@ def build_index(
     random_state: int = 0,
     metric: Function = None,
     progress: Listener | None = None,
+    overwrite: bool = False,
 ) -> Index:
-    """Make the search graph of a finished kNN graph, in the new Zarr store `out`.
+    """Make the search graph of a finished kNN graph, in the Zarr store `out`.
+
+    If the index of the same graph with the same arguments is at `out` already, it is opened; one that a killed process
+    left there half-made is made anew. overwrite: another index at `out` is replaced, once the new one is whole; in
+    an object store, which cannot rename, it is deleted first. Nothing but an index of distnnd is ever replaced.
 
     graph: path or URL, or a Graph. source: the points of the graph, by default from where it was built; they must be
     the same. pruning_degree_multiplier: edges of a row at most, as a multiple of the graph's n_neighbors;
@@ -71,59 +76,109 @@ def build_index(
     facts, function = _finished(place), metric or getattr(graph, "function", None)
     target = graph_store.place_of(out)
     graph_store.check_apart(target, place)
-    with ExitStack() as stack:
-        points = stack.enter_context(same_points(place, facts, _named(source, facts)))
-        executor = stack.enter_context(executor_for(client, limit, n_workers))
-        limits = [one for one in (limit, executor.memory) if one]
-        memory = min(limits, default=machine_memory())
-        # Beside the arrays a worker holds its interpreter; in this process nobody set a limit for it.
-        room = int(memory * USABLE) - RESERVED if limits else memory
-        kind, n, d = metric_behind(facts), points.n, points.d
-        if kind.form == "sparse":
-            raise SpecError(f"the graph at {place} is of sparse points, of which no index can be made yet")
-        if n > MOST_ROWS:
-            raise SpecError(f"an index holds {MOST_ROWS:,} rows at most, not {n:,}; cut the points into several graphs")
-        threads = executor.threads if partitions in (None, 1) else 1
-        layout = lay_out_index(
-            spec, kind, n, d, points.dtype.name, facts["n_neighbors"], room // (executor.threads // threads), partitions
+    at = place_for(target, spec, facts, partitions, overwrite)
+    if at is not None:
+        with ExitStack() as stack:
+            points = stack.enter_context(same_points(place, facts, _named(source, facts)))
+            executor = stack.enter_context(executor_for(client, limit, n_workers))
+            spool = stack.enter_context(Spool(at, scratch))
+            job = _job_of(place, facts, points, spec, executor, limit, partitions, function, spool)
+            _build_at(job, executor, progress or silent)
+        outputs.swap(at, target)
+    store.tidy(target)
+    return open_index(target, metric=function)
+
+
+def place_for(
+    target: str, spec: IndexSpec, graph: dict[str, Any], partitions: int | None, overwrite: bool
+) -> str | None:
+    """Where to make the index that is to be at `target`: there, or beside it; None if it is there already.
+
+    graph: facts of the graph; partitions: if they were asked for. SpecError if what is there is another index, and is
+    not to be replaced, or is none of ours.
+    """
+    found, place = store.found_at(target), outputs.beside(target)
+    if overwrite:
+        # Of a former attempt, or what is there in a store that cannot rename.
+        store.drop(place)
+    if overwrite and found is not None:
+        return place
+    if found is None:
+        return target
+    asked = {**asdict(spec), "partitions": partitions or found["layout"]["partitions"]}
+    there = {**found["pruning"], "partitions": found["layout"]["partitions"]}
+    differ = [f"{name}={there.get(name)!r} (now {value!r})" for name, value in asked.items() if there.get(name) != value]
+    if found["graph"]["uuid"] != graph["uuid"]:
+        differ.insert(0, f"another graph, of {found['graph']['location']}")
+    if differ:
+        raise SpecError(
+            f"{target} exists: it holds a finished index with {', '.join(differ)}; open it with open_index, choose "
+            "another output, or pass overwrite=True (--overwrite) to replace it"
         )
-        spool = stack.enter_context(Spool(target, scratch))
-        if points.resident and not executor.in_process:
-            points = spool.copy(points)
-        name = uuid.uuid4().hex
-        work = f"{spool.scratch}/{name}"
-        job = IndexJob(
-            name,
-            spec,
-            layout,
-            facts,
-            place,
-            points.spec,
-            target,
-            work,
-            threads if layout.partitions == 1 else 1,
-            function,
-            bounded=layout.partitions > 1 or not executor.in_process,
-        )
-        # Refuses a graph whose metric is not at hand, before there is anything at `out`.
-        prune.ruler(job)
-        store.create(target)
-        try:
-            _carry_out(job, executor, progress or silent)
-        except BaseException:
-            # No later attempt could go on with it, and it would be in that one's way.
-            stores.remove(target)
-            raise
-        finally:
-            mailbox.discard(work)
-            if spool.scratch == f"{target}/scratch":
-                mailbox.discard(spool.scratch)
-        return open_index(target, metric=function)
+    return None
+
+
+def _job_of(
+    place: str,
+    facts: dict[str, Any],
+    points: Any,
+    spec: IndexSpec,
+    executor: Any,
+    limit: int | None,
+    partitions: int | None,
+    function: Function,
+    spool: Spool,
+) -> IndexJob:
+    """What is to be made of the graph at `place`, from its points, which are put where every worker can read them."""
+    limits = [one for one in (limit, executor.memory) if one]
+    memory = min(limits, default=machine_memory())
+    # Beside the arrays a worker holds its interpreter; in this process nobody set a limit for it.
+    room = int(memory * USABLE) - RESERVED if limits else memory
+    kind, n, d = metric_behind(facts), points.n, points.d
+    if kind.form == "sparse":
+        raise SpecError(f"the graph at {place} is of sparse points, of which no index can be made yet")
+    if n > MOST_ROWS:
+        raise SpecError(f"an index holds {MOST_ROWS:,} rows at most, not {n:,}; cut the points into several graphs")
+    threads = executor.threads if partitions in (None, 1) else 1
+    layout = lay_out_index(
+        spec, kind, n, d, points.dtype.name, facts["n_neighbors"], room // (executor.threads // threads), partitions
+    )
+    if points.resident and not executor.in_process:
+        points = spool.copy(points)
+    name = uuid.uuid4().hex
+    return IndexJob(
+        name,
+        spec,
+        layout,
+        facts,
+        place,
+        points.spec,
+        spool.out,
+        f"{spool.scratch}/{name}",
+        threads if layout.partitions == 1 else 1,
+        function,
+        bounded=layout.partitions > 1 or not executor.in_process,
+    )
+
+
+def _build_at(job: IndexJob, executor: Any, listen: Listener) -> None:
+    """Make the index, or leave nothing of it."""
+    # Refuses a graph whose metric is not at hand, before there is anything at the output.
+    prune.ruler(job)
+    store.create(job.out, job.uuid)
+    try:
+        _carry_out(job, executor, listen)
+    except BaseException:
+        # No later attempt could go on with it, and it would be in that one's way.
+        store.abandon(job.out, job.uuid)
+        raise
+    finally:
+        mailbox.discard(job.scratch, job.uuid)
 
 
 def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
     """All stages, and the facts that turn what they wrote into an index."""
-    mailbox.create(job.scratch)
+    mailbox.create(job.scratch, job.uuid, job.out)
     prune.create_arrays(job)
     counters: dict[str, float] = {"edges": 0, "new_pivots": 0, "pivots": 0}
     for stage in prune.plan_index(job):
@@ -262,18 +317,19 @@ class Index:
         memory_limit: int | str | None = None,
         client: Any = None,
         component: str | None = None,
+        overwrite: bool = False,
     ) -> dict[str, Any]:
         """Answer the queries of a file and write ids and distances, batch by batch, in memory that does not grow.
 
         queries: whatever build() takes as dense points; component: the array of a Zarr group. out: a new Zarr group
         with the arrays `indices` int64[m, k] and `distances` float32[m, k], or "<name>.npy" for the ids, with
-        "<name>.distances.npy" beside it. client: a Dask client, cluster or address, whose workers answer; by default
+        "<name>.distances.npy" beside it; there once they are whole. overwrite: former answers there are replaced. client: a Dask client, cluster or address, whose workers answer; by default
         the current client, or this process. The other arguments are those of `query`. Returns location, queries (how
         many), k, and plan: how the index was held.
 
         Raises what `query` does, and SpecError if something is at `out`.
         """
-        spec, place = SearchSpec(k, epsilon, ef, radius), answers.free_place(out)
+        spec, place = SearchSpec(k, epsilon, ef, radius), answers.free_place(out, overwrite)
         spec.check_rows(self.n)
         asked = open_source(queries, component)
         if asked.d != self.layout.d:
@@ -284,7 +340,7 @@ class Index:
             limit = parse_bytes(memory_limit) or indexes.worker_limit(own)
             run = self._asked(spec, filter, limit, own)
             found = (
-                (run.answers(self._opened(run.plan), batch, threads) for batch in batches(asked))
+                (run.answers(self._opened(run.plan), batch, threads, at) for at, batch in batches(asked))
                 if own is None
                 else (query.apart(both) for both in indexes.in_order(own, run, run.plan.need, batches(asked)))
             )
@@ -334,13 +390,13 @@ class Index:
         )
 
 
-def batches(asked: Source) -> Iterator[Any]:
-    """The queries of a source, a few megabytes at a time, in chunks that are read as a whole."""
+def batches(asked: Source) -> Iterator[tuple[int, Any]]:
+    """The queries of a source, a few megabytes at a time, in chunks that are read as a whole, with each first row."""
     rows = strip_rows(asked.d)
     for first in range(0, asked.n, asked.chunk_rows):
         chunk = asked.read(first, min(asked.n, first + asked.chunk_rows))
         for start in range(0, len(chunk), rows):
-            yield chunk[start : start + rows]
+            yield first + start, chunk[start : start + rows]
 
 
 class Asked(NamedTuple):
@@ -363,13 +419,13 @@ class Asked(NamedTuple):
             query.Opened, self.index.location, self.index.facts, self.plan.whole, self.index.function, self.plan.room
         )
 
-    def answers(self, opened: query.Opened, queries: Any, threads: int = 1) -> Any:
-        """ids and distances of the queries."""
-        points = query.check_queries(queries, self.index.facts, opened.metric)
+    def answers(self, opened: query.Opened, queries: Any, threads: int = 1, first: int = 0) -> Any:
+        """ids and distances of the queries; first: number of the first of them, for messages."""
+        points = query.check_queries(queries, self.index.facts, opened.metric, first)
         allowed = None if self.allowed is None else query.allowed_positions(opened, self.allowed)
         return query.answer(opened, points, self.spec, allowed, threads)
 
-    def __call__(self, queries: Any) -> Any:
+    def __call__(self, queries: Any, first: int = 0) -> Any:
         """The same in one array, by the index that this process has opened."""
         opened = indexes.opened(self.name, self.open)
-        return query.side_by_side_of(*self.answers(opened, queries))
+        return query.side_by_side_of(*self.answers(opened, queries, first=first))

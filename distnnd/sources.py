@@ -25,17 +25,26 @@ class Points(NamedTuple):
     fingerprint: dict[str, Any]
 
 
-def within_reach(source: Source | SparseSource, executor: Executor, spool: Spool) -> Points:
+def named_points(source: Any) -> Points:
+    """What the user named: an opened source, or a dask array, which is not read for it."""
+    if isinstance(source, Source | SparseSource):
+        return Points(source, source.location, source.fingerprint())
+    # The name of a dask array is a digest of what it is made of.
+    return Points(source, "<dask array>", {"kind": "dask", "name": source.name, "shape": list(shape_of(source)[:2])})
+
+
+def within_reach(points: Points, executor: Executor, spool: Spool) -> Points:
     """The points where every worker can read them: those in this process are copied to disk if need be."""
-    reachable = spool.copy(source) if source.resident and not executor.in_process else source
-    return Points(reachable, source.location, source.fingerprint())
+    source = points.source
+    return points._replace(source=spool.copy(source)) if source.resident and not executor.in_process else points
 
 
-def spool_lazily(source: Any, executor: Executor, spool: Spool) -> Points:
-    """The points of a dask array, written to disk; its name is a digest of what it is made of."""
-    n, d, dtype = shape_of(source)
-    store_lazily(executor, source.astype(dtype), spool.target(n, d, dtype))
-    return Points(spool.spooled(), "<dask array>", {"kind": "dask", "name": source.name, "shape": [n, d]})
+def spool_lazily(points: Points, executor: Executor, spool: Spool) -> Points:
+    """The points of a dask array, written to disk."""
+    lazy: Any = points.source
+    n, d, dtype = shape_of(lazy)
+    store_lazily(executor, lazy.astype(dtype), spool.target(n, d, dtype))
+    return points._replace(source=spool.spooled())
 
 
 def lazy_points(source: Any, spec: BuildSpec) -> Any:
