@@ -166,9 +166,10 @@ def found_again(place: str, scratch: str, listen: Listener) -> None:
     """Tidy up after a graph that was finished before, and say what it came to as if it were now."""
     facts = store.facts_of(place)
     assert facts is not None
-    tidy(place, f"{scratch}/{facts['uuid']}", facts["uuid"])
+    if "uuid" in facts:
+        tidy(place, f"{scratch}/{facts['uuid']}", facts["uuid"])
     warn_if_missed(facts)
-    listen(BuildEnd(Recall(**facts["recall"]), not missed(facts), 0.0, 0))
+    listen(BuildEnd(Recall(**facts["recall"]), not missed(facts), 0.0, 0, found=True))
 
 
 def _run(build: Build) -> None:
@@ -184,8 +185,8 @@ def warn_if_missed(facts: dict[str, Any]) -> None:
     """Warn if a graph has less than the recall that was asked for."""
     if missed(facts):
         warnings.warn(
-            f"target_recall={facts['spec']['target_recall']} was not reached: measured {Recall(**facts['recall'])} after "
-            f"{len(facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
+            f"target_recall={facts['spec']['target_recall']} was not reached: measured {Recall(**facts['recall'])} "
+            f"after {len(facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
             + (", or leave wire out" if facts["spec"].get("wire") else ""),
             stacklevel=5,
         )

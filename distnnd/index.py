@@ -107,7 +107,9 @@ def place_for(
         return target
     asked = {**asdict(spec), "partitions": partitions or found["layout"]["partitions"]}
     there = {**found["pruning"], "partitions": found["layout"]["partitions"]}
-    differ = [f"{name}={there.get(name)!r} (now {value!r})" for name, value in asked.items() if there.get(name) != value]
+    differ = [
+        f"{name}={there.get(name)!r} (now {value!r})" for name, value in asked.items() if there.get(name) != value
+    ]
     if found["graph"]["uuid"] != graph["uuid"]:
         differ.insert(0, f"another graph, of {found['graph']['location']}")
     if differ:
@@ -323,9 +325,10 @@ class Index:
 
         queries: whatever build() takes as dense points; component: the array of a Zarr group. out: a new Zarr group
         with the arrays `indices` int64[m, k] and `distances` float32[m, k], or "<name>.npy" for the ids, with
-        "<name>.distances.npy" beside it; there once they are whole. overwrite: former answers there are replaced. client: a Dask client, cluster or address, whose workers answer; by default
-        the current client, or this process. The other arguments are those of `query`. Returns location, queries (how
-        many), k, and plan: how the index was held.
+        "<name>.distances.npy" beside it; what is there is whole. overwrite: answers of distnnd that are there already
+        are replaced. client: a Dask client, cluster or address, whose workers answer; by default the current client, or
+        this process. The other arguments are those of `query`. Returns location, queries (how many), k, and plan: how
+        the index was held.
 
         Raises what `query` does, and SpecError if something is at `out`.
         """

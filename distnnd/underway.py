@@ -113,9 +113,10 @@ class Build:
         followed. Committed rounds lie in the store, so all that is lost is the round that was interrupted.
         """
         here, uid = store.identity(self.out), marks.checked(found.get("uuid"), self.out)
+        scratch = store.identity(scratch)
         if found.get("place") == here and found.get("scratch") == scratch:
             return found, None
-        inside = found.get("scratch") == f"{self.out}/scratch"
+        inside = found.get("scratch") == f"{here}/scratch"
         if found.get("place") == here and not inside:
             warnings.warn(
                 f"the scratch of this build lay in {found.get('scratch')}, which was not named again: the interrupted "
@@ -148,7 +149,7 @@ class Build:
             "spec": self.spec.to_json(),
             "layout": asdict(self.plan.layout),
             "source": {"location": points.location, "fingerprint": points.fingerprint},
-            "scratch": scratch,
+            "scratch": store.identity(scratch),
             "rounds": [],
             "recall": None,
         }
@@ -195,7 +196,11 @@ def check_resumed(found: dict[str, Any], out: str, resume: bool) -> None:
     """SpecError if there is a graph that the user does not want to go on with."""
     if resume:
         return
-    what = "a finished graph; open it with open_graph" if found["state"] == "complete" else "an unfinished build; resume it"
+    what = (
+        "a finished graph; open it with open_graph"
+        if found["state"] == "complete"
+        else "an unfinished build; resume it"
+    )
     raise SpecError(
         f"{out} holds {what}, delete it, choose another output, or pass overwrite=True (--overwrite) to replace it"
     )

@@ -122,6 +122,9 @@ component = click.option("--component", metavar="NAME", help="The array to take,
 own_metric = click.option(
     "--metric", metavar="MODULE:FUNCTION", help="Your own metric, if the graph is of one; it is not stored."
 )
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace what distnnd wrote to OUT before, once the new one is whole."
+)
 quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors and a target that was not reached.")
 random_state = click.option("--random-state", default=0, show_default=True, help="Seed: same seed, same bytes.")
 cluster = together(
@@ -203,13 +206,17 @@ def plan(**arguments: Any) -> Answer:
 @parameters
 @click.option("--scratch", metavar="DIR", help="Where rows are exchanged, on a disk all workers see.  [default: OUT]")
 @click.option("--resume/--no-resume", default=True, help="Go on with an unfinished build at OUT.  [default: resume]")
+@overwrite
 @quiet
 @click.pass_obj
 def build(manner: Manner, /, **arguments: Any) -> Answer:
-    """Build the graph of SOURCE in the new Zarr store OUT."""
+    """Build the graph of SOURCE in the Zarr store OUT.
+
+    If it is there already, finished, of the same points and with the same options, it is left as it is.
+    """
     from . import commands
 
-    manner.stopped = lambda: commands.how_to_go_on(arguments["out"])
+    manner.stopped = lambda: commands.how_to_go_on(arguments["out"], arguments)
     return commands.build(**arguments)
 
 
@@ -217,6 +224,7 @@ def build(manner: Manner, /, **arguments: Any) -> Answer:
 @click.argument("out")
 @cluster
 @click.option("--max-rounds", type=int, help="Give up after so many rounds.  [default: as the build began]")
+@click.option("--scratch", metavar="DIR", help="Where rows are exchanged, if that was named before.  [default: OUT]")
 @own_metric
 @quiet
 @click.pass_obj
@@ -224,7 +232,7 @@ def resume(manner: Manner, /, **arguments: Any) -> Answer:
     """Go on with the unfinished build at OUT, from its last committed round."""
     from . import commands
 
-    manner.stopped = lambda: commands.how_to_go_on(arguments["out"])
+    manner.stopped = lambda: commands.how_to_go_on(arguments["out"], arguments)
     return commands.resume(**arguments)
 
 
@@ -287,9 +295,10 @@ def recall(**arguments: Any) -> Answer:
 @own_metric
 @random_state
 @cluster
+@overwrite
 @quiet
 def index(**arguments: Any) -> Answer:
-    """Make the search graph of the finished GRAPH in the new Zarr store OUT."""
+    """Make the search graph of the finished GRAPH in the Zarr store OUT."""
     from . import index_commands
 
     return index_commands.index(**arguments)
@@ -309,6 +318,7 @@ def index(**arguments: Any) -> Answer:
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of this process.")
 @click.option("--scheduler", "client", metavar="ADDRESS", help="A Dask cluster, whose workers answer.")
 @click.option("--memory-limit", metavar="SIZE", help="That the index may take of a process, for example 2GiB.")
+@overwrite
 @quiet
 def query(**arguments: Any) -> Answer:
     """Answer QUERIES (a source of points) by INDEX, into the Zarr group OUT, or OUT.npy and OUT.distances.npy."""
@@ -326,6 +336,7 @@ def query(**arguments: Any) -> Answer:
     type=click.Choice(DTYPES),
     help="Of the new array; a value that does not fit is refused.  [default: as SOURCE is read]",
 )
+@overwrite
 @quiet
 def convert(**arguments: Any) -> Answer:
     """Write the points of SOURCE to the new Zarr array OUT, block by block."""

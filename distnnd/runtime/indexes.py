@@ -98,7 +98,8 @@ def query_lazily(queries: Any, k: int, run: Callable[..., Any], need: int, nothi
     """ids and distances as lazy dask arrays, a chunk of whole queries at a time.
 
     run: from queries to an array of records (ids, distances), which takes `need` bytes of a worker, called as
-    run(queries, first=number of the first); nothing: such an array without rows. A chunk is one task: where its worker dies it is run again on another one, and answers the same.
+    run(queries, first=number of the first); nothing: such an array without rows. A chunk is one task: where its worker
+    dies it is run again on another one, and answers the same.
     """
     queries = queries.rechunk({1: -1})
     # Dask would find out the kind of the answers by a call in this process, which need not open the index.
@@ -109,7 +110,7 @@ def query_lazily(queries: Any, k: int, run: Callable[..., Any], need: int, nothi
 
 
 def _answer_block(run: Callable[..., Any], need: int, queries: Any, block_info: Any = None) -> Any:
-    """The answers to a block of queries, whose first is not the first of all; where sizes are unknown it counts as it."""
+    """The answers to a block of queries. Where sizes are unknown, messages number its rows from 0."""
     first = block_info[0]["array-location"][0][0] if block_info else 0
     return where_it_fits(partial(run, first=int(first) if first == first else 0), need, queries)
 

@@ -157,7 +157,9 @@ def check_queries(queries: np.ndarray, facts: dict[str, Any], metric: Metric, fi
         raise InputError(f"queries of dtype {queries.dtype} cannot be compared; the index holds {dtype}")
     if queries.dtype.kind == "f" and metric.name != "nan_euclidean" and not np.isfinite(queries).all():
         row, column = np.argwhere(~np.isfinite(queries))[0].tolist()
-        raise InputError(f"query {first + row}, column {column} holds {queries[row, column]}; leave the row out or fill it")
+        raise InputError(
+            f"query {first + row}, column {column} holds {queries[row, column]}; leave the row out or fill it"
+        )
     if queries.dtype != dtype:
         queries = converted(queries, dtype, metric.form == "bits" or stays_narrow(metric, dtype, d))
     if metric.name != CUSTOM:

@@ -20,7 +20,7 @@ from .formats import absolute
 
 CHUNK_ROWS = 65536
 KIND = "answers"
-DTYPES = {"indices": np.dtype(np.int64), "distances": np.dtype(np.float32)}
+DTYPES: dict[str, np.dtype[Any]] = {"indices": np.dtype(np.int64), "distances": np.dtype(np.float32)}
 
 
 def free_place(out: Any, overwrite: bool = False) -> str:
@@ -37,10 +37,12 @@ def free_place(out: Any, overwrite: bool = False) -> str:
     if _left_half(place) or (overwrite and _is_ours(place)):
         return place
     if overwrite:
-        raise SpecError(f"{place} exists and holds no answers of distnnd: overwrite does not replace it; name a new path")
+        raise SpecError(
+            f"{place} exists and holds no answers of distnnd: overwrite does not replace it; name a new path"
+        )
     raise SpecError(
-        f"{place} exists already; name a new path, remove it first, or pass overwrite=True (--overwrite) to replace what "
-        "distnnd wrote there"
+        f"{place} exists already; name a new path, remove it first, or pass overwrite=True (--overwrite) to replace "
+        "what distnnd wrote there"
     )
 
 

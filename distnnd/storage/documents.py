@@ -72,9 +72,7 @@ def create_by_zarr(store: Any, name: str, kind: Kind, form: Form) -> Any:
     )
 
 
-def create(
-    location: str, name: str, kind: Kind, form: Form, attributes: dict[str, Any] | None = None
-) -> Any | None:
+def create(location: str, name: str, kind: Kind, form: Form, attributes: dict[str, Any] | None = None) -> Any | None:
     """The same at a location, from a copied document; None where Zarr has to do it. attributes: of the array."""
     try:
         array_text, group_text = _text(kind, form, attributes), _group()

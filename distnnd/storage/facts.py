@@ -118,8 +118,8 @@ def _check_same(location: str, kind: Kind, document: Any, mine: tuple[Any, int])
 def in_use(location: str) -> InUse:
     """The error for a store whose facts another process has replaced, or deleted."""
     return InUse(
-        f"{location}: another process builds here, and has changed the store since this one read it; this one stops and "
-        "leaves all as it is. Let the other one finish, and do not start two builds with one output"
+        f"{location}: another process builds here, and has changed the store since this one read it; this one stops "
+        "and leaves all as it is. Let the other one finish, and do not start two builds with one output"
     )
 
 

@@ -30,7 +30,7 @@ PARTS = ("", "indices")
 
 
 class Mark(NamedTuple):
-    """kind: what bears it; uuid: of the work that made it; output: what it was made for; host, pid: by whom, if told."""
+    """kind: what bears it; uuid: of the work that made it; output: what for; host, pid: made by whom, if told."""
 
     kind: str
     uuid: str

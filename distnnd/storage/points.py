@@ -200,8 +200,10 @@ def _move(place: str, path: str, overwrite: bool) -> None:
 def exists_already(path: str, overwrite: bool) -> SpecError:
     """The error for a path where something is."""
     if overwrite:
-        return SpecError(f"{path} exists and was not written by distnnd: overwrite does not replace it; name a new path")
+        return SpecError(
+            f"{path} exists and was not written by distnnd: overwrite does not replace it; name a new path"
+        )
     return SpecError(
-        f"{path} exists already; name a new path, remove it first, or pass overwrite=True (--overwrite) to replace what "
-        "distnnd wrote there"
+        f"{path} exists already; name a new path, remove it first, or pass overwrite=True (--overwrite) to replace "
+        "what distnnd wrote there"
     )

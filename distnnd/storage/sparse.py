@@ -168,7 +168,7 @@ class MatrixSource(SparseSource):
     def fingerprint(self) -> dict[str, Any]:
         """The shape, and of each part its length, its dtype and a digest like that of a numpy array."""
         parts = {
-            name: {"length": len(part), "dtype": part.dtype.str, **formats.sampled_digest(part, len(part))}
+            name: {"length": len(part), "dtype": part.dtype.str, **formats.digest_of(part, len(part))}
             for name, part in self.parts.items()
         }
         return {"kind": "csr", "shape": [self.n, self.d], "parts": parts}

@@ -65,7 +65,7 @@ def gone(path: str) -> StoreError:
     )
 
 
-class HeldStore(LocalStore):
+class HeldStore(LocalStore):  # type: ignore[misc]
     """A local store that holds the temporary folder it lies in."""
 
     def __init__(self, root: Any, *, read_only: bool = False, folder: Folder | None = None) -> None:

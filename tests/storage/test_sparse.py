@@ -296,7 +296,11 @@ def test_a_source_is_converted_strip_by_strip(
     convert_csr(source, path := tmp_path / "out.zarr")
     assert_rows(open_source(path, sparse=True).read(0, N), matrix.toarray())
     group = zarr.open_group(path, mode="r")
-    assert {name: group.attrs[name] for name in group.attrs if name != marks.ATTRIBUTE} == {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [N, D]}
+    assert {name: group.attrs[name] for name in group.attrs if name != marks.ATTRIBUTE} == {
+        "encoding-type": "csr_matrix",
+        "encoding-version": "0.1.0",
+        "shape": [N, D],
+    }
     assert {name: (*array.shape, array.dtype) for name, array in group.arrays()} == {
         "data": (matrix.nnz, np.float32),
         "indices": (matrix.nnz, np.int32),
