@@ -85,7 +85,7 @@ def build_index(
             job = _job_of(place, facts, points, spec, executor, limit, partitions, function, spool)
             _build_at(job, executor, progress or silent)
         outputs.swap(at, target)
-    store.tidy(target)
+    store.tidy(target, f"{target}/scratch" if scratch is None else graph_store.place_of(scratch))
     return open_index(target, metric=function)
 
 

@@ -210,7 +210,7 @@ def tidy(out: str, scratch: str, uid: str) -> None:
     """Delete what only a build needed of a graph that is finished; again and again, until all of it is gone."""
     mailbox.discard(scratch, uid)
     store.tidy(out)
-    marks.sweep(out, f"{os.path.dirname(scratch)}/spool")
+    marks.sweep(out, os.path.dirname(scratch))
 
 
 def check_same(found: dict[str, Any], spec: BuildSpec, points: Points, out: str) -> None:

@@ -82,7 +82,7 @@ def _made_private(base: Path, path: Path) -> bool:
 def _danger(path: Path, alone: bool = False) -> str | None:
     """Why somebody else could put files below a folder, None if nobody can; alone: if they could write into it.
 
-    In a folder that others may write to, any link may be theirs, and unless it is sticky they may replace what is in it.
+    In a folder that others may write to, any link may be theirs; unless it is sticky, they may replace what is in it.
     """
     users = (os.getuid(), 0)
     for place in (path, *path.parents):

@@ -111,6 +111,8 @@ class Writer:
     def _arrays(self, shape: tuple[int, int]) -> list[Any]:
         # The first thing that is written says whose it is.
         kept = marks.lasting(KIND, uuid.uuid4().hex, self._out)
+        if stores.is_local(self._out):
+            stores.put(self._places[0], marks.DOCUMENT, documents.group_text(kept).encode())
         dims = ("query", "neighbour")
         return [
             arrays.create(self._places[0], name, shape, dtype, CHUNK_ROWS, dims, attributes=kept)

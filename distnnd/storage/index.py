@@ -87,12 +87,12 @@ def commit(location: str, known: dict[str, Any]) -> None:
     facts.commit(location, KIND, known)
 
 
-def tidy(location: str) -> None:
-    """Delete what only the making of an index needs, and what killed processes left half-written."""
+def tidy(location: str, scratch: str) -> None:
+    """Delete what only the making of an index needs, and what killed processes left, there or in the scratch."""
     stores.remove(location, "scratch")
     if stores.is_local(location):
         files.sweep(location)
-    marks.sweep(location)
+    marks.sweep(location, scratch)
 
 
 def drop(location: str) -> None:

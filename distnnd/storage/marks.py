@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -25,18 +25,21 @@ from . import files, stores
 ATTRIBUTE = "distnnd_mark"
 DOCUMENT = "zarr.json"
 UUID = re.compile(r"[0-9a-f]{32}")
+# Names that are ours: of a copy of points, and of what was to be renamed.
+POINTS, LEFT = r"(-points-[0-9a-f]{32}\.zarr)?", r"(\.[0-9a-f]{32}\.partial)*"
 # Where the mark stands if the document of the group itself is written last.
 PARTS = ("", "indices")
 
 
 class Mark(NamedTuple):
-    """kind: what bears it; uuid: of the work that made it; output: what for; host, pid: made by whom, if told."""
+    """kind: what bears it; uuid: of the work that made it; output: what for; host, pid, started: made by which process."""
 
     kind: str
     uuid: str
     output: str
     host: str = ""
     pid: int = 0
+    started: str = ""
 
     @property
     def at_work(self) -> bool:
@@ -49,12 +52,24 @@ class Mark(NamedTuple):
             return False
         except OSError:
             pass
-        return True
+        # Another process may have got its number, in a container the very same command.
+        return _started(self.pid) == self.started
 
 
 def attributes(kind: str, uuid: str, output: str) -> dict[str, Any]:
     """The attributes of what this process makes for `output`."""
-    return {ATTRIBUTE: Mark(kind, uuid, output, socket.gethostname(), os.getpid())._asdict()}
+    by = socket.gethostname(), os.getpid(), _started(os.getpid())
+    return {ATTRIBUTE: Mark(kind, uuid, output, *by)._asdict()}
+
+
+def _started(pid: int) -> str:
+    """When a process began, in ticks since the system did; empty where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            # The name of the program, in parentheses, may hold anything.
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def lasting(kind: str, uuid: str, output: str) -> dict[str, Any]:
@@ -136,27 +151,40 @@ async def _names(store: Any) -> list[str]:
     return [name async for name in store.list_dir("")]
 
 
-def sweep(output: str, *more: str) -> None:
-    """Delete what killed processes left beside `output`, a local path: stores and files that were to become it.
+def sweep(output: str, *scratch: str) -> None:
+    """Delete what killed processes left: beside `output` what was to become it, and in its scratch what served it.
 
-    more: other names beside which its copies of points may lie. To be called when `output` is finished, so that whoever
-    still works on one of them can only fail.
+    scratch: the folders named for scratch. To be called when `output` is finished: whoever still works on one of these
+    can only fail.
     """
-    for base in (output, *more):
-        folder, name = os.path.split(base)
-        if not stores.is_local(base) or not os.path.isdir(folder):
-            continue
-        left = re.compile(re.escape(name) + r"(-points-[0-9a-f]{32}\.zarr)?(\.[0-9a-f]{32}\.partial)?")
-        for entry in os.listdir(folder):
-            path = os.path.join(folder, entry)
-            if entry != name and left.fullmatch(entry) and not os.path.islink(path) and _left_by_us(path, output):
-                _remove_any(path)
+    folder, _, name = output.rpartition("/")
+    beside = re.compile(re.escape(name) + POINTS + LEFT)
+    _sweep_in(folder, lambda entry: entry != name and beside.fullmatch(entry) is not None, output)
+    within = re.compile(f"({UUID.pattern}|spool{POINTS}){LEFT}")
+    for place in scratch:
+        _sweep_in(place, lambda entry: within.fullmatch(entry) is not None, output)
+
+
+def _sweep_in(folder: str, fits: Callable[[str], bool], output: str) -> None:
+    for entry in filter(fits, _entries(folder)):
+        path = f"{folder}/{entry}"
+        if not stores.is_local(path):
+            if (mark := of(path)) is not None and mark.output == output:
+                remove_store(path)
+        elif not os.path.islink(path) and _left_by_us(path, output):
+            _remove_any(path)
+
+
+def _entries(folder: str) -> list[str]:
+    if stores.is_local(folder):
+        return os.listdir(folder) if os.path.isdir(folder) else []
+    return list(sync(_names(stores.opened(folder))))
 
 
 def _left_by_us(path: str, output: str) -> bool:
     if os.path.isfile(path):
         return path.endswith(".partial")
-    if not os.listdir(path):
+    if files.is_vacant(path):
         return True
     mark = of(path)
     if mark is not None:
@@ -170,4 +198,4 @@ def _remove_any(path: str) -> None:
         with suppress(OSError):
             os.unlink(path)
     else:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_store(path)
