@@ -32,7 +32,7 @@ PARTS = ("", "indices")
 
 
 class Mark(NamedTuple):
-    """kind: what bears it; uuid: of the work that made it; output: what for; host, pid, started: made by which process."""
+    """kind: what bears it; uuid: of the work that made it; output: what for; host, pid, started: by which process."""
 
     kind: str
     uuid: str
