@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from .runtime.events import Listener
@@ -19,6 +19,8 @@ from .values.spec import BuildSpec, format_bytes
 
 # Parameters that may differ when a build goes on: they do not change what a round computes.
 FREE = ("memory_limit", "max_rounds")
+# What the facts of a graph hold from the beginning.
+NEEDED = ("uuid", "spec", "source", "scratch", "rounds", "recall")
 
 
 class Build:
@@ -65,9 +67,11 @@ class Build:
 
     def begin(self) -> None:
         """Make the store and the scratch, or take over what is there of them."""
-        if not self._begun:
+        if self._begun:
+            store.check_no_links(self.out)
+        else:
             store.create(self.out, self.facts)
-        elif self._was is not None:
+        if self._was is not None:
             self.facts = store.commit(self.out, self.facts, self._was)
         self._begun, self._was = True, None
         mailbox.create(self.job.scratch, self.facts["uuid"], self.out)
@@ -173,10 +177,12 @@ def place_for(final: str, spec: BuildSpec, points: Points, resume: bool, overwri
     if not overwrite:
         if found is not None:
             check_resumed(found, final, resume)
+            check_all_there(found, final)
             check_same(found, spec, points, final)
         return final
 
     def goes_on(facts: dict[str, Any]) -> bool:
+        check_all_there(facts, final)
         return resume and not differences(facts, spec) and facts["source"]["fingerprint"] == points.fingerprint
 
     place = outputs.beside(final)
@@ -190,6 +196,17 @@ def place_for(final: str, spec: BuildSpec, points: Points, resume: bool, overwri
     if place == final:
         store.drop(final)
     return place
+
+
+def check_all_there(found: dict[str, Any], out: str) -> None:
+    """StoreError if the facts of a graph lack what a build must know of it."""
+    missing = [name for name in NEEDED if name not in found]
+    if not isinstance(found.get("layout"), dict) or set(found["layout"]) - {one.name for one in fields(Layout)}:
+        missing.append("a layout that this version knows")
+    if missing:
+        raise StoreError(
+            f"{out}: its facts lack {', '.join(missing)}; restore them from a copy, or delete the store and build anew"
+        )
 
 
 def check_resumed(found: dict[str, Any], out: str, resume: bool) -> None:

@@ -167,6 +167,19 @@ def free_bytes(location: str) -> int | None:
     return shutil.disk_usage(folder).free
 
 
+def check_no_links(location: str) -> None:
+    """StoreError if a folder of a store is a symbolic link: a build would write into what is somebody else's."""
+    if not stores.is_local(location):
+        return
+    for parent, folders, _ in os.walk(location):
+        for path in (os.path.join(parent, name) for name in folders):
+            if os.path.islink(path):
+                raise StoreError(
+                    f"{path} is a symbolic link to {os.readlink(path)}, which a build does not follow; put the folder "
+                    "itself in its place, or remove the link. A scratch on another disk is named by scratch (--scratch)"
+                )
+
+
 def identity(location: str) -> str:
     """The name of the place of a store, the same by whatever link a process came there."""
     return os.path.realpath(location) if stores.is_local(location) else location

@@ -140,6 +140,8 @@ def test_links_in_a_store_are_not_followed(begun: Path, build: Any, victim: Path
     before = tree(victim)
     shutil.rmtree(begun / name)
     (begun / name).symlink_to(victim, target_is_directory=True)
+    with pytest.raises(StoreError, match=r"is a symbolic link to .*victim"):
+        build(begun)
     store.drop_round(str(begun), 1)
     store.tidy(str(begun))
     assert tree(victim) == before
@@ -439,3 +441,10 @@ def test_an_index_begun_by_a_process_at_work_is_left_to_it(
         graph.build_index(tmp_path / "i")
     monkeypatch.setattr("socket.gethostname", lambda: "another")
     assert graph.build_index(tmp_path / "i").n == 400
+
+
+@pytest.mark.parametrize("changes", [{"layout": None}, {"layout": {"n": 3, "evil": 1}}, {"layout": [3]}])
+def test_facts_that_lack_something_are_damaged(begun: Path, build: Any, changes: dict[str, Any]) -> None:
+    edit(begun, **changes)
+    with pytest.raises(StoreError, match="its facts lack a layout"):
+        build(begun)
