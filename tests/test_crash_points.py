@@ -18,7 +18,7 @@ import pytest
 
 import distnnd
 from distnnd.runtime.serial import SerialExecutor
-from distnnd.storage import files
+from distnnd.storage import files, stores
 from distnnd.storage.points import write_points
 from tests.conftest import clustered, graph_bytes
 
@@ -198,6 +198,36 @@ def test_answers_that_are_killed_anywhere(tmp_path: Path, serial: SerialExecutor
     for place in killed_everywhere(tmp_path, command):
         # The distances may be there; ids, or a group, only if all is.
         assert not (place / name).exists() or len(tree(place)) >= 2
+
+
+def test_a_build_in_an_object_store_that_is_killed(place: str, far: SerialExecutor, monkeypatch: Any) -> None:
+    points, life = clustered(300), Life(None)
+
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:
+            life.spend()
+            return method(*args, **named)
+
+        return call
+
+    for name in ("set", "set_large", "delete", "delete_dir", "put_if"):
+        monkeypatch.setattr(stores.Objects, name, counted(getattr(stores.Objects, name)))
+
+    def objects(folder: str) -> list[str]:
+        found = stores.opened(folder).store.list()
+        return sorted(item["path"] for batch in found for item in batch)
+
+    whole = graph_bytes(distnnd.build(points, f"{place}/whole/g", 5, client=far))
+    made, wanted = life.made, objects(f"{place}/whole")
+    assert len(wanted) == 5
+    for allowed in range(0, made, 4):
+        life.made, life.allowed = 0, allowed
+        with pytest.raises(Killed):
+            distnnd.build(points, f"{place}/{allowed}/g", 5, client=far)
+        life.allowed = None
+        for _ in range(2):
+            assert graph_bytes(distnnd.build(points, f"{place}/{allowed}/g", 5, client=far)) == whole
+        assert objects(f"{place}/{allowed}") == wanted, f"after {allowed} of {made} changes"
 
 
 def test_points_that_are_killed_anywhere_while_they_are_written(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ def found_at(location: str) -> dict[str, Any] | None:
     """
     mark = begun_at(location)
     if mark is None:
-        return facts.read(location, KIND)
+        try:
+            return facts.read(location, KIND)
+        except SpecError as error:
+            raise SpecError(f"{location} exists and is no index of distnnd; choose another output") from error
     if mark.at_work:
         raise InUse(f"{location}: process {mark.pid} is making this index; wait for it, or choose another output")
     return None
