@@ -227,8 +227,8 @@ def place_of_kernels() -> Path:
         )
     if wanted and Path(wanted) != place.parent:
         raise DistnndError(
-            f"NUMBA_CACHE_DIR={wanted} cannot be written by this user on {socket.gethostname()}; "
-            f"name another directory, or unset it, and kernels are kept in {place.parent}"
+            f"NUMBA_CACHE_DIR={wanted} cannot be written by this user on {socket.gethostname()}, or others can write "
+            f"to it; name another directory, or unset it, and kernels are kept in {place.parent}"
         )
     return place
 

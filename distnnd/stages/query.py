@@ -117,8 +117,11 @@ class Opened:
 # --- queries ---------------------------------------------------------------------------------------------
 
 
-def check_queries(queries: np.ndarray, facts: dict[str, Any], metric: Metric) -> np.ndarray:
-    """The queries as the index takes them, [m, d]; InputError says what is wrong with them, and the first bad row."""
+def check_queries(queries: np.ndarray, facts: dict[str, Any], metric: Metric, first: int = 0) -> np.ndarray:
+    """The queries as the index takes them, [m, d]; InputError says what is wrong with them, and the first bad row.
+
+    first: number of queries[0] among all that were asked.
+    """
     queries, d, dtype = np.asarray(queries), facts["d"], np.dtype(facts["dtype"])
     if queries.ndim != 2 or queries.shape[1] != d:
         remedy = "; write queries[None] for a single one" if queries.shape == (d,) else ""
@@ -127,11 +130,13 @@ def check_queries(queries: np.ndarray, facts: dict[str, Any], metric: Metric) ->
         raise InputError(f"queries of dtype {queries.dtype} cannot be compared; the index holds {dtype}")
     if queries.dtype.kind == "f" and metric.name != "nan_euclidean" and not np.isfinite(queries).all():
         row, column = np.argwhere(~np.isfinite(queries))[0].tolist()
-        raise InputError(f"query {row}, column {column} holds {queries[row, column]}; leave the row out or fill it")
+        raise InputError(
+            f"query {first + row}, column {column} holds {queries[row, column]}; leave the row out or fill it"
+        )
     if queries.dtype != dtype:
         queries = converted(queries, dtype, metric.form == "bits" or stays_narrow(metric, dtype, d))
     if metric.name != CUSTOM:
-        check_rows(queries, metric)
+        check_rows(queries, metric, first)
     return np.ascontiguousarray(queries)
 
 
