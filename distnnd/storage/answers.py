@@ -93,7 +93,7 @@ class Writer:
         if self._npy:
             self._places = [files.name_aside(path) for path in (out, _beside(out))]
         else:
-            self._places = [files.name_aside(out) if stores.is_local(out) else out]
+            self._places = [files.name_aside(os.path.realpath(out)) if stores.is_local(out) else out]
             if not stores.is_local(out) and (mark := marks.of(out)) is not None and mark.kind == KIND:
                 marks.remove_store(out)
         try:

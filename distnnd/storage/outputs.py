@@ -9,7 +9,8 @@ from . import files, marks, stores
 
 def beside(final: str) -> str:
     """Where the successor of what is at `final` is made: beside it; in a store that cannot rename, in its place."""
-    return f"{final}.overwriting" if stores.is_local(final) else final
+    # Where the user named a link: beside what it leads to, which may be on another disk.
+    return f"{os.path.realpath(final)}.overwriting" if stores.is_local(final) else final
 
 
 def swap(place: str, final: str) -> None:

@@ -174,7 +174,7 @@ def new_store(path: str, overwrite: bool = False) -> Iterator[Store]:
             raise exists_already(path, overwrite)
         if not stores.is_local(path):
             marks.remove_store(path)
-    place = files.name_aside(path) if stores.is_local(path) else path
+    place = files.name_aside(os.path.realpath(path)) if stores.is_local(path) else path
     kept = False
     try:
         yield stores.opened(place)

@@ -448,3 +448,16 @@ def test_facts_that_lack_something_are_damaged(begun: Path, build: Any, changes:
     edit(begun, **changes)
     with pytest.raises(StoreError, match="its facts lack a layout"):
         build(begun)
+
+
+def test_an_output_that_is_a_link_of_the_users(serial: SerialExecutor, tmp_path: Path, shapeless: np.ndarray) -> None:
+    """Goes on leading to the same place, where the new graph is then."""
+    (tmp_path / "disk").mkdir()
+    distnnd.build(shapeless[:300], tmp_path / "disk" / "g", 5, client=serial)
+    (tmp_path / "g").symlink_to(tmp_path / "disk" / "g")
+    assert distnnd.build(shapeless[:300], tmp_path / "g", 5, client=serial).n_neighbors == 5
+    distnnd.build(shapeless[:300], tmp_path / "g", 4, client=serial, overwrite=True)
+    assert (tmp_path / "g").is_symlink()
+    assert distnnd.open_graph(tmp_path / "disk" / "g").n_neighbors == 4
+    assert sorted(os.listdir(tmp_path)) == ["disk", "g"]
+    assert os.listdir(tmp_path / "disk") == ["g"]
