@@ -206,7 +206,7 @@ def unfound(
     """Which of some rows a search for themselves does not find, and what it finds instead: int32[r, w]."""
     spec, metric, coded, judge = SearchSpec(), place.metric, ground.coded, ground.judge
     width = spec.candidates(metric, len(edges))
-    reach, compared = reach_of(spec, metric, width, exact), ground.compared(exact)
+    reach, compared = reach_of(spec, metric, width, exact, place.coder), ground.compared(exact)
     there = judge._replace(rows=judge.of(begins))
     pivots = pivots_of(begins, piece[begins], coded.codes[begins], place.coder, metric, there)
     sight = SIGHT if place.job.layout.partitions > 1 else pivots.wanted

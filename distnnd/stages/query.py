@@ -16,11 +16,12 @@ from ..kernels.neighbours import Lists, empty, sort_rows
 from ..kernels.ranges import even_cuts
 from ..kernels.rows import stays_narrow
 from ..kernels.signposts import compare_all
-from ..kernels.transforms import check_rows
+from ..kernels.transforms import check_rows, surrogates_near
 from ..storage import index as store
 from ..values.errors import InputError, SpecError
 from ..values.metric import CUSTOM, Metric
 from ..values.searching import AT_ONCE, EXHAUSTED, FEW_ALLOWED, SIGHT, IndexLayout, SearchSpec
+from .coder import TELLING
 from .measured import one_blas_thread, side_by_side
 from .points import Ruler
 from .views import ruler_of
@@ -264,7 +265,7 @@ class Search:
             if len(hidden):
                 lists.ids[lists.ids == -2 - hidden[:, None]] = -1
         else:
-            reach = reach_of(self.spec, opened.metric, self.width, exact)
+            reach = reach_of(self.spec, opened.metric, self.width, exact, opened.coder)
             mask = EVERYBODY if allowed is None else allowed
             rows = part.compared(exact)
             found = walk(rows, asked, part.edges, part.first, entries, reach, self.width, opened.metric, mask, hidden)
@@ -285,13 +286,19 @@ class Search:
         return np.where((at >= 0) & (at < part.last - part.first), -2 - at, -1).astype(np.int32)
 
     def doubtful(self) -> np.ndarray:
-        """The queries whose answers codes cannot tell from others: one was among the last of the candidates.
+        """The queries whose answers codes cannot tell from others: they are too near, or almost were no candidates.
 
-        Where the layout is another metric than what it selects for, that says nothing of codes.
+        Where the layout is another metric than what it selects for, neither says anything of codes.
         """
-        if self.opened.metric.form != "inner":
+        metric, coder = self.opened.metric, self.opened.coder
+        if metric.form != "inner" or coder.exact:
             return NOBODY
-        return np.flatnonzero(self.late < self.result.distances[:, self.spec.k - 1])
+        farthest = self.result.distances[:, self.spec.k - 1]
+        doubtful = self.late < farthest
+        if metric.euclidean:
+            near = surrogates_near(farthest, metric) if metric.judged else farthest
+            doubtful |= (near > 0) & (near < TELLING * coder.step**2)
+        return np.flatnonzero(doubtful)
 
     def complete(self) -> None:
         """Compare all rows where edges do not lead to the answers: seldom, and never in vain."""

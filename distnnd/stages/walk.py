@@ -109,11 +109,14 @@ def coded_queries(points: np.ndarray, coder: Coder, metric: Metric) -> Rows:
     return encode(points, coder)
 
 
-def reach_of(spec: SearchSpec, metric: Metric, width: int, exact: bool) -> Reach:
+def reach_of(spec: SearchSpec, metric: Metric, width: int, exact: bool, coder: Coder) -> Reach:
     """How far a search for so many candidates goes."""
     squared = metric.euclidean and not (exact and is_linear(metric))
     pool = spec.pool() if spec.ef is not None else max(spec.pool(), width)
-    return Reach(spec.followed(metric, width), spec.factor(squared), pool, metric.euclidean and metric.name != CUSTOM)
+    # Rows of the same codes may differ; who asks by such codes looks at what they come to.
+    certain = exact or coder.exact or metric.form == "inner"
+    from_zero = metric.euclidean and metric.name != CUSTOM and certain
+    return Reach(spec.followed(metric, width), spec.factor(squared), pool, from_zero)
 
 
 def is_linear(metric: Metric) -> bool:
