@@ -18,7 +18,6 @@ import dask
 import distributed
 from dask.utils import parse_timedelta
 from distributed.comm import CommClosedError
-from distributed.utils import CancelledError
 
 from ..values.errors import DistnndError, SpecError, StageError
 from ..values.spec import whole_number
@@ -30,6 +29,8 @@ ANSWER, DASKS_OWN = 10.0, 30.0
 ARRIVAL, SILENCE = 60.0, 3.0
 # Of the environment of worker processes of our own, while they start: a file to leave a mark in.
 STARTING = "DISTNND_STARTING"
+# The reason that Dask gives for futures that are cancelled so.
+LOST = "scheduler-connection-lost"
 GUARD = 'put the call under `if __name__ == "__main__":`'
 
 
@@ -289,7 +290,7 @@ def told_if_lost(client: Any, store: str | None = None) -> Iterator[None]:
         yield
     except DistnndError:
         raise
-    except (Exception, CancelledError) as error:
+    except Exception as error:
         if not is_lost(client, error):
             raise
         goes_on = "make the same call again with a scheduler that runs"
@@ -301,4 +302,5 @@ def told_if_lost(client: Any, store: str | None = None) -> Iterator[None]:
 
 def is_lost(client: Any, error: BaseException | None = None) -> bool:
     """Whether a client has lost its scheduler, by its status or by what it raised."""
-    return client.status != "running" or isinstance(error, CommClosedError | CancelledError)
+    reasons = [getattr(one, "reason", None) for one in (error, *getattr(error, "errors", ()))]
+    return client.status != "running" or isinstance(error, CommClosedError) or LOST in reasons
