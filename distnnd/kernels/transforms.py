@@ -260,8 +260,8 @@ _BY_PARAMETERS = ("scale", "whiten")
 _REMEDIES = {
     "gaps": "write NaN for a missing value, or leave the row out",
     "non-negative": "a distribution has no negative parts; leave the row out, or shift or clip the column",
-    "positions": "the latitude comes first; for degrees pass metric_params={'unit': 'degrees'}, or on the command line "
-    "--metric-param unit=degrees",
+    "positions": "if these are degrees pass metric_params={'unit': 'degrees'}, or on the command line --metric-param "
+    "unit=degrees; the latitude comes first",
 }
 
 
