@@ -321,9 +321,9 @@ def like_degrees(signs: dict[str, float]) -> str | None:
     if signs.get("beyond_turn"):
         what = f"{signs['beyond_turn']:.0f} longitudes lie beyond 2 pi"
     elif signs.get("nonzero", 0) >= FEW_NUMBERS:
-        for step in DEGREE_STEPS:
-            if not signs[f"off_{round(1 / step)}"]:
-                what = f"all numbers are multiples of 1/{round(1 / step)}"
+        steps = [round(1 / step) for step in DEGREE_STEPS]
+        fitting = [parts for parts in steps if not signs[f"off_{parts}"]]
+        what = f"all numbers are multiples of 1/{fitting[0]}" if fitting else None
     if what is None:
         return None
     return (
