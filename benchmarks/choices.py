@@ -70,8 +70,7 @@ def chosen(choice: Choice) -> Iterator[None]:
     from distnnd.stages import leaves, passes
     from distnnd.values import partitioning
 
-    # distnnd.build is the function.
-    stream = importlib.import_module("distnnd.build")
+    stream = importlib.import_module("distnnd.building")
 
     def times(function: Callable[..., int], factor: float, more: int = 0) -> Callable[..., int]:
         return lambda *given: max(1, round(function(*given) * factor) + more)
@@ -104,7 +103,7 @@ def cost_of(task: data.Task, target: float, choice: Choice) -> Cost:
     with chosen(choice), tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         out = Path(folder) / "graph"
-        graph = distnnd.build(task.points, out, data.K, task.metric, target_recall=target, progress=listen)
+        graph = distnnd.build(task.points, out, data.K, metric=task.metric, target_recall=target, progress=listen)
         cpu = time.process_time() - start
         recall = task.recall(graph.to_numpy()[0])
     return Cost(cpu, recall, int(counted["rounds"]), counted["passes"])

@@ -65,7 +65,7 @@ def ours(case: Case, rows: np.ndarray) -> np.ndarray:
     """Ids by distnnd."""
     import distnnd
 
-    return distnnd.build(rows, None, K, case.metric, target_recall=case.target).to_numpy()[0]
+    return distnnd.build(rows, None, K, metric=case.metric, target_recall=case.target).to_numpy()[0]
 
 
 def theirs(case: Case, rows: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def distnnd(task: Task, settings: dict[str, Any], place: Path) -> Found:
         elif hasattr(event, "plan"):
             facts.update(partitions=event.plan.layout.partitions, planned=event.plan.peak)
 
-    graph = distnnd.build(task.points, place, K, task.metric, progress=listen, **settings)
+    graph = distnnd.build(task.points, place, K, metric=task.metric, progress=listen, **settings)
     facts |= {"estimate": graph.recall.estimate, "low": graph.recall.low, "high": graph.recall.high}
     facts["rounds"] = len(graph.facts["rounds"])
     return Found(graph.indices, facts, graph.distances)

@@ -21,6 +21,6 @@ def limit_for(task: Task, parts: int = PARTS) -> int:
 def _cap(task: Task, limit: int) -> int:
     """Rows of a partition under a limit; 0 where nothing fits."""
     try:
-        return distnnd.plan(task.points, K, task.metric, memory_limit=limit, n_workers=1).layout.cap
+        return distnnd.plan(task.points, K, metric=task.metric, memory_limit=limit, n_workers=1).layout.cap
     except distnnd.BudgetError:
         return 0

@@ -49,7 +49,7 @@ def distnnd_in(rows: int | None, points: Path, place: Path) -> np.ndarray:
 
     if rows is not None:
         sources.plan_sparse = cut
-    return np.asarray(distnnd.build(points, place, K, "cosine").indices[:])
+    return np.asarray(distnnd.build(points, place, K, metric="cosine").indices[:])
 
 
 def pynndescent(points: Path, place: Path) -> np.ndarray:

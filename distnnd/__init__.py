@@ -1,25 +1,69 @@
 """k-nearest-neighbour graphs of data larger than memory, on Dask, to a recall you name.
 
-Names are looked up when they are first used, so that `import distnnd` costs next to nothing.
+Names are looked up when they are first used, so that `import distnnd` costs next to nothing. No submodule is named like
+one of them: the import system would put the module in its place.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from .building import build, plan
+    from .graph import Graph, open_graph
+    from .index import Index, build_index, open_index
+    from .index_plan import plan_index
+    from .values.errors import (
+        BudgetError,
+        DistnndError,
+        InputError,
+        Interrupted,
+        SpecError,
+        StageError,
+        StoreError,
+    )
+    from .values.plan import Plan
+    from .values.recall import Recall
+    from .values.searching import IndexPlan, SearchPlan
+    from .warming import warmup
+
+__version__ = "0.1.0"
+__all__ = [
+    "BudgetError",
+    "DistnndError",
+    "Graph",
+    "Index",
+    "IndexPlan",
+    "InputError",
+    "Interrupted",
+    "Plan",
+    "Recall",
+    "SearchPlan",
+    "SpecError",
+    "StageError",
+    "StoreError",
+    "__version__",
+    "build",
+    "build_index",
+    "open_graph",
+    "open_index",
+    "plan",
+    "plan_index",
+    "warmup",
+]
 _HOMES = {
-    "build": "faces.api",
-    "plan": "build",
+    "build": "building",
+    "plan": "building",
     "open_graph": "graph",
+    "plan_index": "index_plan",
     "build_index": "index",
     "open_index": "index",
-    "warmup": "warmup",
+    "warmup": "warming",
     "Graph": "graph",
     "Index": "index",
-    "BuildSpec": "values.spec",
+    "IndexPlan": "values.searching",
+    "SearchPlan": "values.searching",
     "Plan": "values.plan",
     "Recall": "values.recall",
     "DistnndError": "values.errors",
@@ -30,24 +74,15 @@ _HOMES = {
     "StageError": "values.errors",
     "Interrupted": "values.errors",
 }
-__version__ = "0.1.0"
-__all__ = ["__version__", *_HOMES]
 
+if not TYPE_CHECKING:
+    # Hidden from type checkers, which would take any name for one that is there.
 
-class _Lazy(ModuleType):
-    """The package: public names on demand; a submodule of the same name (build, graph) does not take their place."""
-
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module 'distnnd' has no attribute {name!r}")
         return getattr(importlib.import_module(f"distnnd.{_HOMES[name]}"), name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
 
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *_HOMES})
-
-
-sys.modules[__name__].__class__ = _Lazy
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from typing import Any
 
 from .index import Index
 from .index import build_index as index_of
+from .progress import listening
+from .runtime.events import Listener, told
 from .runtime.lazy import lazy_blocks
 from .stages import report, views
 from .storage import graph as store
 from .values.errors import StoreError
+from .values.metric import function_of
 from .values.recall import Recall
 from .values.spec import format_bytes
 
@@ -70,13 +74,19 @@ class Graph:
         """indices and distances as lazy dask arrays, a block a chunk."""
         return lazy_blocks(self.indices), lazy_blocks(self.distances)
 
-    def verify(self, source: Any = None, rows: int = 1000) -> dict[str, Any]:
+    def verify(
+        self, source: Any = None, rows: int = 1000, *, progress: Listener | bool | None = None
+    ) -> dict[str, Any]:
         """Read every chunk and check each row: distinct valid ids, finite ascending distances, each chunk unharmed.
 
         source: the points; if given, they must be those of the build, and the distances of `rows` random rows are
-        recomputed. Returns what was checked; StoreError names the first chunk or row that breaks a promise.
+        recomputed. progress: as for build(). Returns n, n_neighbors, chunks, bytes and how many rows were recomputed.
+
+        StoreError names the first chunk or row that breaks a promise.
         """
-        return views.verify(self.location, self.facts, source, rows, self.function)
+        with listening(progress) as listen:
+            seen = partial(told, listen, "verify")
+            return views.verify(self.location, self.facts, source, rows, self.function, seen)
 
     def measure_recall(self, source: Any, probes: int = 1000, random_state: int = 0) -> Recall:
         """The recall on fresh random rows that are solved exactly; a graph keeps the recall of its build, see `recall`.
@@ -86,7 +96,7 @@ class Graph:
         return views.measure_recall(self.location, self.facts, source, probes, random_state, self.function)
 
     def build_index(self, out: Any, source: Any = None, **options: Any) -> Index:
-        """The search graph of this graph, in the new Zarr store `out`: distnnd.build_index with the same options."""
+        """The index of this graph, in the new Zarr store `out`: distnnd.build_index with the same options."""
         return index_of(self, out, source, **options)
 
     def search_report(self, connect: bool = False, source: Any = None) -> dict[str, Any]:
@@ -125,8 +135,10 @@ class Graph:
         return f"<table><caption>distnnd.Graph</caption><tbody>{cells}</tbody></table>"
 
 
-def open_graph(location: Any, metric: Callable[..., float] | None = None) -> Graph:
+def open_graph(location: Any, metric: str | Callable[..., float] | None = None) -> Graph:
     """The graph at a path or URL; metric: the function that it was built by, if that was one of the user's own.
+
+    A name is compared with the metric of the graph, SpecError if it is another one.
 
     StoreError if nothing is there, if it is damaged or of another format version, or if it is not complete, with how
     to finish it; SpecError if something else is there.
@@ -141,4 +153,4 @@ def open_graph(location: Any, metric: Callable[..., float] | None = None) -> Gra
             f"the graph at {place} is not finished ({done} round(s) committed); run the same build again, "
             "or `distnnd resume`, and it goes on from there"
         )
-    return Graph(place, facts, metric)
+    return Graph(place, facts, function_of(facts, metric, place))

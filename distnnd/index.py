@@ -10,33 +10,32 @@ from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
+from .index_plan import finished, index_plan_for, place_of_graph, points_named
+from .progress import listening
 from .runtime import indexes
-from .runtime.cluster import current_client, executor_for, machine_memory
-from .runtime.events import Listener, silent
+from .runtime.cluster import current_client, executor_for
+from .runtime.events import Compiling, Listener, told
 from .stages import prune, query
+from .stages.measured import compiling_told
 from .stages.views import same_points
 from .storage import answers, mailbox, stores
 from .storage import graph as graph_store
 from .storage import index as store
 from .storage.source import Source, is_dask_array, open_source
 from .storage.spool import Spool
-from .values.budget import RESERVED, USABLE
 from .values.errors import SpecError, StoreError
 from .values.memory import strip_rows
-from .values.metric import metric_behind
+from .values.metric import function_of, metric_behind
 from .values.searching import (
     IndexJob,
     IndexLayout,
     IndexSpec,
     SearchPlan,
     SearchSpec,
-    lay_out_index,
     plan_search,
 )
 from .values.spec import format_bytes, parse_bytes
 
-# Positions are int32 in the edges.
-MOST_ROWS = 2**31 - 1
 Function = Callable[..., float] | None
 
 
@@ -53,8 +52,8 @@ def build_index(
     n_workers: int | None = None,
     scratch: Any = None,
     random_state: int = 0,
-    metric: Function = None,
-    progress: Listener | None = None,
+    metric: str | Function = None,
+    progress: Listener | bool | None = None,
 ) -> Index:
     """Make the search graph of a finished kNN graph, in the new Zarr store `out`.
 
@@ -62,31 +61,23 @@ def build_index(
     the same. pruning_degree_multiplier: edges of a row at most, as a multiple of the graph's n_neighbors;
     diversify_prob: how likely an edge is dropped that the search can do without. partitions: how many, by default as
     few as fit: an index is opened whole, or partition by partition where a worker cannot hold it. memory_limit, client,
-    n_workers, scratch: as for build(). metric: the user's own, if the graph is of one.
+    n_workers, scratch, progress: as for build(). metric: the function that the graph was built by, if it was one of the
+    user's own; a name is compared with the metric of the graph.
 
     Raises SpecError, StoreError (the points have changed, damage), BudgetError (what is needed and what there is).
     """
     spec = IndexSpec(pruning_degree_multiplier, diversify_prob, random_state)
-    place, limit = graph_store.place_of(getattr(graph, "location", graph)), parse_bytes(memory_limit)
-    facts, function = _finished(place), metric or getattr(graph, "function", None)
+    place, limit = place_of_graph(graph), parse_bytes(memory_limit)
+    facts = finished(place)
+    function = function_of(facts, metric, place) or getattr(graph, "function", None)
     target = graph_store.place_of(out)
     graph_store.check_apart(target, place)
     with ExitStack() as stack:
-        points = stack.enter_context(same_points(place, facts, _named(source, facts)))
+        listen = stack.enter_context(listening(progress))
+        points = stack.enter_context(same_points(place, facts, points_named(source, facts)))
         executor = stack.enter_context(executor_for(client, limit, n_workers))
-        limits = [one for one in (limit, executor.memory) if one]
-        memory = min(limits, default=machine_memory())
-        # Beside the arrays a worker holds its interpreter; in this process nobody set a limit for it.
-        room = int(memory * USABLE) - RESERVED if limits else memory
-        kind, n, d = metric_behind(facts), points.n, points.d
-        if kind.form == "sparse":
-            raise SpecError(f"the graph at {place} is of sparse points, of which no index can be made yet")
-        if n > MOST_ROWS:
-            raise SpecError(f"an index holds {MOST_ROWS:,} rows at most, not {n:,}; cut the points into several graphs")
-        threads = executor.threads if partitions in (None, 1) else 1
-        layout = lay_out_index(
-            spec, kind, n, d, points.dtype.name, facts["n_neighbors"], room // (executor.threads // threads), partitions
-        )
+        plan = index_plan_for(spec, place, facts, points, executor, limit, partitions)
+        layout = plan.layout
         spool = stack.enter_context(Spool(target, scratch))
         if points.resident and not executor.in_process:
             points = spool.copy(points)
@@ -101,7 +92,7 @@ def build_index(
             points.spec,
             target,
             work,
-            threads if layout.partitions == 1 else 1,
+            plan.threads,
             function,
             bounded=layout.partitions > 1 or not executor.in_process,
         )
@@ -109,7 +100,9 @@ def build_index(
         prune.ruler(job)
         store.create(target)
         try:
-            _carry_out(job, executor, progress or silent)
+            elsewhere = getattr(executor, "on_this_machine", False)
+            with compiling_told(lambda: listen(Compiling()), job, elsewhere):
+                _carry_out(job, executor, listen)
         except BaseException:
             # No later attempt could go on with it, and it would be in that one's way.
             stores.remove(target)
@@ -148,27 +141,8 @@ def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
     )
 
 
-def _finished(place: str) -> dict[str, Any]:
-    """The facts of the finished graph at `place`; StoreError where there is none."""
-    facts = graph_store.facts_of(place)
-    if facts is None or facts["state"] != "complete":
-        what = "there is no graph at" if facts is None else "nothing is finished yet of the graph at"
-        raise StoreError(f"{what} {place}; build it first, or resume its build")
-    return facts
-
-
-def _named(source: Any, facts: dict[str, Any]) -> Any:
-    """The points: those given, or those that the graph names; SpecError where they lay in memory."""
-    location = str(facts["source"]["location"])
-    if source is None and location.startswith("<"):
-        raise SpecError(
-            "the points of this graph lay in memory; hand them over: build_index(graph, out, source=points)"
-        )
-    return location if source is None else source
-
-
-def open_index(location: Any, metric: Function = None) -> Index:
-    """The index at a path or URL; only metadata are read. metric: the user's own, if its graph was built by one.
+def open_index(location: Any, metric: str | Function = None) -> Index:
+    """The index at a path or URL; only metadata are read. metric: as for build_index().
 
     StoreError if nothing is there, if it is damaged or of another format version, or if the graph it was made of has
     changed since; SpecError if something else is there.
@@ -184,20 +158,38 @@ def open_index(location: Any, metric: Function = None) -> Index:
         raise StoreError(
             f"the graph at {made_of['location']} changed since {place} was made of it; build the index again"
         )
-    return Index(place, facts, metric)
+    return Index(place, facts, function_of(facts, metric, place))
 
 
 class Index:
-    """A search graph, opened for queries: opening costs metadata only; files are mapped at the first query."""
+    """A search graph, opened for queries: opening costs metadata only; files are mapped at the first query.
+
+    close(), or the end of a `with` block, lets go of the files, here and on the workers that have opened them.
+    """
 
     def __init__(self, location: str, facts: dict[str, Any], function: Function = None) -> None:
         self.location, self.facts, self.function = location, facts, function
         self.layout = IndexLayout(**facts["layout"])
         self._here: query.Opened | None = None
+        # Where workers were told to open it: client and name of the plugin.
+        self._there: dict[tuple[int, str], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to workers: they open the files themselves."""
-        return self.__dict__ | {"_here": None}
+        return self.__dict__ | {"_here": None, "_there": {}}
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files, here and on workers that opened them for queries; a later query opens them again."""
+        self._here = None
+        while self._there:
+            (_, name), client = self._there.popitem()
+            indexes.uninstall(client, name)
 
     @property
     def n(self) -> int:
@@ -262,14 +254,15 @@ class Index:
         memory_limit: int | str | None = None,
         client: Any = None,
         component: str | None = None,
+        progress: Listener | bool | None = None,
     ) -> dict[str, Any]:
         """Answer the queries of a file and write ids and distances, batch by batch, in memory that does not grow.
 
         queries: whatever build() takes as dense points; component: the array of a Zarr group. out: a new Zarr group
         with the arrays `indices` int64[m, k] and `distances` float32[m, k], or "<name>.npy" for the ids, with
         "<name>.distances.npy" beside it. client: a Dask client, cluster or address, whose workers answer; by default
-        the current client, or this process. The other arguments are those of `query`. Returns location, queries (how
-        many), k, and plan: how the index was held.
+        the current client, or this process. progress: as for build(). The other arguments are those of `query`.
+        Returns location, queries (how many), k, and plan: how the index was held.
 
         Raises what `query` does, and SpecError if something is at `out`.
         """
@@ -280,7 +273,7 @@ class Index:
             raise SpecError(
                 f"{asked.location} holds rows of {asked.d} columns, but the index at {self.location} of {self.layout.d}"
             )
-        with indexes.client_of(client) as own:
+        with listening(progress) as listen, indexes.client_of(client) as own:
             limit = parse_bytes(memory_limit) or indexes.worker_limit(own)
             run = self._asked(spec, filter, limit, own)
             found = (
@@ -289,10 +282,14 @@ class Index:
                 else (query.apart(both) for both in indexes.in_order(own, run, run.plan.need, batches(asked)))
             )
             # What is wrong with the index or the arguments shows before anything is written.
+            found = told(listen, "query", found, batch_count(asked))
             first = next(found)
             with answers.Writer(place, asked.n, k) as writer:
                 for ids, distances in chain([first], found):
                     writer.append(ids, distances)
+            if own is not None and own not in (client, current_client()):
+                # Nobody could close it later: the client was opened for this call.
+                self.close()
         return {"location": place, "queries": asked.n, "k": k, "plan": str(run.plan)}
 
     def _opened(self, plan: SearchPlan) -> query.Opened:
@@ -305,6 +302,7 @@ class Index:
         run = Asked(self, self.plan(limit), spec, allowed)
         if client is not None:
             indexes.install(client, run.name, run.open, run.plan.need)
+            self._there[id(client), run.name] = client
         return run
 
     def _lazily(self, queries: Any, spec: SearchSpec, allowed: Any, limit: int | None, client: Any) -> tuple[Any, Any]:
@@ -314,14 +312,20 @@ class Index:
         run = self._asked(spec, allowed, limit or indexes.worker_limit(known), known)
         return indexes.query_lazily(queries, spec.k, run, run.plan.need, query.no_answers())
 
-    def verify(self) -> int:
-        """Read the whole index against its checksums; returns its bytes. StoreError names what is damaged."""
-        return store.verify(self.location)
+    def verify(self, *, progress: Listener | bool | None = None) -> dict[str, Any]:
+        """Read every chunk of the index against its checksum. progress: as for build().
+
+        Returns n, n_neighbors, chunks and bytes, as Graph.verify does. StoreError names the chunk that is damaged.
+        """
+        chunks = store.chunks_of(self.location)
+        with listening(progress) as listen:
+            size = sum(store.read_chunk(self.location, *chunk) for chunk in told(listen, "verify", chunks, len(chunks)))
+        return {"n": self.n, "n_neighbors": self.facts["n_neighbors"], "chunks": len(chunks), "bytes": size}
 
     def info(self) -> dict[str, Any]:
         """n, d, n_neighbors, metric, degree, edges, partitions, bytes, format_version, location."""
         names = ("n", "d", "n_neighbors", "metric", "format_version", "edges")
-        size = plan_search(self.layout, metric_behind(self.facts), None).index
+        size = self.layout.bytes(metric_behind(self.facts))
         more = {"degree": self.layout.degree, "partitions": self.layout.partitions}
         return {name: self.facts[name] for name in names} | more | {"bytes": size, "location": self.location}
 
@@ -341,6 +345,12 @@ def batches(asked: Source) -> Iterator[Any]:
         chunk = asked.read(first, min(asked.n, first + asked.chunk_rows))
         for start in range(0, len(chunk), rows):
             yield chunk[start : start + rows]
+
+
+def batch_count(asked: Source) -> int:
+    """How many these are."""
+    rows, n = strip_rows(asked.d), asked.n
+    return sum(-(-min(asked.chunk_rows, n - first) // rows) for first in range(0, n, asked.chunk_rows))
 
 
 class Asked(NamedTuple):

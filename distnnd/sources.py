@@ -43,7 +43,9 @@ def spool_lazily(source: Any, executor: Executor, spool: Spool) -> Points:
 
 
 def lazy_points(source: Any, spec: BuildSpec) -> Any:
-    """A dask array as the metric takes it: truths packed where it compares bits."""
+    """A dask array as the metric takes it: truths packed where it compares bits; of the dtype that is asked for."""
+    if spec.dtype is not None:
+        return source.astype(spec.dtype)
     return packed_lazily(source, pack, packed_columns(source.shape[-1])) if spec.kind.bits else source
 
 

@@ -12,7 +12,7 @@ from .sources import Points, extent_of, plan_for
 from .storage import graph as store
 from .values.errors import BudgetError, SpecError, StoreError
 from .values.plan import Job, Layout, Plan, Report, Stage
-from .values.spec import BuildSpec, format_bytes
+from .values.spec import BuildSpec, as_stored, format_bytes, read_as
 
 # Parameters that may differ when a build goes on: they do not change what a round computes.
 FREE = ("memory_limit", "max_rounds")
@@ -107,10 +107,11 @@ class Build:
 
 def check_same(found: dict[str, Any], spec: BuildSpec, points: Points, out: str) -> dict[str, Any]:
     """The facts of an unfinished build, if it is of the same points with the same parameters; else SpecError."""
-    now = spec.to_json()
-    differ = [name for name in now if name not in FREE and found["spec"].get(name) != now[name]]
+    # Earlier versions read all points as the dtype that the layout names.
+    now, was = spec.to_json(), {"dtype": read_as(found), **as_stored(found["spec"])}
+    differ = [name for name in now if name not in FREE and was.get(name) != now[name]]
     if differ:
-        said = ", ".join(f"{name}={found['spec'].get(name)!r} (now {now[name]!r})" for name in differ)
+        said = ", ".join(f"{name}={was.get(name)!r} (now {now[name]!r})" for name in differ)
         raise SpecError(f"{out} holds an unfinished build with {said}; use the same, or another output")
     if found["source"]["fingerprint"] != points.fingerprint:
         raise StoreError(f"the points at {points.location} changed since the build at {out} began; build anew")

@@ -37,7 +37,7 @@ def picture() -> str:
         f'<defs><marker id="tip" markerWidth="9" markerHeight="9" refX="8" refY="4" orient="auto"><path d="M0,0 L9,4 L0,8 z" fill="{INK}"/></marker></defs>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{PAPER}"/>',
         text(590, 30, "From points to a graph: one stream, and rounds until the recall is measured", 18, "bold"),
-        text(60, 84, "build.py", 13, "bold", SOFT),
+        text(60, 84, "building.py", 13, "bold", SOFT),
         text(60, 200, "stages/", 13, "bold", SOFT),
         text(60, 340, "storage/", 13, "bold", SOFT),
         text(60, 470, "kernels/", 13, "bold", SOFT),

@@ -36,14 +36,17 @@ HOUSE = {
                                                                         "h5py obstore fsspec"),
     "stages":  Room(2,     "values kernels storage",                    "numpy scipy.sparse threadpoolctl"),
     "runtime": Room(3,     "values",                                    "dask distributed threadpoolctl"),
-    "index":   Room(4,     "values storage stages runtime",             ""),
+    "progress": Room(4,    "values runtime",                            "rich"),
     "sources": Room(4,     "values storage runtime",                    ""),
-    "graph":   Room(5,     "values storage stages runtime index",       ""),
+    "index_plan": Room(5,  "values storage stages runtime",             ""),
     "testing": Room(5,     "values sources",                            ""),
+    "index":   Room(6,     "values storage stages runtime progress index_plan", ""),
     "underway": Room(5,    "values storage runtime sources",            ""),
-    "build":   Room(6,     "values storage stages runtime graph sources underway", ""),
-    "warmup":  Room(7,     "values kernels storage runtime graph build index sources underway", "numpy"),
-    "faces":   Room(8,     "values storage runtime.events graph build index warmup", "numpy click rich matplotlib "
+    "graph":   Room(7,     "values storage stages runtime progress index", ""),
+    "building": Room(8,    "values storage stages runtime progress graph sources underway", ""),
+    "warming": Room(9,     "values kernels storage runtime progress graph building index sources underway", "numpy"),
+    "faces":   Room(10,    "values storage runtime.events progress graph building index index_plan warming",
+                                                                        "numpy click matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }
 # fmt: on
@@ -274,16 +277,16 @@ def test_each_of_these_libraries_has_one_home() -> None:
         ("runtime/serial.py", "from importlib import import_module\nimport_module('zarr')", "zarr"),
         ("runtime/serial.py", "import importlib\nimportlib.import_module('..stages')", "distnnd.stages"),
         ("runtime/serial.py", "__import__('distnnd.stages.local')", "distnnd.stages.local"),
-        ("build.py", "from distnnd.kernels import rows", "distnnd.kernels.rows"),
-        ("build.py", "from . import index", "distnnd.index"),
-        ("build.py", "import click", "click"),
+        ("building.py", "from distnnd.kernels import rows", "distnnd.kernels.rows"),
+        ("building.py", "from . import index", "distnnd.index"),
+        ("building.py", "import click", "click"),
         ("index.py", "from distnnd.faces import cli", "distnnd.faces.cli"),
         ("index.py", "try:\n    import dask\nexcept ImportError:\n    pass", "dask"),
         ("faces/cli.py", "from distnnd.stages import local", "distnnd.stages.local"),
         ("faces/cli.py", "from distnnd.runtime import cluster", "distnnd.runtime.cluster"),
         ("faces/cli.py", "import numpy, zarr", "zarr"),
         ("faces/cli.py", "if TYPE_CHECKING:\n    pass\nelse:\n    import dask", "dask"),
-        ("__init__.py", "from distnnd.build import build", "distnnd.build.build"),
+        ("__init__.py", "from distnnd.building import build", "distnnd.building.build"),
         ("__init__.py", "def __getattr__(name):\n    import numba", "numba"),
     ],
 )
@@ -308,9 +311,9 @@ def test_a_file_outside_the_rooms_is_seen() -> None:
         ("kernels/rows.py", "import numba\nfrom llvmlite import ir\nfrom distnnd import values"),
         ("stages/local.py", "from distnnd.kernels import rows\nfrom ..storage.graph import Graph"),
         ("runtime/cluster.py", "from dask.distributed import Client\nimport distributed"),
-        ("build.py", "from distnnd.runtime import serial\nfrom .stages import local"),
-        ("faces/cli.py", "from distnnd.runtime.events import Event\nfrom distnnd import __version__, build"),
-        ("__init__.py", "import importlib\ndef __getattr__(name):\n    from distnnd.build import build"),
+        ("building.py", "from distnnd.runtime import serial\nfrom .stages import local"),
+        ("faces/cli.py", "from distnnd.runtime.events import Event\nfrom distnnd import __version__, building"),
+        ("__init__.py", "import importlib\ndef __getattr__(name):\n    from distnnd.building import build"),
     ],
 )
 def test_a_good_import_is_let_through(path: str, source: str) -> None:
@@ -389,8 +392,3 @@ def test_importing_the_package_is_quick() -> None:
 
 def test_a_slow_import_is_seen() -> None:
     assert "scipy" in slow_modules_after("import scipy")
-
-
-def test_build_stays_a_function_when_the_module_of_that_name_is_imported_first() -> None:
-    """The import system puts the module in the place of the function; the package must undo that."""
-    assert fresh_interpreter("import distnnd.build\nprint(callable(distnnd.build))").strip() == "True"

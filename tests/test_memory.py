@@ -111,7 +111,7 @@ def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dt
     metric = "cosine" if narrow else "euclidean" if guided else metric
     points = stored_points(tmp_path / "p.zarr", 40_000, dtype, d, near_a_subspace if guided else clustered)
     wanted = with_params(metric, d) | {"target_recall": 0.999, "max_rounds": 2}
-    wanted |= {"wire": "float16"} if narrow else {}
+    wanted |= {"exchange_dtype": "float16"} if narrow else {}
     distnnd.build(points[:10_000], client=SerialExecutor(2), **(wanted | {"max_rounds": 1, "target_recall": 0.1}))
     del points
     executor = Measuring(threads=2 if partitions == 1 else 1)
@@ -127,7 +127,7 @@ def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dt
 
 @pytest.mark.skipif(not STATUS.exists(), reason="reads /proc, which only Linux has")
 def test_what_finds_settled_rows_stays_under_its_projection(tmp_path, cut, monkeypatch):
-    monkeypatch.setattr(sys.modules["distnnd.build"], "finished", lambda build, done: len(done) >= 2)
+    monkeypatch.setattr(sys.modules["distnnd.building"], "finished", lambda build, done: len(done) >= 2)
     cut(4, 8192, cap=30_000)
     points = stored_points(tmp_path / "p.zarr", 40_000, "float32", 3)
     distnnd.build(points[:36_000], client=SerialExecutor())

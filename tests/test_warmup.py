@@ -19,10 +19,10 @@ from distnnd.runtime.cluster import on_each_worker
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.values.errors import DistnndError, SpecError, StageError
 from distnnd.values.metric import METRICS
-from distnnd.warmup import Kind, Warmed, kinds_of, layouts, place_of_kernels, warm_process
+from distnnd.warming import Kind, Warmed, kinds_of, layouts, place_of_kernels, warm_process
 from tests.test_floors import ROOT
 
-WARMUP = sys.modules["distnnd.warmup"]
+WARMUP = sys.modules["distnnd.warming"]
 WARM = "import distnnd, json, sys; print(json.dumps(distnnd.warmup(*json.loads(sys.argv[1])).to_json()))"
 
 

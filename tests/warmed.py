@@ -57,7 +57,7 @@ def main(metrics: str, dtypes: str) -> None:
                         distnnd.build(source, **arguments).verify(source)
                 if guided and dtype == "float32" and not metric_of(metric).judged:
                     with in_pieces():
-                        distnnd.build(stored, wire="float16", **arguments).verify(stored)
+                        distnnd.build(stored, exchange_dtype="float16", **arguments).verify(stored)
             counts[f"{metric} {dtype}"] = tally().since(before)._asdict()
     print(json.dumps(counts | {"all": tally()._asdict()}))
 

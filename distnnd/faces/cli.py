@@ -120,7 +120,7 @@ def not_beside(other: str) -> Function:
 
 component = click.option("--component", metavar="NAME", help="The array to take, where SOURCE is a Zarr group.")
 own_metric = click.option(
-    "--metric", metavar="MODULE:FUNCTION", help="Your own metric, if the graph is of one; it is not stored."
+    "--metric", metavar="MODULE:FUNCTION", help="Your own metric, if the graph was built by one: it is not stored."
 )
 quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors and a target that was not reached.")
 random_state = click.option("--random-state", default=0, show_default=True, help="Seed: same seed, same bytes.")
@@ -153,8 +153,11 @@ parameters = together(
     click.option("--target-recall", default=0.95, show_default=True, help="Share of true neighbours to be found."),
     click.option("--max-rounds", default=8, show_default=True, help="Give up after so many rounds, and say so."),
     click.option(
-        "--wire", metavar="float16", help="Let float32 rows travel so between partitions.  [default: as they are]"
+        "--exchange-dtype",
+        metavar="float16",
+        help="Send float32 rows between partitions as float16.  [default: as they are]",
     ),
+    click.option("--wire", metavar="float16", hidden=True),
     random_state,
     component,
     cluster,
@@ -166,7 +169,12 @@ def command(function: Function) -> click.Command:
     made = main.command()(function)
     made.params += [
         click.Option(["--json"], is_flag=True, expose_value=False, help="One JSON object on the last line of stdout."),
-        click.Option(["--traceback"], is_flag=True, expose_value=False, hidden=True),
+        click.Option(
+            ["--traceback"],
+            is_flag=True,
+            expose_value=False,
+            help="Show where in the code an error was raised.",
+        ),
     ]
     return made
 
@@ -275,7 +283,7 @@ def recall(**arguments: Any) -> Answer:
 
 @command
 @click.argument("graph")
-@click.argument("out")
+@click.argument("out", required=False)
 @click.option("--source", help="The points of GRAPH.  [default: where it was built from]")
 @component
 @click.option(
@@ -288,8 +296,9 @@ def recall(**arguments: Any) -> Answer:
 @random_state
 @cluster
 @quiet
+@click.option("--plan", is_flag=True, help="Only say what would be made, its size and memory; OUT is not needed.")
 def index(**arguments: Any) -> Answer:
-    """Make the search graph of the finished GRAPH in the new Zarr store OUT."""
+    """Make the index of the finished GRAPH, for queries of new rows, in the new Zarr store OUT."""
     from . import index_commands
 
     return index_commands.index(**arguments)

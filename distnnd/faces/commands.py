@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..build import build as build_graph
-from ..build import plan as plan_graph
+from ..building import build as build_graph
+from ..building import plan as plan_graph
 from ..graph import Graph, open_graph
+from ..progress import listening
 from ..runtime.events import BuildEnd, Event, Listener, StageStart, TaskEnd
 from ..storage import graph as store
 from ..storage.points import write_points
@@ -24,12 +24,11 @@ from ..storage.sparse import convert_csr
 from ..values.errors import DistnndError, InputError, SpecError
 from ..values.plan import Report
 from ..values.recall import Recall
-from ..values.spec import format_bytes
-from ..warmup import Warmed
-from ..warmup import warmup as warm_up
+from ..values.spec import as_stored, format_bytes
+from ..warming import Warmed
+from ..warming import warmup as warm_up
 from .answer import Answer, say, table
-from .metric_options import metric_of_text, own_metric_of_text, params_of_texts
-from .progress import listening
+from .metric_options import metric_of_text, params_of_texts
 
 # Dask sets the levels of these when it is imported; its other loggers follow them.
 LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
@@ -43,7 +42,8 @@ LOGGING = "DASK_LOGGING__DISTRIBUTED"
 def plan(source: str, **arguments: Any) -> Answer:
     """What build() would do with these arguments, which are those of distnnd.plan."""
     hush()
-    planned = plan_graph(source, **arguments | metric_in(arguments))
+    with warnings_said():
+        planned = plan_graph(source, **arguments | metric_in(arguments))
     return Answer(planned.to_json(), str(planned))
 
 
@@ -71,7 +71,7 @@ def resume(
         say(f"{out} is finished already")
         return info(out)
     source = source_of(facts, out)
-    asked = facts["spec"] | {
+    asked = as_stored(facts["spec"]) | {
         "max_rounds": facts["spec"]["max_rounds"] if max_rounds is None else max_rounds,
         "memory_limit": memory_limit or facts["spec"]["memory_limit"],
     }
@@ -141,10 +141,11 @@ def hush() -> None:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Turn the warning of a missed target into a line on stderr, and leave out all that libraries warn of."""
+    """Turn the warnings of distnnd into lines on stderr, and leave out all that libraries warn of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", message="target_recall", category=UserWarning)
+        warnings.filterwarnings("always", message="wire", category=FutureWarning)
         yield
     for warning in caught:
         say(f"distnnd: {warning.message}")
@@ -176,7 +177,7 @@ def graph_at(location: str, metric: str | None = None) -> Graph:
     metric: where the user's own lies, if the graph is of one.
     """
     facts_at(location)
-    return open_graph(location, own_metric_of_text(metric))
+    return open_graph(location, metric_of_text(metric))
 
 
 def status(out: str) -> Answer:
@@ -315,12 +316,7 @@ def as_dtype(block: np.ndarray, dtype: np.dtype[Any], first: int) -> np.ndarray:
 def warmup(metric: tuple[str, ...], dtype: tuple[str, ...], client: str | None, quiet: bool) -> Answer:
     """Compile what is not on disk yet, here and on the workers of a cluster; without names, everything."""
     hush()
-    start = time.monotonic()
-
-    def tell(text: str) -> None:
-        say(f"{time.monotonic() - start:6.1f} s  {text}")
-
-    warmed = warm_up(metric, dtype, client, **({} if quiet else {"progress": tell}))
+    warmed = warm_up(metric, dtype, client, progress=not quiet)
     lines = [("kernels", warmed.cache), ("here", text_of_warmed(warmed))]
     lines += [(address, f"{text_of_warmed(one)}, {one.cache}") for address, one in warmed.workers.items()]
     return Answer(warmed.to_json(), "" if quiet else table(lines))

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph
+from ..progress import listening
 from ..runtime.events import BuildStart, Event, Listener
 from ..storage import graph as store
 from ..storage.source import open_source
 from ..values.errors import DistnndError, SpecError, StoreError
 from .answer import Answer, say, table
 from .commands import build_aloud, facts_of_graph
-from .progress import listening
 
 DATA = Path("examples", "fashion_10k_u8.npz")
 CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]

@@ -9,22 +9,38 @@ from typing import Any
 import numpy as np
 
 from ..index import Index, build_index, open_index
+from ..index_plan import plan_index
+from ..progress import listening
 from ..storage.source import open_source
 from ..values.errors import SpecError
 from ..values.spec import format_bytes
 from .answer import Answer, table
 from .commands import hush
-from .metric_options import own_metric_of_text
-from .progress import listening
+from .metric_options import metric_of_text
+
+# What changes the plan of an index.
+PLANNED = ("pruning_degree_multiplier", "diversify_prob", "partitions", "memory_limit", "client", "n_workers")
 
 
 def index(
-    graph: str, out: str, source: str | None, component: str | None, metric: str | None, quiet: bool, **arguments: Any
+    graph: str,
+    out: str | None,
+    source: str | None,
+    component: str | None,
+    metric: str | None,
+    quiet: bool,
+    plan: bool,
+    **arguments: Any,
 ) -> Answer:
-    """Make an index; the arguments are those of distnnd.build_index."""
+    """Make an index, or only plan it; the arguments are those of distnnd.build_index."""
     hush()
-    function = own_metric_of_text(metric)
+    function = metric_of_text(metric)
     points = None if source is None else open_source(source, component)
+    if plan:
+        planned = plan_index(graph, points, **{name: arguments[name] for name in PLANNED})
+        return Answer(planned.to_json(), str(planned))
+    if out is None:
+        raise SpecError("name the index to be made: distnnd index GRAPH OUT; or give --plan to see what it would be")
     start = time.perf_counter()
     with listening(not quiet) as show:
         made = build_index(graph, out, points, metric=function, progress=show, **arguments)
@@ -51,9 +67,9 @@ def query(
 ) -> Answer:
     """Answer the queries of a file and write ids and distances; the arguments are those of Index.query_into."""
     hush()
-    opened = open_index(index, own_metric_of_text(metric))
+    opened = open_index(index, metric_of_text(metric))
     start = time.perf_counter()
-    facts = opened.query_into(queries, out, filter=allowed_in(filter), **arguments)
+    facts = opened.query_into(queries, out, filter=allowed_in(filter), progress=not quiet, **arguments)
     seconds = time.perf_counter() - start
     text = f"{out}: {facts['queries']:,} x {facts['k']} answers in {seconds:.1f} s; {facts['plan']}"
     return Answer(facts | {"seconds": round(seconds, 3)}, "" if quiet else text)

@@ -14,12 +14,12 @@ import numpy as np
 from ..values.errors import SpecError
 
 
-def metric_of_text(text: str) -> str | Callable[..., float]:
-    """A name as it is; MODULE:FUNCTION as that function, looked for in the working directory too.
+def metric_of_text(text: str | None) -> Any:
+    """A name, or None, as it is; MODULE:FUNCTION as that function, looked for in the working directory too.
 
     SpecError where there is none.
     """
-    module, colon, name = text.partition(":")
+    module, colon, name = (text or "").partition(":")
     if not colon:
         return text
     if os.getcwd() not in sys.path:
@@ -30,14 +30,6 @@ def metric_of_text(text: str) -> str | Callable[..., float]:
         raise SpecError(
             f"there is no metric {text}: {error}; give MODULE:FUNCTION of a module that Python finds"
         ) from error
-    return function
-
-
-def own_metric_of_text(text: str | None) -> Callable[..., float] | None:
-    """The user's own metric from MODULE:FUNCTION, None for None; SpecError for a name, which a graph knows itself."""
-    function = metric_of_text(text) if text is not None else None
-    if isinstance(function, str):
-        raise SpecError(f"--metric {text} is no MODULE:FUNCTION; the graph knows a metric that has a name")
     return function
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numba.core import config
 
 from ..values.metric import CUSTOM, Metric
-from .jit import cache_dir, compiled_kernels
+from .jit import cache_dir, compiled_kernels, tell_of_compiling
 from .rows import stays_narrow
 
 # A few columns: rows of more than thousands are no longer bytes, and have the kernels of floats.
@@ -59,7 +59,8 @@ def _layout_of(metric: Metric, dtype: str) -> str:
         return PACKED
     unit = "unit-" if metric.unit else ""
     compared = "euclidean" if metric.euclidean else "inner"
-    return f"{unit}{compared}-{'int8' if stays_narrow(metric, dtype, _COLUMNS) else 'float32'}"
+    rows = "float64" if metric.double else "int8" if stays_narrow(metric, dtype, _COLUMNS) else "float32"
+    return f"{unit}{compared}-{rows}"
 
 
 def small_params(metric: Metric) -> dict[str, Any]:
@@ -84,6 +85,7 @@ def ensure(kinds: list[str]) -> int:
     place = cache_dir()
     compiled = 0
     if place is not None and compiled_kernels() and not all(map(is_marked, kinds)):
+        tell_of_compiling()
         with _one_at_a_time([kind for kind in kinds if not is_marked(kind)]):
             missing = [kind for kind in kinds if not is_marked(kind)]
             compiled = _compile(missing) if missing else 0
@@ -117,6 +119,11 @@ def is_marked(kind: str) -> bool:
     return mark is not None and mark.exists()
 
 
+def are_compiled(kinds: list[str]) -> bool:
+    """Whether kernels of all these kinds are on disk, or nothing is ever compiled."""
+    return not compiled_kernels() or all(map(is_marked, kinds))
+
+
 def mark(kind: str) -> None:
     """Say that all kernels of a kind are on disk; where that cannot be written they are looked for again."""
     with suppress(OSError):
@@ -143,7 +150,7 @@ def _compile(kinds: list[str]) -> int:
     # What was frozen into one program would start itself.
     if not sys.executable or getattr(sys, "frozen", False):
         return 0
-    command = [sys.executable, "-P", "-m", "distnnd.warmup", *kinds]
+    command = [sys.executable, "-P", "-m", "distnnd.warming", *kinds]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)

@@ -3,7 +3,7 @@
 A metric is a NamedTuple class of its own. Numba tells such classes apart by type, so that a kernel which is handed a
 metric is compiled for it, with that metric's arithmetic inside its loops, and is found on disk by the next process. A
 function that is handed in would do the first but not the second: its type is another one in every process. Arrays
-choose by the type of their numbers.
+choose by the type of their numbers, and so do single numbers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def chosen(*, allocates: bool = False) -> Callable[[Callable[..., Any]], Callabl
         @overload(call, strict=False, jit_options=_BY_ITSELF if allocates else _IN_LOOPS)
         def of_type(*arguments):
             one = arguments[0]
-            kind = as_dtype(one.dtype).type if isinstance(one, types.Array) else getattr(one, "instance_class", None)
+            numbers = one.dtype if isinstance(one, types.Array) else one
+            is_number = isinstance(numbers, types.Number)
+            kind = as_dtype(numbers).type if is_number else getattr(one, "instance_class", None)
             return functions.get(kind, otherwise)
 
         call.__name__, call.__doc__, call.of, call.functions = otherwise.__name__, otherwise.__doc__, of, functions

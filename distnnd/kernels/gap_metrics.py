@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from .chosen import chosen
 from .columns import add, ending, known, look, looks, no_facts, no_totals
 from .forms import (
     BrayCurtis,
@@ -28,10 +29,28 @@ from .logarithms import power_of_share, whole_power_of
 FARTHEST = float(np.finfo(np.float32).max)
 
 
-@kernel(inline=True)
+@chosen()
 def gap_between(a, b):
-    """|a - b| in float32."""
+    """|a - b|, float32."""
     return abs(np.float32(a) - np.float32(b))
+
+
+@gap_between.of(np.float64)
+def _gap_of_doubles(a, b):
+    return np.float32(abs(a - b))
+
+
+@chosen()
+def share_of_sizes(a, b):
+    """|a - b| / (|a| + |b|), float32; 0 where both are 0."""
+    size = abs(np.float32(a)) + abs(np.float32(b))
+    return gap_between(a, b) / size if size > 0 else np.float32(0)
+
+
+@share_of_sizes.of(np.float64)
+def _share_of_doubles(a, b):
+    size = abs(a) + abs(b)
+    return np.float32(abs(a - b) / size if size > 0 else 0.0)
 
 
 @add.of(SquaredEuclidean, Euclidean)
@@ -80,8 +99,7 @@ def _as_float(form, facts, totals):
 
 @add.of(Canberra)
 def _add_share(form, facts, totals, a, b, column, times):
-    size = abs(np.float32(a)) + abs(np.float32(b))
-    return totals + (gap_between(a, b) / size if size > 0 else np.float32(0))
+    return totals + share_of_sizes(a, b)
 
 
 @no_totals.of(BrayCurtis, NanEuclidean)

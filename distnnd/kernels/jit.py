@@ -13,14 +13,14 @@ import os
 import pickle
 import tempfile
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
-from numba.core import config
+from numba.core import config, event
 from numba.core.serialize import dumps
 
 # Reassociation lets reductions run in vector lanes; NaN and inf keep their meaning.
@@ -125,6 +125,49 @@ _made: list[Any] = []
 def compiled_kernels() -> list[Any]:
     """Numba's dispatchers of all kernels that were imported so far; none where the JIT is disabled."""
     return list(_made)
+
+
+class _Compiling(event.Listener):  # type: ignore[misc]
+    """Tells once of a kernel that is compiled in this process, or of another process that is to compile some."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell: Callable[[], None] | None = tell
+
+    def tell(self) -> None:
+        """Tell, if it was not told yet."""
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()
+
+    def on_start(self, event: Any) -> None:
+        """Numba begins to compile something: the user's own functions are not our concern."""
+        if self._tell is not None and any(event.data["dispatcher"] is made for made in _made):
+            self.tell()
+
+    def on_end(self, event: Any) -> None:
+        """It has ended."""
+
+
+_listeners: list[_Compiling] = []
+
+
+@contextmanager
+def told_of_compiling(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` when a kernel is compiled meanwhile, once, before that begins."""
+    listener = _Compiling(tell)
+    _listeners.append(listener)
+    event.register("numba:compile", listener)
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", listener)
+        _listeners.remove(listener)
+
+
+def tell_of_compiling() -> None:
+    """Tell whoever waits that another process is about to compile kernels for this one."""
+    for listener in list(_listeners):
+        listener.tell()
 
 
 class Tally(NamedTuple):

@@ -18,6 +18,7 @@ from .lanes import LANES, lowest_bit, without_lowest
 from .neighbours import OLD, put
 from .random import below as random_below
 from .ranges import Each, even_cuts, serial
+from .sums import long_squared_distance
 
 # Cuts in the middle may take little away each time; from this depth on a node is cut at its median. A walk never holds
 # more nodes than the tree is deep, and halving 2^31 rows takes 27 levels.
@@ -197,6 +198,15 @@ def bound_boxes(blocks, columns, rights, boxes, width, homes):
                 if value < np.inf:
                     low, high = min(low, value), max(high, value)
             boxes[node * size + column], boxes[node * size + width + column] = low, high
+
+
+@kernel
+def squares_from(points, rows, row):
+    """Squared distances float32[r] of some rows, int[r], of points float64[m, w] from one."""
+    squares = np.empty(rows.size, np.float32)
+    for i in range(rows.size):
+        squares[i] = long_squared_distance(points, row, points, rows[i], points.shape[1])
+    return squares
 
 
 @kernel(inline=True)

@@ -10,6 +10,7 @@ import numpy as np
 from ..values.memory import WORD as WORD
 from ..values.memory import strip_rows
 from ..values.metric import SKETCH, Metric
+from ..values.plan import AS_THEY_ARE, Shift
 from ..values.points import Csr
 from .bit_distances import WORD_BYTES
 from .bit_products import bits_apart
@@ -18,7 +19,7 @@ from .halves import as_float32
 from .jit import kernel
 from .lanes import prefetch_row
 from .sketches import sketch
-from .sums import inner_product, squared_distance, squared_length
+from .sums import inner_product, long_inner_product, long_squared_distance, squared_distance, squared_length
 from .transforms import finish as finish
 from .transforms import transform
 
@@ -74,9 +75,16 @@ def prepared_width(metric: Metric, dtype: np.dtype | str, d: int, zero_rows: boo
 
 
 def prepare(
-    points: np.ndarray | Csr, metric: Metric, width: int, radius: float, room: np.ndarray | None = None
+    points: np.ndarray | Csr,
+    metric: Metric,
+    width: int,
+    radius: float,
+    room: np.ndarray | None = None,
+    shift: Shift = AS_THEY_ARE,
 ) -> np.ndarray:
     """Rows as leaves and passes compare them: int8[m, width] where they stay narrow, else float32[m, width].
+
+    Rows of float64 become float64[m, width], see `prepare_double`.
 
     Rows of bits are filled up with zeros: uint8[m, width]. Narrow rows: moved into the range of int8, which changes no
     difference, and filled up with zeros.
@@ -94,6 +102,8 @@ def prepare(
         packed = _room(room, len(points), width, np.uint8)
         packed[:, : points.shape[1]], packed[:, points.shape[1] :] = points, 0
         return packed
+    if metric.double:
+        return prepare_double(points, metric, radius, _room(room, len(points), width, np.float64), shift)
     if stays_narrow(metric, points.dtype, points.shape[1]):
         narrow = _room(room, len(points), width, np.int8)
         narrow[:, : points.shape[1]] = points.view(np.int8)
@@ -111,6 +121,30 @@ def prepare(
         part = points[first : first + step]
         part = transform(part, metric) if metric.steps else as_float32(part)
         put(part, metric.unit, metric.euclidean, radius, rows[first : first + step])
+    return rows
+
+
+def prepare_double(points: np.ndarray, metric: Metric, radius: float, rows: np.ndarray, shift: Shift) -> np.ndarray:
+    """Write rows of float64 as they are compared to `rows`, float64[m, width].
+
+    As `prepare` does, and moved by `shift`: a distance does not change with the centre, and all of them grow by the
+    scale. Rows of unit metrics are first multiplied by powers of two that bring their largest number near one, so that
+    no square of it vanishes or overflows.
+    """
+    columns, step = metric.laid_out_columns(points.shape[1]), strip_rows(rows.shape[1])
+    centre = np.asarray(shift.centre)
+    for first in range(0, len(points), step):
+        part = transform(points[first : first + step], metric)
+        strip = rows[first : first + step]
+        if metric.unit:
+            _, exponents = np.frexp(np.abs(part).max(axis=1, keepdims=True))
+            put(np.ldexp(part, -exponents), True, metric.euclidean, radius, strip)
+        else:
+            if centre.size:
+                part = part - centre
+            put(part * shift.scale, False, metric.euclidean, radius * shift.scale, strip)
+        if metric.unit and centre.size:
+            strip[:, :columns] -= centre
     return rows
 
 
@@ -146,6 +180,13 @@ def surrogate(points, i, others, j, form):
 
 
 surrogate.of(np.uint8)(bits_apart)
+
+
+@surrogate.of(np.float64)
+def _of_double_rows(points, i, others, j, form):
+    if form.euclidean:
+        return np.float32(long_squared_distance(points, i, others, j, form.columns))
+    return np.float32(-long_inner_product(points, i, others, j, form.columns))
 
 
 @kernel

@@ -121,10 +121,12 @@ def _sum_of(kind, term, python):
 # |points[i] - others[j]|^2 and points[i] . others[j] over the first columns, float32.
 squared_distance = _sum_of(np.float32, _gap, lambda one, other: (one - other) ** 2)
 inner_product = _sum_of(np.float32, _product, lambda one, other: one * other)
-_long_product = _sum_of(np.float64, _product, lambda one, other: one * other)
+# The same in float64.
+long_squared_distance = _sum_of(np.float64, _gap, lambda one, other: (one - other) ** 2)
+long_inner_product = _sum_of(np.float64, _product, lambda one, other: one * other)
 
 
 @kernel(inline=True, exact=True)
 def squared_length(points, i):
     """|points[i]|^2, float64."""
-    return _long_product(points, i, points, i, points.shape[1])
+    return long_inner_product(points, i, points, i, points.shape[1])

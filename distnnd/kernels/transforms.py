@@ -58,18 +58,23 @@ def vacant(points: np.ndarray, metric: Metric) -> np.ndarray:
     return empty
 
 
-def finish(surrogates: np.ndarray, metric: Metric) -> np.ndarray:
-    """The distances that the user sees, float32, from surrogates: float32 squared distances, or negated products."""
+def finish(surrogates: np.ndarray, metric: Metric, scale: float = 1.0) -> np.ndarray:
+    """The distances that the user sees, float32, from surrogates: float32 squared distances, or negated products.
+
+    scale: by which rows were multiplied as they were prepared (see values/plan.py: Shift).
+    """
+    if metric.double:
+        surrogates = surrogates.astype(np.float64) / (scale * scale)
     half, root, turn = (metric.finish in names for names in _FINISHES)
     distances = surrogates * np.float32(0.5) if half else surrogates
     if root:
-        distances = np.sqrt(distances, dtype=np.float32)
+        distances = np.sqrt(distances, dtype=distances.dtype)
     if turn:
         # A chord of the unit sphere and the angle that it spans; free places of lists stay at inf.
         angles = 2 * np.arcsin(np.minimum(distances.astype(np.float64) / 2, 1))
         angles /= math.pi if metric.finish == "half_turns" else 1
-        distances = np.where(np.isinf(distances), distances, angles.astype(np.float32))
-    return distances
+        distances = np.where(np.isinf(distances), distances, angles)
+    return distances.astype(np.float32, copy=False)
 
 
 def surrogates_near(distances: np.ndarray, metric: Metric) -> np.ndarray:

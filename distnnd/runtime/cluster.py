@@ -45,6 +45,8 @@ class DaskExecutor:
         limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
         self.memory: int | None = min(limits) if limits else None
         self.in_process = self.workers == 1 and client.scheduler is not None and _is_inproc(client)
+        # Worker processes whose kernels lie where those of this process lie.
+        self.on_this_machine = not self.in_process and all(worker["host"] == "127.0.0.1" for worker in workers)
         self._keeps_memory = False
 
     def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:

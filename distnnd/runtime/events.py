@@ -1,12 +1,15 @@
-"""What happens while a build runs, as values; faces listen, and nothing below them knows that they do."""
+"""What happens while a build or another long call runs, as values that whoever called is told of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..values.plan import Plan, Report
 from ..values.recall import Recall
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,11 @@ class BuildStart:
 
     plan: Plan
     rounds_done: int
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """Kernels are compiled now, and kept on disk: once a machine and kind of build, about half a minute."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,17 @@ class BuildEnd:
     peak: int
 
 
-Event = BuildStart | StageStart | TaskEnd | RoundEnd | BuildEnd
+Event = BuildStart | Compiling | StageStart | TaskEnd | RoundEnd | BuildEnd
 Listener = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
     """A listener that does nothing."""
+
+
+def told(listen: Listener, stage: str, items: Iterable[T], total: int) -> Iterator[T]:
+    """The items, `total` of them, each told as a task of `stage` when the next one is asked for."""
+    listen(StageStart(stage, 0, total))
+    for index, item in enumerate(items):
+        yield item
+        listen(TaskEnd(stage, 0, index, Report()))

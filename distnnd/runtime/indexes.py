@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -90,8 +90,11 @@ def install(client: Any, name: str, opener: Opener, need: int) -> None:
 
 
 def uninstall(client: Any, name: str) -> None:
-    """Take the index from all workers."""
-    client.unregister_worker_plugin(name)
+    """Take the index from all workers, if the client still has any."""
+    # Another index object of the same store may have done so already.
+    with suppress(ValueError, KeyError):
+        if client.status == "running":
+            client.unregister_worker_plugin(name)
 
 
 def query_lazily(queries: Any, k: int, run: Callable[[Any], Any], need: int, nothing: Any) -> tuple[Any, Any]:

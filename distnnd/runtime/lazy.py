@@ -8,6 +8,7 @@ from typing import Any
 import dask
 
 from ..values.errors import SpecError
+from ..values.spec import DTYPES
 from .cluster import DaskExecutor
 from .serial import Executor, SerialExecutor
 
@@ -16,7 +17,8 @@ def shape_of(source: Any) -> tuple[int, int, str]:
     """Rows, columns and dtype that a dask array is read with as points; SpecError unless it has two dimensions."""
     if source.ndim != 2:
         raise SpecError(f"points are a 2-d array, this dask array has shape {source.shape}")
-    name = source.dtype.name if source.dtype.name in ("float16", "uint8", "int8") else "float32"
+    kept = source.dtype.name in DTYPES
+    name = source.dtype.name if kept else "float32" if source.dtype.itemsize <= 2 else "float64"
     return int(source.shape[0]), int(source.shape[1]), name
 
 

@@ -24,6 +24,7 @@ from ..values.sparse_plan import MOST_COLUMNS, block_bytes, by_columns, scan_byt
 from .measured import measured, side_by_side
 from .points import chosen_rows
 from .publish import publish_rows
+from .rounding import note_rounding
 from .scan import PLACES, note_zeros
 
 # Ranges of work per thread: enough that an uneven one does not hold up the rest.
@@ -56,7 +57,9 @@ def run_scan_sparse(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             listings.write(job.scratch, f"{place}/{task.index}", kept)
             written += kept.nbytes
     note_zeros(job, task, [first + np.flatnonzero(np.diff(points.indptr) == 0)])
-    return {"zero_rows": zero_rows, "radius": radius}, points.nbytes, written
+    read = points.nbytes
+    del points
+    return {"zero_rows": zero_rows, "radius": radius, "rounded": note_rounding(job, task)}, read, written
 
 
 def plan_blocks(job: Job) -> Stage:

@@ -147,7 +147,7 @@ def pairs_of_neighbours(job: Job, sample: Rows, coder: Coder) -> tuple[np.ndarra
     rows = encode(probes, coder)
     near, _ = nearest_of(rows, sample, routing_form(rows, coder), DIRECTIONS)
     others = sample.points[np.maximum(near.ids, 0)]
-    gaps = others.astype(np.float32) - probes[:, None]
+    gaps = others.astype(np.float64 if metric.double else np.float32) - probes[:, None]
     lengths = np.sqrt((gaps * gaps).sum(axis=2))
     gaps *= np.minimum(1, np.sqrt(thresholds)[:, None] / np.maximum(lengths, TINY))[:, :, None]
     made = probes[:, None] + gaps

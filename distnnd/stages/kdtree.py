@@ -10,7 +10,7 @@ import numpy as np
 
 from ..kernels.codes import Rows, coded_form, trusted
 from ..kernels.judge import Judge
-from ..kernels.kdtree import Tree, plant, rows_from_blocks, walk
+from ..kernels.kdtree import Tree, plant, rows_from_blocks, squares_from, walk
 from ..kernels.lanes import LANES
 from ..kernels.merge import fold, permute
 from ..kernels.neighbours import OLD, Lists, empty
@@ -27,6 +27,9 @@ from .partition import Known, Partition, Work, incoming, with_codes
 SPARE = 2
 # Leaves whose rows try a tree, and rows of the small tree that is tried first.
 TRIED, FEW = 64, 32768
+# Rows that tell whether float32 is too coarse for a tree; where more than this share of them says so, it is. Neighbours
+# must be so many times as far away as float32 rounds.
+ASKED, BLURRED, CLEARLY = 16, 0.1, 1e4
 # What things cost, in pairs of the leaf engine (about 10 ns each, selection included, whatever d is below 40): entering
 # a list; comparing a row with a block, at once and per column; testing a node, sixteen rows at a time, likewise.
 # Fitted to normal rows of 2 to 24 columns and to 29 columns of real data, within a third of what was measured.
@@ -44,7 +47,7 @@ def choose(work: Work, points: np.ndarray, present: np.ndarray) -> tuple[Tree | 
     apt = job.kind.euclidean and not (job.kind.packed or job.layout.exact or job.layout.sparse)
     apt = apt and job.layout.d < TREE_COLUMNS
     rows = np.flatnonzero(present)
-    if not apt or len(rows) < TREE_ROWS:
+    if not apt or len(rows) < TREE_ROWS or (job.kind.double and blurred(points, rows, job.spec.n_neighbors)):
         return None, {"kdtree": 0}
     k = job.spec.n_neighbors
     limit = LIMIT + LIMIT_PER_PLACE * k
@@ -56,6 +59,22 @@ def choose(work: Work, points: np.ndarray, present: np.ndarray) -> tuple[Tree | 
         if cost > limit:
             return None, {"kdtree": 0, "tree_share": cost / limit}
     return tree, {"kdtree": 1, "tree_share": cost / limit}
+
+
+def blurred(points: np.ndarray, rows: np.ndarray, k: int) -> bool:
+    """Whether float32, which a tree holds, is too coarse for some neighbours.
+
+    points: prepared rows float64[m, w]; rows: those of them in which is searched. Told by rows at even spaces: the k-th
+    of other rows than equal ones must be CLEARLY farther from most of them than float32 rounds a coordinate.
+    """
+    rounded = float(max(points.max(), -points.min())) * np.finfo(np.float32).eps / 2
+    close = 0
+    for row in rows[np.linspace(0, len(rows) - 1, ASKED).astype(int)]:
+        squares = squares_from(points, rows, row)
+        others = squares[squares > 0]
+        kth = min(k, len(others)) - 1
+        close += kth >= 0 and float(np.partition(others, kth)[kth]) ** 0.5 < CLEARLY * rounded
+    return close > BLURRED * ASKED
 
 
 def trial(tree: Tree, places: int, limit: float) -> float:
@@ -113,8 +132,12 @@ def into_tree_order(tree: Tree, present: np.ndarray, points: np.ndarray, others:
     points: those the tree was made of; absent rows become anything. others: arrays of m rows.
     """
     order = np.concatenate([tree.order.astype(np.int64), np.flatnonzero(~present)])
-    rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
-    permute(others, order)
+    if points.dtype == np.float64:
+        # Blocks hold float32.
+        permute([points, *others], order)
+    else:
+        rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
+        permute(others, order)
     return order
 
 

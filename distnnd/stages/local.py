@@ -89,8 +89,10 @@ def read_mail(job: Job, task: Task) -> Partition:
         at, d = 0, job.layout.d
         for block, first, last in slices:
             entry = first_entry(job, task.round, block, first)
-            wire = Wire.read(job, task.round, block, *task.arguments["partitions"]) if job.wire else None
-            starts = mailbox.read(job.scratch, f"{task.round}/mail/{block}", "starts") if job.wire else np.empty(0)
+            wire = Wire.read(job, task.round, block, *task.arguments["partitions"]) if job.exchange_dtype else None
+            starts = (
+                mailbox.read(job.scratch, f"{task.round}/mail/{block}", "starts") if job.exchange_dtype else np.empty(0)
+            )
             # Whole chunks: one that is read in part is read as often as it has parts.
             for start, stop in mailbox.strips(first, last, max(1, WRITTEN_AT_ONCE // record.itemsize)):
                 mail = mailbox.read_records(job.scratch, f"{task.round}/mail/{block}", record, start, stop)
@@ -112,7 +114,7 @@ def read_mail(job: Job, task: Task) -> Partition:
                     yield at, mail["points"]
                 at += len(mail)
 
-    held = gathered(size, width_of(job), strips()) if job.wire else assemble(Ruler.of(job), size, strips())
+    held = gathered(size, width_of(job), strips()) if job.exchange_dtype else assemble(Ruler.of(job), size, strips())
     standing = None
     if shared.leaves is not None:
         first, last = np.searchsorted(shared.leaves, task.arguments["partitions"]).tolist()

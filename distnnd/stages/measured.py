@@ -14,12 +14,25 @@ from typing import Any
 import threadpoolctl
 
 from ..kernels import apart
+from ..kernels.jit import tell_of_compiling, told_of_compiling
 from ..kernels.ranges import Each, serial
 from ..storage import arrays
 from ..storage.held import peak_memory
 from ..values.plan import Job, Report, Task
 
 Run = Callable[[Job, Task], tuple[dict[str, float], int, int]]
+
+
+@contextmanager
+def compiling_told(tell: Callable[[], None], job: Job, elsewhere: bool) -> Iterator[None]:
+    """Call `tell`, once, when kernels are compiled meanwhile.
+
+    elsewhere: tasks run in other processes of this machine, which compile what is not on disk when they begin.
+    """
+    with told_of_compiling(tell):
+        if elsewhere and not apart.are_compiled(apart.kinds_of(*job.compares)):
+            tell_of_compiling()
+        yield
 
 
 def record_name(task: Task) -> str:

@@ -44,7 +44,7 @@ def run_merge(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
         blocks = range(job.layout.blocks)
         zeros = [mailbox.read(job.scratch, f"{ZEROS}/{block}", "rows") for block in blocks]
         offer_to_all(lists, np.concatenate(zeros), first)
-    if job.wire:
+    if job.exchange_dtype:
         hits = count_named(job, lists, first, last)
     else:
         hits = count_hits(lists, *probes_between(job, first, last), job.spec.n_neighbors)

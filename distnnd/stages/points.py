@@ -13,13 +13,13 @@ from ..kernels.random import seed_of
 from ..kernels.rows import prepare, prepared_width
 from ..kernels.scratch import on_lines
 from ..kernels.sparse_distances import SparseRows, as_compared, listed
-from ..kernels.transforms import check_columns
+from ..kernels.transforms import check_columns, finish
 from ..storage import listings, mailbox
 from ..storage.source import reopen_source
 from ..values.errors import SpecError
 from ..values.memory import laid_out_rows, strip_rows
 from ..values.metric import SKETCH, Metric
-from ..values.plan import Job
+from ..values.plan import AS_THEY_ARE, Job, Shift
 from ..values.points import Csr, together
 from ..values.sparse_plan import check_sparse
 from ..values.spec import BuildSpec
@@ -35,18 +35,32 @@ class Held(NamedTuple):
 
 
 class Ruler(NamedTuple):
-    """How rows are prepared and measured. d: columns; zero_rows, radius: as in Job; function: the user's own metric."""
+    """How rows are prepared and measured.
+
+    d: columns; zero_rows, radius, shift: as in Job; function: the user's own metric.
+    """
 
     metric: Metric
     d: int
     zero_rows: bool
     radius: float
     function: Callable[..., float] | None = None
+    shift: Shift = AS_THEY_ARE
 
     @classmethod
     def of(cls, job: Job) -> Ruler:
         """The one of a job."""
-        return cls(job.kind, job.layout.d, job.zero_rows, job.radius, job.spec.function)
+        return cls(job.kind, job.layout.d, job.zero_rows, job.radius, job.spec.function, job.shift)
+
+    def prepare(self, points: np.ndarray | Csr, room: np.ndarray | None = None) -> np.ndarray:
+        """Rows as they are compared, [m, width]; room: where they are to stand, if anywhere."""
+        dtype = np.dtype(np.float32) if isinstance(points, Csr) else points.dtype
+        width = prepared_width(self.metric, dtype, self.d, self.zero_rows)
+        return prepare(points, self.metric, width, self.radius, room, self.shift)
+
+    def finish(self, distances: np.ndarray) -> np.ndarray:
+        """The distances that the user sees, float32, of those that lists hold."""
+        return distances if self.metric.judged else finish(distances, self.metric, self.shift.scale)
 
     def hold(self, points: np.ndarray | Csr, only_judged: bool = False, room: np.ndarray | None = None) -> Held:
         """Rows as they were read, [m, d], ready for a task.
@@ -58,12 +72,10 @@ class Ruler(NamedTuple):
             raw = listed(as_compared(points, self.metric))
             if only_judged:
                 return Held(np.empty((points.rows, 0), np.float32), raw)
-            width = prepared_width(self.metric, np.float32, self.d, self.zero_rows)
-            return Held(prepare(points, self.metric, width, self.radius, room), raw)
+            return Held(self.prepare(points, room), raw)
         if only_judged and self.metric.form != "inner":
             return Held(points, as_they_came(points, points, self.metric))
-        width = prepared_width(self.metric, points.dtype, self.d, self.zero_rows)
-        prepared = prepare(points, self.metric, width, self.radius, room)
+        prepared = self.prepare(points, room)
         return Held(prepared, as_they_came(points, prepared, self.metric))
 
     def judge(self, held: Held) -> Judge:
@@ -74,7 +86,7 @@ class Ruler(NamedTuple):
 def check_points(spec: BuildSpec, d: int, dtype: str, sparse: bool = False) -> None:
     """SpecError or InputError unless the metric and its parameters fit points of d columns of that dtype."""
     spec.check_metric(d)
-    check_wire(spec, "sparse" if sparse else dtype)
+    check_exchange_dtype(spec, "sparse" if sparse else dtype)
     if sparse:
         check_sparse(spec.kind)
     if spec.function is not None:
@@ -83,19 +95,20 @@ def check_points(spec: BuildSpec, d: int, dtype: str, sparse: bool = False) -> N
         check_columns(spec.kind, d, dtype)
 
 
-def check_wire(spec: BuildSpec, dtype: str) -> None:
+def check_exchange_dtype(spec: BuildSpec, dtype: str) -> None:
     """SpecError unless rows of that dtype, or "sparse", can travel as they are asked to under the metric."""
-    if spec.wire is None:
+    if spec.exchange_dtype is None:
         return
     if dtype != "float32":
         raise SpecError(
-            f"wire={spec.wire!r} is for float32 points, and {dtype} points travel as they are; leave wire out"
+            f"exchange_dtype={spec.exchange_dtype!r} is for float32 points, and {dtype} points travel as they are; "
+            "leave exchange_dtype out"
         )
     kind = spec.kind
     if kind.form != "inner" or not kind.euclidean or kind.judged or kind.packed:
         raise SpecError(
-            f"wire={spec.wire!r} is for metrics that a euclidean distance of prepared rows decides, like euclidean and "
-            f"cosine; {spec.metric} needs more of them; leave wire out"
+            f"exchange_dtype={spec.exchange_dtype!r} is for metrics that a euclidean distance of prepared rows "
+            f"decides, like euclidean and cosine; {spec.metric} needs more of them; leave exchange_dtype out"
         )
 
 

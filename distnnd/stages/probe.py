@@ -154,7 +154,7 @@ def run_truth(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
         found = [mailbox.read(job.scratch, f"truth/{block}", name) for name in ("ids", "distances")]
         fold(lists, everyone, *found)
     thresholds = lists.distances[:, k - 1].copy()
-    if job.wire:
+    if job.exchange_dtype:
         near = lists.distances <= as_near_as(thresholds)[:, None]
         mailbox.write(job.scratch, "truth/near", {"ids": np.where(near, lists.ids, -1)})
     return {}, 0, write_truth(job, rows, thresholds)

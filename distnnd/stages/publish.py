@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.neighbours import Lists, first_broken, sort_rows
-from ..kernels.rows import finish
 from ..storage import graph
 from ..values.errors import StageError
 from ..values.memory import publish_bytes
 from ..values.plan import Job, Stage, Task
 from .measured import measured
+from .points import Ruler
 
 
 def plan_publish(job: Job, number: int, width: int) -> Stage:
@@ -36,8 +36,7 @@ def publish_rows(job: Job, first: int, ids: np.ndarray, surrogates: np.ndarray) 
     # Different surrogates may round to one distance: order by (distance, id) again.
     nearest = np.ascontiguousarray(ids[:, :k])
     distances = np.ascontiguousarray(surrogates[:, :k])
-    if not job.kind.judged:
-        distances = finish(distances, job.kind)
+    distances = Ruler.of(job).finish(distances)
     sort_rows(Lists(nearest, distances, np.zeros(nearest.shape, np.uint8)), 0, len(nearest))
     row = first_broken(nearest, distances, first, job.layout.n)
     if row >= 0:

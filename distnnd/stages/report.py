@@ -11,7 +11,6 @@ from scipy.sparse import csgraph
 
 from ..kernels.neighbours import Lists
 from ..kernels.random import seed_of
-from ..kernels.rows import finish
 from ..storage import graph
 from .views import index_dtype, points_at, ruler_of, same_points
 
@@ -69,7 +68,7 @@ def bridges(points: Any, ruler: Any, labels: np.ndarray, seed: int) -> list[tupl
         every = np.ascontiguousarray(np.broadcast_to(np.arange(len(there), dtype=np.int32), shape))
         lists = Lists(every, np.empty(shape, np.float32), np.zeros(shape, np.uint8))
         judge.measure(lists, 0, len(here), asked)
-        distances = lists.distances if ruler.metric.judged else finish(lists.distances, ruler.metric)
+        distances = ruler.finish(lists.distances)
         row, other = np.unravel_index(int(distances.argmin()), shape)
         found.append((int(here[row]), int(there[other]), float(distances[row, other])))
     return found

@@ -11,7 +11,7 @@ from ..kernels.groups import Groups, all_members
 from ..kernels.neighbours import Lists, empty
 from ..kernels.pivots import BASE, QUERY, assign
 from ..kernels.projection import Projection, project
-from ..kernels.rows import Form, prepare
+from ..kernels.rows import Form
 from ..kernels.signposts import Signposts, find_pivots, signposts_of
 from ..storage import graph, listings, mailbox
 from ..values.memory import route_bytes, settle_bytes, strip_rows
@@ -21,7 +21,7 @@ from ..values.plan import Job, Stage, Task
 from ..values.points import Csr, rows_in, starts_of, together
 from .drawn import Drawn
 from .measured import measured
-from .points import read_strips, width_of
+from .points import Ruler, read_strips, width_of
 from .settled import settled_rows
 from .wire import Wire
 
@@ -34,7 +34,7 @@ def plan_route(job: Job, number: int, width: int, settled: bool = False) -> Stag
     arguments = {"width": width, "settled": settled}
     tasks = [Task("route", number, index, arguments) for index in range(job.layout.blocks)]
     pivots, layout = pivot_count(job.layout.partitions), job.layout.held_by(job.kind)
-    routing = route_bytes(layout, job.kind, width, pivots, job.wire)
+    routing = route_bytes(layout, job.kind, width, pivots, job.exchange_dtype)
     return Stage("route", run_route, tasks, max(routing, settle_bytes(layout, job.kind, width, pivots)))
 
 
@@ -53,14 +53,14 @@ def run_route(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     columns: dict[str, np.ndarray] = {}
     if isinstance(points, Csr):
         columns["length"] = np.diff(points.indptr)
-    elif not job.wire:
+    elif not job.exchange_dtype:
         columns["points"] = points
     if task.arguments["width"]:
         columns["ids"], columns["distances"] = graph.read_lists(job.out, task.round - 1, first, last)
     if "leaves" in record.names:
         columns["leaves"] = leaves
     copies = all_members(slots, job.layout.partitions)
-    wire = Wire.of(points, copies) if job.wire and not isinstance(points, Csr) else None
+    wire = Wire.of(points, copies) if job.exchange_dtype and not isinstance(points, Csr) else None
     total = len(copies.rows)
     with mailbox.RecordWriter(job.scratch, place, total, record, total // job.layout.partitions) as writer:
         for start, stop in mailbox.strips(0, total, strip_rows(job.layout.d)):
@@ -101,9 +101,9 @@ def listed_at(number: int, block: int) -> str:
 
 def mail_of(job: Job, width: int, leaves: bool) -> np.dtype:
     """The record of a routed row, with lists of `width` places; leaves: rows come with the leaves they stand in."""
-    d = None if job.layout.sparse else width_of(job) if job.wire else job.layout.d
+    d = None if job.layout.sparse else width_of(job) if job.exchange_dtype else job.layout.d
     places = LEAF_FANOUT if leaves else 0
-    return mailbox.mail_record(job.wire or job.layout.dtype, d, width, not job.kind.euclidean, places)
+    return mailbox.mail_record(job.exchange_dtype or job.layout.dtype, d, width, not job.kind.euclidean, places)
 
 
 class Places(NamedTuple):
@@ -129,18 +129,18 @@ class Places(NamedTuple):
 def read_and_place(job: Job, task: Task) -> tuple[np.ndarray | Csr, Places]:
     """The points of the task's block, [m, d], prepared where they travel so, with what places_of says of them."""
     first, last = job.layout.block(task.index)
-    d, dtype = (width_of(job), "float32") if job.wire else (job.layout.d, job.layout.dtype)
+    d, dtype = (width_of(job), "float32") if job.exchange_dtype else (job.layout.d, job.layout.dtype)
     points = np.empty((0 if job.layout.sparse else last - first, d), dtype)
     sparse_strips: list[Csr] = []
-    way = Way.of(Drawn.read(job, task.round))
+    way, ruler = Way.of(Drawn.read(job, task.round)), Ruler.of(job)
     places = Places.none(job, last - first, way.guide is not None)
     for start, strip in read_strips(job, first, last):
         here = slice(start - first, start - first + rows_in(strip))
-        prepared = prepare(strip, job.kind, width_of(job), job.radius)
+        prepared = ruler.prepare(strip)
         if isinstance(strip, Csr):
             sparse_strips.append(strip)
         else:
-            points[here] = prepared if job.wire else strip
+            points[here] = prepared if job.exchange_dtype else strip
         for all_rows, of_strip in zip(places, places_of(job, prepared, way), strict=True):
             all_rows[here] = of_strip
     return together(sparse_strips) if sparse_strips else points, places

@@ -15,7 +15,10 @@ from ..values.plan import Job, Report, Stage, Task
 from ..values.points import together
 from .measured import measured
 from .points import PROBES, SAMPLE, chosen_rows, read_strips
+from .rounding import note_rounding, rows_for_centre
 
+# The largest difference of float64 numbers that a distance may be made of.
+LARGEST_DISTANCE = 1e37
 # The metric for which NaN says that a value is missing.
 GAPS = "nan_euclidean"
 PLACES = {"sample": SAMPLE, "probes": PROBES}
@@ -38,19 +41,26 @@ def plan_collect(job: Job) -> Stage:
 def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     """Check block `task.index` and write its sampled rows.
 
-    Counters: zero_rows; radius: the largest norm; largest: the largest number, where it matters if all are tiny.
+    Counters: zero_rows; radius: the largest norm; largest: the largest number, of float64 rows after the metric's
+    steps, of others only where it matters if all are tiny; tiny: rows of which the squares vanish from float32;
+    rounded: rows that are hashed because the points are rounded as they are read.
     """
     first, last = job.layout.block(task.index)
     # One partition needs no pivots, and solves its probe rows where it reads them.
     places = PLACES if job.layout.partitions > 1 else {}
     chosen = {place: chosen_rows(job, what) for place, what in places.items()}
-    kept: dict[str, list[np.ndarray]] = {place: [] for place in places}
-    zero_rows, radius, largest, read = 0, 0.0, 0.0, 0
+    if (rows := rows_for_centre(job)).size:
+        chosen["centre"] = rows
+    kept: dict[str, list[np.ndarray]] = {place: [] for place in chosen}
+    zero_rows, radius, largest, tiny, read = 0, 0.0, 0.0, 0, 0
     zeros: list[np.ndarray] = []
     for start, strip in read_strips(job, first, last):
         check_strip(strip, start, job.kind)
-        if by_squares(job.kind) and largest < LEAST:
-            largest = largest_of(strip)
+        if by_squares(job.kind):
+            largest = largest if largest >= LEAST else largest_of(strip)
+            tiny += count_tiny(strip)
+        elif job.kind.double and not job.kind.unit:
+            largest = max(largest, float(np.abs(transform(strip, job.kind)).max(initial=0)))
         if job.kind.unit:
             zero_rows += int(vacant(strip, job.kind).sum())
         elif not job.kind.euclidean:
@@ -64,7 +74,8 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     note_zeros(job, task, zeros)
     for place, rows in points.items():
         mailbox.write(job.scratch, f"{place}/{task.index}", {"points": rows})
-    counters = {"zero_rows": zero_rows, "radius": radius, "largest": largest}
+    counters = {"zero_rows": zero_rows, "radius": radius, "largest": largest, "tiny": tiny}
+    counters["rounded"] = note_rounding(job, task)
     return counters, read, sum(rows.nbytes for rows in points.values())
 
 
@@ -88,7 +99,8 @@ def run_collect(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
 def check_strip(strip: np.ndarray, first: int, metric: Metric) -> None:
     """InputError names the first row that holds what the metric cannot compare; `first`: row id of strip[0]."""
     gaps = metric.name == GAPS
-    check_finite(np.nan_to_num(strip, nan=0.0, posinf=np.inf, neginf=-np.inf) if gaps else strip, first)
+    numbers = np.nan_to_num(strip, nan=0.0, posinf=np.inf, neginf=-np.inf) if gaps else strip
+    check_finite(numbers, first, largest_allowed(metric, strip))
     if metric.name != CUSTOM:
         check_rows(strip, metric, first)
 
@@ -102,7 +114,7 @@ def note_zeros(job: Job, task: Task, zeros: list[np.ndarray]) -> None:
 
 def by_squares(metric: Metric) -> bool:
     """Whether distances come from float32 squares, or products, of numbers as they are."""
-    return not (metric.unit or metric.judged)
+    return not (metric.unit or metric.judged or metric.double)
 
 
 def check_scale(reports: list[Report]) -> None:
@@ -124,11 +136,30 @@ def largest_of(strip: np.ndarray) -> float:
     return largest
 
 
-def check_finite(strip: np.ndarray, first: int) -> None:
-    """InputError names the first row, column and value that cannot be compared; `first`: row id of strip[0]."""
+def count_tiny(strip: np.ndarray) -> int:
+    """How many rows hold numbers, but none of which the square is told by float32."""
+    if strip.dtype != np.float32:
+        return 0
+    # Rows that begin with a larger number need not be looked at.
+    few = strip[np.abs(strip[:, 0]) < LEAST]
+    return int(((np.abs(few) < LEAST).all(axis=1) & few.any(axis=1)).sum())
+
+
+def largest_allowed(metric: Metric, strip: np.ndarray) -> float:
+    """The largest number that distances of such rows allow, which are float32."""
+    columns = strip.shape[1]
+    if metric.double and (metric.unit or metric.finish != "none"):
+        return LARGEST_DISTANCE / columns
+    return min(LARGEST / columns**0.5, float(np.finfo(strip.dtype).max) if strip.dtype.kind == "f" else np.inf)
+
+
+def check_finite(strip: np.ndarray, first: int, largest: float) -> None:
+    """InputError names the first row, column and value that cannot be compared; `first`: row id of strip[0].
+
+    largest: what may be compared.
+    """
     if strip.dtype.kind != "f":
         return
-    largest = min(LARGEST / strip.shape[1] ** 0.5, float(np.finfo(strip.dtype).max))
     numbers = as_float32(strip) if strip.dtype == np.float16 else strip
     bad = ~(np.abs(numbers) <= numbers.dtype.type(largest))
     if not bad.any():
@@ -138,7 +169,7 @@ def check_finite(strip: np.ndarray, first: int) -> None:
     value = strip[row, column]
     if np.isfinite(value):
         raise InputError(
-            f"row {first + row}, column {column} holds {value}: its square overflows float32; scale the data down"
+            f"row {first + row}, column {column} holds {value}: distances to it overflow float32; scale the data down"
         )
     raise InputError(
         f"row {first + row}, column {column} holds {value}: no distance is defined; "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.codes import encode
-from ..kernels.rows import prepare
 from ..kernels.settled import Seen, find_exact, find_unwanted
 from ..storage import graph, mailbox
 from ..values.memory import SETTLED_ROW, item_bytes, settle_bytes
@@ -13,7 +12,7 @@ from ..values.partitioning import NEAREST, pivot_count
 from ..values.plan import Job, Stage, Task
 from .drawn import Drawn
 from .measured import measured
-from .points import read_strips, width_of
+from .points import Ruler, read_strips
 from .route import Way, look, roads_of
 from .settled import cells_of, settle_at, states_at
 
@@ -72,7 +71,7 @@ def see(job: Job, drawn: Drawn, first: int, last: int) -> Seen:
     seen = Seen(np.empty((last - first, places), np.int16), np.empty((last - first, places), np.float32))
     for start, strip in read_strips(job, first, last):
         here = slice(start - first, start - first + len(strip))
-        rows = encode(prepare(strip, job.kind, width_of(job), job.radius), way.coder)
+        rows = encode(Ruler.of(job).prepare(strip), way.coder)
         nearest = look(roads_of(job, rows, way)[0], way)
         seen.pivots[here], seen.squares[here] = nearest.ids, nearest.distances
     return seen

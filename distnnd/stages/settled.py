@@ -33,8 +33,8 @@ def may_settle(job: Job) -> bool:
     kind, layout = job.kind, job.layout
     if not kind.euclidean or kind.form != "inner" or kind.judged or kind.packed or layout.sparse or layout.leaves:
         return False
-    # Distances of rows that travel rounded prove nothing.
-    return job.wire is None and pivot_count(layout.partitions) <= SETTLED_PIVOTS
+    # Distances of rows that travel rounded prove nothing, nor do planes that float32 blurs.
+    return job.exchange_dtype is None and not kind.double and pivot_count(layout.partitions) <= SETTLED_PIVOTS
 
 
 def solved_whole(job: Job, units: list[Unit], trees: list[bool]) -> list[int]:

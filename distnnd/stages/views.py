@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -12,21 +12,24 @@ from scipy import sparse
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty
 from ..kernels.random import seed_of
-from ..kernels.rows import Form, finish
+from ..kernels.rows import Form
 from ..kernels.sparse_distances import SparseRows
 from ..storage import graph
 from ..storage.mailbox import strips
 from ..storage.source import Source, SparseSource, open_for
-from ..values.errors import SpecError, StoreError
+from ..values.errors import SpecError, StoreError, brief
 from ..values.memory import strip_rows
 from ..values.metric import CUSTOM, Metric, metric_behind
+from ..values.plan import Shift
 from ..values.points import Csr, together
 from ..values.recall import Recall, as_near_as, estimate_recall
+from ..values.spec import read_as
 from .measured import one_blas_thread
 from .points import Ruler
 from .probe import nearest_in_block
 
 Function = Callable[..., float] | None
+T = TypeVar("T")
 # Metrics by which the nearest row may be at less than nothing.
 MAY_BE_NEGATIVE = ("inner_product", CUSTOM)
 VERIFY, MEASURE = 5, 6  # what random rows are drawn for: a part of their seed, after those of a build
@@ -54,7 +57,7 @@ def to_csr(location: str, n: int, include_self: bool, mode: str) -> sparse.csr_m
     is 1. Indices are int32 where n and the number of entries allow it, else int64. SpecError for another mode.
     """
     if mode not in MODES:
-        raise SpecError(f"mode={mode!r} is none of {', '.join(map(repr, MODES))}")
+        raise SpecError(f"mode={brief(mode)} is none of {', '.join(map(repr, MODES))}")
     width = graph.result_arrays(location)[0].shape[1] + include_self
     kind = index_dtype(n, n * width)
     ids, distances = _whole(location, n, include_self, kind)
@@ -76,7 +79,7 @@ def symmetrize(location: str, n: int, how: str) -> sparse.csr_matrix:
     explicit entries. SpecError for another `how`.
     """
     if how not in HOWS:
-        raise SpecError(f"how={how!r} is none of {', '.join(map(repr, HOWS))}")
+        raise SpecError(f"how={brief(how)} is none of {', '.join(map(repr, HOWS))}")
     there = to_csr(location, n, include_self=False, mode="distance")
     both = sparse.hstack([there, there.T.tocsr()], format="csr")
     # Sums, maxima and minima of sparse matrices drop zeros: lay both directions side by side and reduce them here.
@@ -117,13 +120,26 @@ class Sample(NamedTuple):
     distances: np.ndarray
 
 
-def verify(location: str, facts: dict[str, Any], source: Any, rows: int, function: Function = None) -> dict[str, Any]:
+def unseen(items: Iterable[T], total: int) -> Iterable[T]:
+    """The items as they are."""
+    return items
+
+
+def verify(
+    location: str,
+    facts: dict[str, Any],
+    source: Any,
+    rows: int,
+    function: Function = None,
+    seen: Callable[[Iterable[Any], int], Iterable[Any]] = unseen,
+) -> dict[str, Any]:
     """Read every chunk of the graph, a block at a time, and hold each row against what was promised of it.
 
     source: the points, or None. With them the distances of `rows` random rows are recomputed, which takes the memory
-    of these rows and their neighbours; function: the metric of the user's own, if the graph is of one. Returns n,
-    n_neighbors, chunks, bytes and rows recomputed; StoreError names the chunk, or the row, and what is wrong, or says
-    that the points are not those of the graph. SpecError for rows < 0.
+    of these rows and their neighbours. function: the metric of the user's own, if the graph is of one. seen: passes on
+    the blocks, of which it is told how many there are, and shows how many were read. Returns n, n_neighbors, chunks,
+    bytes and rows recomputed. StoreError names the chunk, or the row, and what is wrong, or says that the points are
+    not those of the graph. SpecError for rows < 0.
     """
     if rows < 0:
         raise SpecError(f"rows={rows}: the number of rows to recompute cannot be below 0")
@@ -131,7 +147,8 @@ def verify(location: str, facts: dict[str, Any], source: Any, rows: int, functio
     seed = seed_of(facts["spec"]["random_state"], VERIFY)
     sample = no_sample(n, k, 0 if source is None else rows, seed)
     blocks = 0
-    for first, ids, distances in sound_blocks(location, facts):
+    total = -(-n // graph.result_arrays(location)[0].chunks[0])
+    for first, ids, distances in seen(sound_blocks(location, facts), total):
         keep(sample, first, ids, distances)
         blocks += 1
     if source is not None:
@@ -210,7 +227,7 @@ def recompute(points: Source | SparseSource, ruler: Ruler, sample: Sample) -> tu
     lists = empty(*sample.ids.shape)
     lists.ids[:] = np.searchsorted(wanted, sample.ids)
     judge.measure(lists, 0, len(own), judge.of(own))
-    distances = lists.distances if ruler.metric.judged else finish(lists.distances, ruler.metric)
+    distances = ruler.finish(lists.distances)
     scale, columns = np.abs(distances), judge.form.columns
     if isinstance(judge.rows, SparseRows):
         columns = 2 * int(np.diff(judge.rows.starts).max(initial=0))
@@ -242,8 +259,7 @@ def measure_recall(
         # Not the distances of the graph: with numbers of one machine alone, ties are ties.
         distances, _ = recompute(points, ruler, sample)
         true = nearest(points, ruler, k, sample.rows).distances[:, -1:]
-    if not ruler.metric.judged:
-        true = finish(true, ruler.metric)
+    true = ruler.finish(true)
     shares = (distances <= as_near_as(true)).mean(axis=1)
     return estimate_recall(len(shares), float(shares.sum()), float((shares * shares).sum()), k)
 
@@ -272,7 +288,7 @@ def ruler_of(facts: dict[str, Any], function: Function) -> Ruler:
             "give it when you open the graph: open_graph(location, metric=function)"
         )
     # The radius only serves routing, and distances do not see it.
-    return Ruler(metric_behind(facts), facts["d"], zero_rows=True, radius=0.0, function=function)
+    return Ruler(metric_behind(facts), facts["d"], zero_rows=True, radius=0.0, function=function, shift=Shift.of(facts))
 
 
 @contextmanager
@@ -281,7 +297,7 @@ def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[S
 
     A graph that was built of a lazy array knows no more of its points than their shape.
     """
-    points = open_for(source, None, metric_behind(facts))
+    points = open_for(source, None, metric_behind(facts), read_as(facts))
     try:
         now, then = points.fingerprint(), facts["source"]["fingerprint"]
         if now["shape"] != then["shape"] or (now != then and then["kind"] != "dask"):

@@ -1,7 +1,8 @@
 """What every source of points shares, dense or sparse, in memory or not.
 
-Rules of type, for all formats: float32, float16, uint8 and int8 stay as they are, in native byte order;
-every other integer, bool and wider float becomes float32, rounded; what is no real number is refused.
+Rules of type, for all formats: float32, float16, uint8 and int8 are read as they are, in native byte order, and bool
+and integers of 16 bits as float32, which holds each of them. Wider floats and integers are read as float64, and
+distances are those of the float64 numbers. What is no real number is refused.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from numpy.typing import NDArray
 from distnnd.storage.stores import refuse_secrets
 from distnnd.values.errors import InputError, SpecError, StoreError
 
-NARROW = tuple(np.dtype(name) for name in ("float32", "float16", "uint8", "int8"))
+KEPT = tuple(np.dtype(name) for name in ("float64", "float32", "float16", "uint8", "int8"))
+# Whole numbers beyond are rounded by float64 too.
+LARGEST_WHOLE = 2**53
 BLOCK_BYTES = 8 << 20
 WHOLE_DIGEST_BYTES = 64 << 20
 
 _REMEDIES = {
-    "O": 'convert it first, for example points.astype("float32")',
+    "O": 'convert it first, for example points.astype("float64")',
     "c": "put both parts side by side, numpy.hstack([points.real, points.imag])",
-    "M": 'take differences to one moment in a unit of your choice, then astype("float32")',
-    "m": 'choose a unit, then astype("float32")',
+    "M": 'take differences to one moment in a unit of your choice, then astype("float64")',
+    "m": 'choose a unit, then astype("float64")',
     **dict.fromkeys("SUT", "turn the text into numbers first, for example an embedding"),
 }
 
@@ -79,10 +82,15 @@ class Source(Opened):
     def _stored_rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows [start, stop) in any layout and stored dtype; may be a view of someone's memory."""
 
+    def as_stored(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows [start, stop) in the dtype in which they are stored, which `read` may round; not to be written to."""
+        self.check_range(start, stop)
+        return self._stored_rows(start, stop)
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Rows [start, stop) as a C-contiguous (stop - start, d) array of `dtype` that the caller owns.
 
-        A float64 beyond float32's range becomes inf, for the scan of the points to name.
+        A number beyond the range of `dtype` becomes inf, for the scan of the points to name.
         Raises SpecError for rows outside [0, n), StoreError for what is missing or damaged.
         """
         self.check_range(start, stop)
@@ -97,10 +105,11 @@ class Source(Opened):
 def points_dtype(stored: np.dtype[Any], where: str) -> np.dtype[Any]:
     """The dtype that points stored as `stored` are read as; raises InputError for what is no real number."""
     native = stored.newbyteorder("=")
-    if native in NARROW:
+    if native in KEPT:
         return native
     if stored.kind in "fiub":
-        return np.dtype(np.float32)
+        # All that 16 bits can say, a float32 can.
+        return np.dtype(np.float32 if stored.itemsize <= 2 else np.float64)
     fields = "numpy.lib.recfunctions.structured_to_unstructured(points)"
     remedy = fields if stored.names else _REMEDIES.get(stored.kind, 'try points.astype("float32")')
     raise InputError(f"{where}: points of dtype {stored} cannot be compared; {remedy}")

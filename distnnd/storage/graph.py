@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..values.errors import SpecError, StoreError
+from ..values.errors import SpecError, StoreError, brief
 from . import arrays, facts, stores
 from .formats import absolute
 
@@ -126,7 +126,7 @@ def check_result(location: str, facts: dict[str, Any]) -> None:
 def place_of(location: Any) -> str:
     """A path made absolute, or a URL as it is; SpecError for anything else."""
     if not isinstance(location, str | os.PathLike) or not os.fspath(location):
-        raise SpecError(f"a graph is named by a path or a URL, not {location!r}")
+        raise SpecError(f"a graph is named by a path or a URL, not {brief(location)}")
     return absolute(location)
 
 

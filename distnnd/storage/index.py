@@ -180,12 +180,16 @@ class Reader:
         return size <= self._room
 
 
-def verify(location: str) -> int:
-    """Read every array against its checksums and return the bytes; StoreError names what is damaged."""
-    total = 0
-    for name in NAMES:
-        array = arrays.opened(location, name)
-        step = array.chunks[0]
-        for first in range(0, array.shape[0], step):
-            total += arrays.read(array, first, min(array.shape[0], first + step)).nbytes
-    return total
+def chunks_of(location: str) -> list[tuple[str, int, int]]:
+    """Every chunk of the index: the array it is of, its first row and the end."""
+    opened = {name: arrays.opened(location, name) for name in NAMES}
+    return [
+        (name, first, min(array.shape[0], first + array.chunks[0]))
+        for name, array in opened.items()
+        for first in range(0, array.shape[0], array.chunks[0])
+    ]
+
+
+def read_chunk(location: str, name: str, first: int, last: int) -> int:
+    """Read such a chunk against its checksum and return its bytes; StoreError where it is damaged."""
+    return int(arrays.read(arrays.opened(location, name), first, last).nbytes)

@@ -83,7 +83,7 @@ def write_points(
     dtype: DTypeLike,
     chunk_rows: int | None = None,
 ) -> None:
-    """Write blocks of rows, together (n, d), to a new Zarr v3 array of float32, float16, uint8 or int8.
+    """Write blocks of rows, together (n, d), to a new Zarr v3 array of float64, float32, float16, uint8 or int8.
 
     The array is uncompressed, with a crc32c in each chunk of (chunk_rows, d); by default `chunk_rows` is a
     power of two that takes 8 to 16 MiB. Memory: a block and two or three chunks. A local array appears under
@@ -91,8 +91,8 @@ def write_points(
     the blocks do not add up to (n, d) or lose precision in `dtype`, StoreError if they cannot be written.
     """
     stored = np.dtype(dtype)
-    if stored not in formats.NARROW:
-        raise SpecError(f"points are written as {', '.join(map(str, formats.NARROW))}, not as {stored}")
+    if stored not in formats.KEPT:
+        raise SpecError(f"points are written as {', '.join(map(str, formats.KEPT))}, not as {stored}")
     if min(n, d, 1 if chunk_rows is None else chunk_rows) < 1:
         raise SpecError(f"n={n}, d={d}, chunk_rows={chunk_rows}: each must be at least 1")
     # No larger than the points: a chunk is stored in full, whatever part of it is used.

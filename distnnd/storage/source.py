@@ -14,6 +14,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from distnnd.storage import stores
 from distnnd.storage.bits import packed
+from distnnd.storage.converted import converted
 from distnnd.storage.dense import open_array, open_file, reopen_mapped
 from distnnd.storage.formats import Opened, Source, absolute, find_resident, keep_resident
 from distnnd.storage.points import open_zarr
@@ -83,10 +84,18 @@ def _open_any(source: object, component: str | None, sparse: bool) -> Source | S
     )
 
 
-def open_for(source: object, component: str | None, metric: Metric) -> Source | SparseSource:
-    """The points as builds by this metric take them, see open_source: truths packed where it compares bits."""
+def open_for(source: object, component: str | None, metric: Metric, dtype: str | None = None) -> Source | SparseSource:
+    """The points as builds by this metric take them, see open_source: truths packed where it compares bits.
+
+    dtype: "float32" or "float64", as which they are read; None for the dtype that suits them. SpecError where sparse
+    points are asked for as float64.
+    """
     opened = open_source(source, component, sparse=True)
-    return packed(opened) if metric.bits and isinstance(opened, Source) else opened
+    if isinstance(opened, SparseSource):
+        if dtype not in (None, "float32"):
+            raise SpecError(f"dtype={dtype!r} is for dense points; sparse points are compared as float32, leave it out")
+        return opened
+    return packed(opened) if metric.bits else converted(opened, dtype)
 
 
 @overload
@@ -112,6 +121,8 @@ def _reopen_any(spec: dict[str, Any]) -> Source | SparseSource:
             return kept
         if kind == "packed":
             return packed(_dense(_reopen_any(spec["of"])))
+        if kind == "converted":
+            return converted(_dense(_reopen_any(spec["of"])), spec["dtype"])
         if kind == "mapped":
             return reopen_mapped(spec)
         if kind == "zarr":

@@ -48,8 +48,13 @@ class SparseSource(Opened):
     def _part(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Numbers [start, stop) of "data", "indices" or "indptr", of any dtype; may be a view of someone's memory."""
 
-    def read(self, start: int, stop: int) -> Csr:
-        """Rows [start, stop) in canonical form.
+    @property
+    @abstractmethod
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The dtype in which the numbers are stored; `read` rounds them to float32."""
+
+    def read(self, start: int, stop: int, dtype: type = np.float32) -> Csr:
+        """Rows [start, stop) in canonical form, with numbers of `dtype`.
 
         Raises SpecError for rows outside [0, n); InputError, which names the row and the value, for columns outside
         [0, d), ends of rows that do not ascend, and NaN or inf; StoreError for what is missing or damaged.
@@ -66,7 +71,7 @@ class SparseSource(Opened):
                 f"{self.location}: row {row} has an entry in column {indices[wrong[0]]}, outside the {self.d} columns "
                 "of its shape; correct the indices or the shape"
             )
-        points = canonical(Csr(indptr, indices, data, self.d))
+        points = canonical(Csr(indptr, indices, data, self.d), dtype)
         self._check_finite(points, start)
         return points
 
@@ -162,6 +167,11 @@ class MatrixSource(SparseSource):
 
     parts: dict[str, NDArray[Any]]
 
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """As in SparseSource."""
+        return np.dtype(self.parts["data"].dtype)
+
     def _part(self, name: str, start: int, stop: int) -> NDArray[Any]:
         return self.parts[name][start:stop]
 
@@ -230,6 +240,12 @@ class CsrSource(SparseSource):
     def spec(self) -> dict[str, Any]:
         """As in Opened."""
         return super().spec if self.resident else self.origin
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """As in SparseSource."""
+        stored: np.dtype[Any] = np.dtype(self.parts["data"].array.dtype)
+        return stored
 
     def _part(self, name: str, start: int, stop: int) -> NDArray[Any]:
         return self.parts[name].read(start, stop)

@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+import reprlib
+from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
+_SHORT.maxlevel = 2
+
+
+def brief(value: Any) -> str:
+    """A value as an error message shows it: an array by its type, shape and dtype, and whatever is long cut short."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if not shape or not isinstance(shape, tuple):
+        return _SHORT.repr(value)
+    kind = type(value)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+    return f"a {name} of shape {shape}" + (f" and dtype {dtype}" if dtype is not None else "")
+
 
 class DistnndError(Exception):
     """Anything distnnd refuses or fails at; the message names the value and the remedy."""

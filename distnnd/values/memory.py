@@ -49,7 +49,9 @@ STRIP_BYTES = 2**21
 
 
 def prepared_bytes(metric: Metric, dtype: str, d: int) -> int:
-    """Bytes of one prepared row: narrow integers stay narrow, all else is float32, one column to spare."""
+    """Bytes of one prepared row: float64 and narrow integers stay so, all else is float32, one column to spare."""
+    if metric.double:
+        return 8 * (metric.laid_out_columns(d) + 1)
     if metric.packed:
         return d + 7
     if dtype in ("uint8", "int8") and metric.euclidean and not metric.unit and not metric.steps:
@@ -65,7 +67,8 @@ def raw_bytes(metric: Metric, dtype: str, d: int) -> int:
         return 8 * d
     if metric.form == "bits":
         return d + 7
-    return 4 * d if dtype == "float16" or metric.name == CUSTOM else d * item_bytes(dtype)
+    as_floats = dtype == "float16" or (metric.name == CUSTOM and dtype != "float64")
+    return 4 * d if as_floats else d * item_bytes(dtype)
 
 
 # Bytes of an entry of sparse rows as a stage reads it, puts it in order and writes it.
@@ -103,7 +106,7 @@ def coded_bytes(metric: Metric, dtype: str, d: int) -> int:
 
 def item_bytes(dtype: str) -> int:
     """Bytes of one number of the points."""
-    return {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}[dtype]
+    return {"float64": 8, "float32": 4, "float16": 2, "uint8": 1, "int8": 1}[dtype]
 
 
 def sent_bytes(metric: Metric, dtype: str, d: int, wire: str | None) -> int:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from .errors import SpecError
+from .errors import SpecError, brief
 from .metric_params import Value, checked
 from .metrics_table import ENTRIES, PRIMARY, Entry
 
@@ -46,7 +46,7 @@ class Metric(NamedTuple):
     "half_turns", what turns the surrogate into the distance. steps: what is done to rows before that, in order (see
     kernels/transforms.py). form: "inner" where all this is the metric itself; "pair", "set", "bits" and
     "sparse" are laid out so, and judged by kernels/distances.py. params: (name, number, or nested tuples of numbers),
-    checked.
+    checked. double: rows are prepared in float64, since float32 cannot hold the points (see `of_points`).
     """
 
     name: str
@@ -56,10 +56,14 @@ class Metric(NamedTuple):
     form: str = "inner"
     steps: tuple[str, ...] = ()
     params: tuple[tuple[str, Value], ...] = ()
+    double: bool = False
 
     @property
     def judged(self) -> bool:
         """Whether lists that leave a task hold distances of the rows as they came, instead of surrogates."""
+        if self.form == "inner" and self.double:
+            # Nothing that a float32 can show is lost by rounding in float64.
+            return False
         return self.form != "inner" or self.finish in _MAGNIFIES or any(step in _BLURS for step in self.steps)
 
     @property
@@ -131,6 +135,11 @@ def as_built(metric: Metric) -> Metric:
     return metric._replace(form="inner", unit=False, euclidean=True, finish="none", steps=_PACKED)
 
 
+def of_points(metric: Metric, dtype: str | None) -> Metric:
+    """The metric as dense points of that dtype take it: rows of float64 are prepared in float64."""
+    return metric._replace(double=dtype == "float64")
+
+
 def of_sparse(metric: Metric) -> Metric:
     """The metric as sparse points take it: whatever lays their rows out, distances are those of what they list."""
     return metric._replace(form="sparse")
@@ -168,7 +177,27 @@ def metric_of(name: str, params: Mapping[str, Any] | None = None, d: int | None 
 def metric_behind(facts: Mapping[str, Any]) -> Metric:
     """The metric of a graph, from its facts, as its points take it."""
     metric = OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
-    return of_sparse(metric) if of_sparse_points(facts) else metric
+    return of_sparse(metric) if of_sparse_points(facts) else of_points(metric, facts["layout"]["dtype"])
+
+
+def function_of(facts: Mapping[str, Any], metric: Any, place: str) -> Callable[..., float] | None:
+    """The user's own function, if the graph or index at `place` with these facts was built by one.
+
+    metric: that function, the name of the metric, or None. SpecError where it is another metric than the facts say.
+    """
+    if metric is None or (isinstance(metric, str) and described(metric).name == facts["metric"]):
+        return None
+    name = facts["metric"]
+    if isinstance(metric, str) and name != CUSTOM and described(metric).name == described(name).name:
+        return None
+    if isinstance(metric, str) or name != CUSTOM:
+        given = f"metric {metric!r}" if isinstance(metric, str) else "a function"
+        wanted = "a function of your own: give that function" if name == CUSTOM else f"{name!r}: leave metric out"
+        raise SpecError(f"{place} was given {given}, but was built by {wanted}")
+    if not callable(metric):
+        raise SpecError(f"metric is a name or a function of two rows, not {brief(metric)}")
+    function: Callable[..., float] = metric
+    return function
 
 
 def of_sparse_points(facts: Mapping[str, Any]) -> bool:

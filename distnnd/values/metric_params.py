@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .errors import SpecError
+from .errors import SpecError, brief
 from .metrics_table import Entry, Param
 
 # JSON has numbers and lists; a value that is hashed has tuples in the place of lists.
@@ -89,7 +89,7 @@ def _value(entry: Entry, param: Param, value: Any, d: int | None) -> Value:
                 raise TypeError
             numbers = np.asarray(float(operator.index(value)))
         except TypeError:
-            raise SpecError(f"{where} must be a whole number, not {value!r}") from None
+            raise SpecError(f"{where} must be a whole number, not {brief(value)}") from None
     else:
         numbers = _floats(where, value)
     _check_shape(where, param, numbers, d)
@@ -115,7 +115,7 @@ def _floats(where: str, value: Any) -> np.ndarray:
             raise TypeError
         return numbers.astype(np.float64)
     except (TypeError, ValueError):
-        raise SpecError(f"{where} must be numbers, not {value!r}") from None
+        raise SpecError(f"{where} must be numbers, not {brief(value)}") from None
 
 
 def _check_shape(where: str, param: Param, numbers: np.ndarray, d: int | None) -> None:

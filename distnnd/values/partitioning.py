@@ -169,7 +169,7 @@ class _Planner:
         self.spec, self.task_memory, self.threads = spec, task_memory, threads
         self.n, self.d, self.dtype, self.chunk_rows = extent[:4]
         self.item = memory.item_bytes(self.dtype)
-        self.sent = memory.sent_bytes(spec.kind, self.dtype, self.d, spec.wire)
+        self.sent = memory.sent_bytes(spec.kind, self.dtype, self.d, spec.exchange_dtype)
         # Where nearness is not mutual a row travels twice: to where it looks, and to where it may be found.
         self.copies = FANOUT if spec.kind.euclidean else FANOUT + LOOKED_IN
 
@@ -238,15 +238,17 @@ class _Planner:
         width = widest(self.spec.n_neighbors, self.n, 2)
         exact = memory.exact_row(self.spec.kind, self.dtype, self.d, width) + 24 * width + 36 * self.spec.n_neighbors
         row = max(
-            memory.route_row(self.spec.kind, self.dtype, self.d, width, self.spec.wire),
+            memory.route_row(self.spec.kind, self.dtype, self.d, width, self.spec.exchange_dtype),
             memory.merge_row(width),
-            exact if self.spec.wire else 0,
+            exact if self.spec.exchange_dtype else 0,
             memory.prepared_bytes(self.spec.kind, self.dtype, self.d)
             + memory.raw_bytes(self.spec.kind, self.dtype, self.d)
             + 4,
         )
         empty = Layout(n=self.n, d=self.d, dtype=self.dtype, block_rows=0, chunk_rows=self.chunk_rows)
-        room = self.task_memory // side_by_side - memory.route_bytes(empty, self.spec.kind, width, 4096, self.spec.wire)
+        room = self.task_memory // side_by_side - memory.route_bytes(
+            empty, self.spec.kind, width, 4096, self.spec.exchange_dtype
+        )
         return _power_below(max(room // row, 1), LARGEST_BLOCK)
 
     def costs(self, layout: Layout) -> tuple[StageCost, ...]:
@@ -265,11 +267,11 @@ class _Planner:
             return tuple(costs)
         pivots, copies = pivot_count(layout.partitions), layout.copies
         draw = memory.draw_bytes(layout, metric, pivots)
-        route = memory.route_bytes(layout, metric, width, pivots, self.spec.wire)
+        route = memory.route_bytes(layout, metric, width, pivots, self.spec.exchange_dtype)
         # Before a route it is found which rows are settled, where they may be.
         route = max(route, memory.settle_bytes(layout, metric, width, pivots))
         # What travels as steps from a middle comes with that, once for each block and partition.
-        middles = 0 if self.spec.wire is None else 2 * blocks * layout.partitions * self.sent
+        middles = 0 if self.spec.exchange_dtype is None else 2 * blocks * layout.partitions * self.sent
         mail = int(copies * (n * self.sent + lists)) + middles
         costs += [
             StageCost("probe", blocks, memory.probe_bytes(layout, metric, k + 8), data, 0, False),
@@ -284,7 +286,7 @@ class _Planner:
     def _last_cost(self, layout: Layout, width: int, data: int, lists: int, result: int) -> StageCost:
         """The stage that writes the graph: a block at a time, or many that pass over the points together."""
         metric, k = self.spec.kind, self.spec.n_neighbors
-        if self.spec.wire is None:
+        if self.spec.exchange_dtype is None:
             return StageCost("publish", layout.blocks, memory.publish_bytes(layout, width, k), lists, result, False)
         each = exact_blocks(self.spec, layout, width)
         tasks = -(-layout.blocks // each)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -111,14 +111,35 @@ class Layout:
         return index * self.block_rows, min(self.n, (index + 1) * self.block_rows)
 
 
+class Shift(NamedTuple):
+    """How float64 rows are moved and scaled as they are prepared, so that float32 can hold their squared distances.
+
+    centre: float64 numbers, subtracted after the metric's steps (and after scaling to unit length); empty for nothing.
+    scale: a power of two, by which rows are multiplied then; surrogates grow by its square.
+    """
+
+    centre: tuple[float, ...] = ()
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Shift:
+        """The one that the facts of a graph tell; of points that are not float64 there is none to speak of."""
+        scanned = facts.get("scan") or {}
+        return cls(tuple(scanned.get("centre", ())), scanned.get("scale", 1.0))
+
+
+# Of rows that are prepared as they are.
+AS_THEY_ARE = Shift()
+
+
 @dataclass(frozen=True)
 class Job:
     """All that a task must know besides its own number; small, so that it travels with every task.
 
     source: description from which a worker opens the points; out, scratch: locations of the graph store and of the
     mailboxes; threads: how many threads one task may use; zero_rows: whether the data holds rows of
-    zeros; radius: the largest norm of a row, where the metric needs it; bounded: whether the memory of the process is,
-    so that it must not keep a compiler's.
+    zeros; radius: the largest norm of a row, where the metric needs it; shift: of float64 rows; bounded: whether the
+    memory of the process is, so that it must not keep a compiler's.
     """
 
     uuid: str
@@ -131,6 +152,7 @@ class Job:
     zero_rows: bool = False
     radius: float = 0.0
     bounded: bool = False
+    shift: Shift = AS_THEY_ARE
 
     @property
     def kind(self) -> Metric:
@@ -138,9 +160,9 @@ class Job:
         return of_sparse(self.spec.kind) if self.layout.sparse else self.spec.kind
 
     @property
-    def wire(self) -> str | None:
+    def exchange_dtype(self) -> str | None:
         """The dtype in which prepared rows travel between partitions, if they do not travel as they are read."""
-        return self.spec.wire if self.layout.exchanges else None
+        return self.spec.exchange_dtype if self.layout.exchanges else None
 
     @property
     def compares(self) -> tuple[Metric, str]:
@@ -234,7 +256,9 @@ class Plan:
     def __str__(self) -> str:
         layout = self.layout
         how = "all pairs, exact" if layout.exact else f"{layout.partitions} partition(s), fanout {layout.fanout}"
-        sent = f" sent as {self.spec.wire}" if self.spec.wire is not None and layout.exchanges else ""
+        sent = (
+            f" sent as {self.spec.exchange_dtype}" if self.spec.exchange_dtype is not None and layout.exchanges else ""
+        )
         points = layout.dtype + sent
         if layout.sparse:
             points = "sparse"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 
 class Csr(NamedTuple):
@@ -72,11 +72,11 @@ def together(parts: Sequence[Csr]) -> Csr:
     return Csr(starts_of(lengths), indices, np.concatenate([part.data for part in parts]), parts[0].columns)
 
 
-def canonical(points: Csr) -> Csr:
+def canonical(points: Csr, dtype: DTypeLike = np.float32) -> Csr:
     """The same rows in canonical form: columns ascend, duplicates are summed, explicit zeros dropped.
 
     `points` may hold indices of any integer dtype that fit int32, and data of any real dtype; duplicates are summed in
-    float64 before they are rounded. What is canonical already is not copied where its types are right.
+    float64 before they are rounded to `dtype`. What is canonical already is not copied where its types are right.
     """
     indices = np.ascontiguousarray(points.indices, np.int32)
     if not _ascends(points.indptr, indices):
@@ -90,7 +90,7 @@ def canonical(points: Csr) -> Csr:
         points = Csr(starts_of(lengths), indices[first], data, points.columns)
         indices = points.indices
     with np.errstate(over="ignore", under="ignore"):
-        values = np.ascontiguousarray(points.data, np.float32)
+        values: NDArray[Any] = np.ascontiguousarray(points.data, dtype)
     indptr = np.ascontiguousarray(points.indptr, np.int64)
     kept = values != 0
     if kept.all():

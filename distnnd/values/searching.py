@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import memory
-from .errors import BudgetError, SpecError
+from .errors import BudgetError, SpecError, brief
 from .metric import Metric, metric_behind
 from .partitioning import companion_cap
 from .spec import format_bytes, whole_number
@@ -39,7 +39,7 @@ OWN = 300 * 2**20
 
 def _share(name: str, value: Any, least: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise SpecError(f"{name} is a number from {least} to {most}, not {value!r}")
+        raise SpecError(f"{name} is a number from {least} to {most}, not {brief(value)}")
     return float(value)
 
 
@@ -86,7 +86,7 @@ class SearchSpec:
         if self.ef is not None:
             object.__setattr__(self, "ef", whole_number("ef", self.ef, 1))
         if self.radius is not None and (isinstance(self.radius, bool) or not math.isfinite(self.radius)):
-            raise SpecError(f"radius is a distance, not {self.radius!r}")
+            raise SpecError(f"radius is a distance, not {brief(self.radius)}")
 
     def check_rows(self, n: int) -> None:
         """SpecError unless `n` rows hold k answers."""
@@ -127,6 +127,10 @@ class IndexLayout:
     width: int
     partitions: int
     rows: int
+
+    def bytes(self, metric: Metric) -> int:
+        """Bytes of the index on disk, and of a process that opens all of it."""
+        return self.n * index_row(metric, self.dtype, self.d, self.width)
 
     def range_of(self, partition: int) -> tuple[int, int]:
         """First position and end of a partition."""
@@ -228,6 +232,45 @@ def lay_out_index(
             "or cut into more partitions"
         )
     return IndexLayout(n, d, dtype, k, degree, edge_width(degree), -(-n // rows), rows)
+
+
+def prune_bytes(metric: Metric, layout: IndexLayout) -> int:
+    """Bytes that a task takes to prune a partition of such an index."""
+    k, cut = layout.n_neighbors, layout.partitions > 1
+    row = prune_row(metric, layout.dtype, layout.d, k, layout.degree, cut)
+    return prune_fixed(layout.n, layout.d, k, cut) + row * layout.rows
+
+
+@dataclass(frozen=True)
+class IndexPlan:
+    """What an index would be, before it is made.
+
+    metric: its name. worker_memory, task_memory: bytes of a worker, and of them those that a task may take; projected:
+    bytes that the largest task takes; threads: of a task. index: bytes on disk, and of a process that opens it whole.
+    """
+
+    spec: IndexSpec
+    metric: str
+    layout: IndexLayout
+    worker_memory: int
+    task_memory: int
+    projected: int
+    threads: int
+    index: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON: sizes in bytes."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        layout = self.layout
+        cut = f"{layout.partitions} partitions of {layout.rows:,} rows" if layout.partitions > 1 else "one partition"
+        return (
+            f"{layout.n:,} x {layout.d} {layout.dtype}, {self.metric}: at most {layout.degree} edges a row, {cut}\n"
+            f"the largest task takes {format_bytes(self.projected)} of memory; a worker has "
+            f"{format_bytes(self.worker_memory)}\n"
+            f"the index takes {format_bytes(self.index)}, on disk and in a process that opens all of it"
+        )
 
 
 @dataclass(frozen=True)

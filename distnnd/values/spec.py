@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from .errors import SpecError
-from .metric import CUSTOM, OWN, Metric, as_built, metric_of
+from .errors import SpecError, brief
+from .metric import CUSTOM, OWN, Metric, as_built, metric_of, of_points
 
 # Of points, as they are read and sent.
-DTYPES = ("float32", "float16", "uint8", "int8")
+DTYPES = ("float32", "float16", "uint8", "int8", "float64")
+# To which the points may be converted before they are compared.
+CONVERTED = ("float32", "float64")
 # In which float32 points may travel between partitions instead.
-WIRES = ("float16",)
+EXCHANGE_DTYPES = ("float16",)
 
 _UNITS = {
     "": 1,
@@ -37,16 +41,16 @@ def parse_bytes(value: int | float | str | None) -> int | None:
     if value is None or value == "auto":
         return None
     if isinstance(value, bool):
-        raise SpecError(f"a size in bytes is a number or a text like '2GiB', not {value!r}")
+        raise SpecError(f"a size in bytes is a number or a text like '2GiB', not {brief(value)}")
     if isinstance(value, (int, float)):
         size = float(value)
     else:
         match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
         if match is None:
-            raise SpecError(f"cannot read {value!r} as a size; write for example '2GiB', '700MB' or 2000000000")
+            raise SpecError(f"cannot read {brief(value)} as a size; write for example '2GiB', '700MB' or 2000000000")
         size = float(match[1]) * _UNITS[(match[2] or "").lower()]
     if not 1 <= size < float("inf"):
-        raise SpecError(f"a size must be at least one byte, not {value!r}")
+        raise SpecError(f"a size must be at least one byte, not {brief(value)}")
     return int(size)
 
 
@@ -64,12 +68,27 @@ def whole_number(name: str, value: Any, least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise SpecError(f"{name} must be a whole number, not {value!r}") from None
+        raise SpecError(f"{name} must be a whole number, not {brief(value)}") from None
     if isinstance(value, bool):
-        raise SpecError(f"{name} must be a whole number, not {value!r}")
+        raise SpecError(f"{name} must be a whole number, not {brief(value)}")
     if number < least:
         raise SpecError(f"{name} must be at least {least}, not {number}")
     return number
+
+
+def exchange_dtype_of(exchange_dtype: str | None, wire: str | None, stacklevel: int) -> str | None:
+    """The dtype of rows between partitions, also by its old name `wire`, with a FutureWarning; SpecError for both."""
+    if wire is None:
+        return exchange_dtype
+    if exchange_dtype is not None:
+        raise SpecError("wire is the old name of exchange_dtype; give exchange_dtype alone")
+    warnings.warn("wire is now called exchange_dtype; the old name will go", FutureWarning, stacklevel=stacklevel)
+    return wire
+
+
+def as_stored(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that a store holds, by today's names: stores of before have `wire` for `exchange_dtype`."""
+    return {"exchange_dtype" if name == "wire" else name: value for name, value in spec.items()}
 
 
 @dataclass(frozen=True)
@@ -80,8 +99,9 @@ class BuildSpec:
     own f(x, y) of two rows that numba has compiled. target_recall: share of the true neighbours that must be found, 0
     to 1, measured on the probe rows. max_rounds: give up after so many rounds.
     memory_limit: bytes of one worker process, None for what the machine or the cluster says. random_state: seed.
-    wire: in which dtype float32 points travel between partitions; None for as they are.
-    SpecError is raised for values that cannot be meant.
+    exchange_dtype: in which dtype float32 points travel between partitions; None for as they are. dtype: as which the
+    points are read and compared; None while that is unknown, and for sparse points.
+    SpecError is raised for a value of the wrong type or out of range.
     """
 
     n_neighbors: int = 15
@@ -92,7 +112,8 @@ class BuildSpec:
     memory_limit: int | None = None
     random_state: int = 0
     function: Callable[..., float] | None = None
-    wire: str | None = None
+    exchange_dtype: str | None = None
+    dtype: str | None = None
 
     @classmethod
     def asked(
@@ -104,26 +125,35 @@ class BuildSpec:
         max_rounds: int,
         memory_limit: int | str | None,
         random_state: int,
-        wire: str | None = None,
+        exchange_dtype: str | None = None,
+        dtype: str | None = None,
     ) -> BuildSpec:
         """The spec of what a caller gives: the metric by its name or as the function itself, memory as a text too."""
         name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
         limit = parse_bytes(memory_limit)
-        return cls(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function, wire)
+        if dtype is not None and dtype not in CONVERTED:
+            known = " or ".join(map(repr, CONVERTED))
+            raise SpecError(f"dtype is {known}, or None for the points as they are given, not {dtype!r}")
+        limits = (target_recall, max_rounds, limit)
+        return cls(n_neighbors, name, metric_params, *limits, random_state, function, exchange_dtype, dtype)
 
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
-        if isinstance(self.target_recall, bool) or not isinstance(self.target_recall, (int, float)):
-            raise SpecError(f"target_recall must be a number, not {self.target_recall!r}")
+        if isinstance(self.target_recall, bool) or not isinstance(self.target_recall, Real):
+            raise SpecError(f"target_recall must be a number, not {brief(self.target_recall)}")
         if not 0 < self.target_recall <= 1:
             raise SpecError(f"target_recall is a share above 0 and at most 1, not {self.target_recall}")
-        if self.wire is not None and self.wire not in WIRES:
-            known = " or ".join(map(repr, WIRES))
-            raise SpecError(f"wire is {known}, or None for rows as they are, not {self.wire!r}; leave it out")
+        object.__setattr__(self, "target_recall", float(self.target_recall))
+        if self.exchange_dtype is not None and self.exchange_dtype not in EXCHANGE_DTYPES:
+            known = " or ".join(map(repr, EXCHANGE_DTYPES))
+            raise SpecError(
+                f"exchange_dtype is {known}, or None for rows as they are, not {brief(self.exchange_dtype)}; "
+                "leave it out"
+            )
         if self.metric_params is not None:
             if not isinstance(self.metric_params, Mapping):
-                raise SpecError(f"metric_params is a dictionary of parameters by name, not {self.metric_params!r}")
+                raise SpecError(f"metric_params is a dictionary of parameters by name, not {brief(self.metric_params)}")
             params = {name: _as_lists(value) for name, value in self.metric_params.items()}
             object.__setattr__(self, "metric_params", params)
         self.check_metric()
@@ -131,7 +161,12 @@ class BuildSpec:
     @cached_property
     def kind(self) -> Metric:
         """The metric as a value."""
-        return OWN if self.metric == CUSTOM else as_built(metric_of(self.metric, self.metric_params))
+        metric = OWN if self.metric == CUSTOM else as_built(metric_of(self.metric, self.metric_params))
+        return of_points(metric, self.dtype)
+
+    def for_points(self, dtype: str, sparse: bool) -> BuildSpec:
+        """The same for points that are read as `dtype`."""
+        return replace(self, dtype=None if sparse else dtype)
 
     def check_metric(self, d: int | None = None) -> None:
         """SpecError unless the metric exists and its parameters fit it, and rows of d columns if those are known."""
@@ -153,6 +188,12 @@ class BuildSpec:
     def to_json(self) -> dict[str, Any]:
         """The parameters that decide the bytes of the graph, as JSON, but for a function of the user's own."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "function"}
+
+
+def read_as(facts: Mapping[str, Any]) -> str | None:
+    """As which dtype the points of a graph with these facts are read, where they might be given as another."""
+    dtype = facts["layout"]["dtype"]
+    return dtype if dtype in CONVERTED and facts["layout"].get("entries") is None else None
 
 
 def _as_lists(value: Any) -> Any:

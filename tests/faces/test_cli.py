@@ -123,13 +123,20 @@ def test_quiet_means_silence(shelf: Path, tmp_path: Path) -> None:
 
 def test_options_reach_the_build(shelf: Path, tmp_path: Path) -> None:
     options = ("-k", 4, "--target-recall", 0.9, "--max-rounds", 3, "--random-state", 7, "--memory-limit", "1GiB")
-    options += ("--wire", "float16")
+    options += ("--exchange-dtype", "float16")
     scratch = tmp_path / "scratch"
     assert run("build", shelf / "many.npy", tmp_path / "g.zarr", *options, "--scratch", scratch).code == 0
     spec = distnnd.open_graph(tmp_path / "g.zarr").facts["spec"]
     asked = {"n_neighbors": 4, "target_recall": 0.9, "max_rounds": 3, "random_state": 7, "memory_limit": 2**30}
-    asked |= {"wire": "float16"}
+    asked |= {"exchange_dtype": "float16"}
     assert asked.items() <= spec.items()
+
+
+def test_the_old_name_of_an_option_is_taken_and_told(shelf: Path) -> None:
+    said = run("plan", shelf / "many.npy", "-k", 4, "--wire", "float16", "--json")
+    assert said.json["spec"]["exchange_dtype"] == "float16"
+    assert said.err == "distnnd: wire is now called exchange_dtype; the old name will go\n"
+    assert "--wire" not in run("build", "--help").out
 
 
 def test_component_names_the_array_of_a_group(tmp_path: Path) -> None:

@@ -76,11 +76,11 @@ BAD_ARGUMENTS = {
     "size": (["--memory-limit", "lots"], 2, "lots"),
     "memory": (["--memory-limit", "1MB"], 4, "memory_limit="),
     "component": (["--component", "X"], 2, "component"),
-    "wire": (["--wire", "float32"], 2, "wire is 'float16'"),
-    "wire of a metric": (
-        ["--wire", "float16", "--metric", "manhattan"],
+    "exchange dtype": (["--exchange-dtype", "float32"], 2, "exchange_dtype is 'float16'"),
+    "exchange dtype of a metric": (
+        ["--exchange-dtype", "float16", "--metric", "manhattan"],
         2,
-        "manhattan needs more of them; leave wire out",
+        "manhattan needs more of them; leave exchange_dtype out",
     ),
 }
 

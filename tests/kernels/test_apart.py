@@ -36,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     def run(command: list[str], **_: Any) -> Any:
         commands.append(command)
-        kinds = command[command.index("distnnd.warmup") + 1 :]
+        kinds = command[command.index("distnnd.warming") + 1 :]
         for kind in kinds:
             apart.mark(kind)
         return subprocess.CompletedProcess(command, 0, 'a word\n{"compiled": 7}\n', "")
@@ -55,11 +55,11 @@ def test_what_is_prepared_alike_has_the_same_kernels() -> None:
 
 def test_another_process_compiles_once(fresh: Path, started: list[list[str]]) -> None:
     assert apart.ensure([KIND]) == 7
-    assert started == [[sys.executable, "-P", "-m", "distnnd.warmup", KIND]]
+    assert started == [[sys.executable, "-P", "-m", "distnnd.warming", KIND]]
     apart._Here.ready.clear()
     assert apart.ensure([KIND]) == 0
     assert apart.ensure([KIND, "inner-float32"]) == 7
-    assert started[1:] == [[sys.executable, "-P", "-m", "distnnd.warmup", "inner-float32"]]
+    assert started[1:] == [[sys.executable, "-P", "-m", "distnnd.warming", "inner-float32"]]
 
 
 def test_of_several_at_once_the_others_wait(fresh: Path, started: list[list[str]]) -> None:
@@ -74,7 +74,7 @@ def test_who_needs_other_kernels_does_not_wait(fresh: Path, monkeypatch: pytest.
 
     def run(command: list[str], **_: Any) -> Any:
         both.wait()
-        asked.append(command[command.index("distnnd.warmup") + 1 :])
+        asked.append(command[command.index("distnnd.warming") + 1 :])
         return subprocess.CompletedProcess(command, 0, '{"compiled": 1}', "")
 
     monkeypatch.setattr(apart.subprocess, "run", run)

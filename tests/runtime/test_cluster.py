@@ -21,6 +21,7 @@ from distnnd.runtime.events import TaskEnd, silent
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.points import write_points
 from distnnd.values.plan import Job, Layout, Report, Stage, Task
+from distnnd.values.spec import BuildSpec
 from tests.conftest import PROFILED, clustered, graph_bytes
 
 
@@ -123,7 +124,7 @@ def test_what_is_no_client_is_refused():
 
 def a_job() -> Job:
     """A job for stages that do not look at it."""
-    return Job("test", distnnd.BuildSpec(), Layout(10, 2, "float32", 10), {}, "", "")
+    return Job("test", BuildSpec(), Layout(10, 2, "float32", 10), {}, "", "")
 
 
 def add_one(job: Job, task: Task) -> Report:

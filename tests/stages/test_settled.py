@@ -29,7 +29,7 @@ from distnnd.values.spec import BuildSpec
 from tests.conftest import all_distances, clustered, graph_bytes, true_recall
 
 N, K, BLOCK, PARTITIONS, ROUNDS = 6000, 5, 2048, 5, 3
-BUILD = sys.modules["distnnd.build"]
+BUILD = sys.modules["distnnd.building"]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tests.conftest import clustered, graph_bytes, near_a_subspace, true_recall
 
 Cut = Callable[..., None]
 ROWS = 12_000
-NARROW = {"wire": "float16"}
+NARROW = {"exchange_dtype": "float16"}
 
 
 class Stop(Exception):
@@ -87,7 +87,7 @@ def test_distances_are_those_of_the_points(
         np.testing.assert_allclose(graph.distances[:], expected, rtol=2e-4 if offset else 1e-5, atol=1e-6)
     assert graph.recall.estimate >= 0.95
     assert true_recall(points, graph, metric) >= 0.95
-    assert graph.facts["spec"]["wire"] == "float16"
+    assert graph.facts["spec"]["exchange_dtype"] == "float16"
 
 
 def test_what_is_found_has_the_bytes_that_it_has_without(serial: SerialExecutor, cut: Cut, guided: np.ndarray) -> None:
@@ -135,7 +135,7 @@ def test_a_promise_that_was_not_kept_takes_another_round(
     assert ("exact", len(graph.facts["rounds"])) in ran
     assert graph.recall.estimate >= 0.99
     assert true_recall(shapeless, graph) >= 0.98
-    with pytest.warns(UserWarning, match="or leave wire out"):
+    with pytest.warns(UserWarning, match="or leave exchange_dtype out"):
         graph = distnnd.build(shapeless, client=serial, target_recall=0.99, max_rounds=1, **NARROW)
     assert graph.recall.estimate < 0.99
 
@@ -202,11 +202,11 @@ def test_another_wire_is_another_build(serial: SerialExecutor, cut: Cut, shapele
 
     with pytest.raises(Stop):
         distnnd.build(shapeless, tmp_path / "g", client=serial, progress=stop)
-    with pytest.raises(SpecError, match=r"wire=None \(now 'float16'\)"):
+    with pytest.raises(SpecError, match=r"exchange_dtype=None \(now 'float16'\)"):
         distnnd.build(shapeless, tmp_path / "g", client=serial, **NARROW)
     facts = store.facts_of(str(tmp_path / "g"))
     assert facts is not None
-    del facts["spec"]["wire"]
+    del facts["spec"]["exchange_dtype"]
     store.commit(str(tmp_path / "g"), facts)
     distnnd.build(shapeless, tmp_path / "g", client=serial)
 
@@ -231,10 +231,10 @@ def test_the_mail_is_half_of_it(serial: SerialExecutor, cut: Cut, guided: np.nda
 
 def test_the_record_of_a_row() -> None:
     layout = Layout(100, 12, "float32", 64, partitions=2)
-    job = Job("x", BuildSpec(metric="cosine", wire="float16"), layout, {}, "", "", zero_rows=True)
+    job = Job("x", BuildSpec(metric="cosine", exchange_dtype="float16"), layout, {}, "", "", zero_rows=True)
     assert mail_of(job, 0, leaves=False)["points"] == np.dtype(("<f2", 13)), "zero rows have a column of their own"
     whole = replace(job, layout=replace(layout, partitions=1))
-    assert whole.wire is None
+    assert whole.exchange_dtype is None
     assert mail_of(whole, 0, leaves=False)["points"] == np.dtype(("<f4", 12))
 
 
@@ -315,12 +315,12 @@ def own_metric(x, y):
 def refused() -> Iterable[tuple[Any, dict[str, Any], str]]:
     rows = clustered(300)
     for dtype in ("uint8", "int8", "float16"):
-        yield rows.astype(dtype), {}, f"{dtype} points travel as they are; leave wire out"
-    yield sparse.csr_matrix(rows), {"metric": "cosine"}, "sparse points travel as they are; leave wire out"
+        yield rows.astype(dtype), {}, f"{dtype} points travel as they are; leave exchange_dtype out"
+    yield sparse.csr_matrix(rows), {"metric": "cosine"}, "sparse points travel as they are; leave exchange_dtype out"
     for metric in ("manhattan", "inner_product", "jaccard"):
-        yield rows, {"metric": metric}, f"{metric} needs more of them; leave wire out"
-    yield rows, {"metric": own_metric}, "custom needs more of them; leave wire out"
-    yield (rows > 0).astype(np.uint8), {"metric": "bit_jaccard"}, "leave wire out"
+        yield rows, {"metric": metric}, f"{metric} needs more of them; leave exchange_dtype out"
+    yield rows, {"metric": own_metric}, "custom needs more of them; leave exchange_dtype out"
+    yield (rows > 0).astype(np.uint8), {"metric": "bit_jaccard"}, "leave exchange_dtype out"
 
 
 @pytest.mark.parametrize(("points", "wanted", "said"), list(refused()))
@@ -334,8 +334,10 @@ def test_where_it_means_nothing_it_is_refused(tmp_path: Path, points: Any, wante
 
 @pytest.mark.parametrize("wire", ["float32", "bfloat16", 16, ""])
 def test_an_unknown_wire_is_refused(wire: Any) -> None:
-    with pytest.raises(SpecError, match=r"wire is 'float16', or None for rows as they are, not .*; leave it out"):
-        distnnd.plan(clustered(300), wire=wire)
+    with pytest.raises(
+        SpecError, match=r"exchange_dtype is 'float16', or None for rows as they are, not .*; leave it out"
+    ):
+        distnnd.plan(clustered(300), exchange_dtype=wire)
 
 
 # --- what it takes -----------------------------------------------------------------------------------------
@@ -346,7 +348,7 @@ def planned(n: int, memory: int, **wanted: Any) -> Plan:
 
 
 def test_the_plan_halves_the_mail_and_says_what_the_last_stage_reads() -> None:
-    wide, narrow = (planned(10**7, 2**30, wire=wire) for wire in (None, "float16"))
+    wide, narrow = (planned(10**7, 2**30, exchange_dtype=wire) for wire in (None, "float16"))
     assert narrow.layout.partitions == wide.layout.partitions
     costs = [{cost.name: cost for cost in plan.costs} for plan in (wide, narrow)]
     data, lists = 10**7 * 128 * 4, 12 * 10**7 * 30
@@ -361,11 +363,11 @@ def test_the_plan_halves_the_mail_and_says_what_the_last_stage_reads() -> None:
     blocks = exact_blocks(narrow.spec, narrow.layout, 30)
     assert last.tasks == -(-narrow.layout.blocks // blocks)
     assert "float32 sent as float16" in str(narrow)
-    assert "sent as" not in str(wide) + str(planned(5000, 2**32, wire="float16"))
+    assert "sent as" not in str(wide) + str(planned(5000, 2**32, exchange_dtype="float16"))
 
 
 @pytest.mark.parametrize(("k", "memory"), [(1, 1450), (15, 1450), (100, 2500), (400, 3500), (15, 10**5)])
 def test_it_needs_no_more_memory(k: int, memory: int) -> None:
-    wide, narrow = (planned(10**8, memory * 2**20, n_neighbors=k, wire=wire) for wire in (None, "float16"))
+    wide, narrow = (planned(10**8, memory * 2**20, n_neighbors=k, exchange_dtype=wire) for wire in (None, "float16"))
     assert narrow.layout.partitions == wide.layout.partitions
     assert narrow.peak == wide.peak <= memory * 2**20

@@ -56,7 +56,7 @@ def test_all_ways_in_give_the_same_graph(truths: np.ndarray, metric: str, tmp_pa
         for one, other in zip(first, graph.to_numpy(), strict=True):
             assert np.array_equal(one, other)
     assert graphs[2].verify(tmp_path / "truths.zarr")["recomputed"] == 400
-    assert distnnd.plan(truths, 5, metric).layout.d == 2
+    assert distnnd.plan(truths, 5, metric=metric).layout.d == 2
 
 
 def test_numbers_are_not_taken_for_truths(truths: np.ndarray) -> None:

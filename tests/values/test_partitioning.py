@@ -60,7 +60,7 @@ def cases(draw: st.DrawFn) -> Case:
     metric = draw(st.sampled_from(sorted(METRICS)))
     wire = draw(st.sampled_from([None, "float16"])) if dtype == "float32" and METRICS[metric].euclidean else None
     return {
-        "spec": BuildSpec(min(draw(st.integers(1, 100)), n - 1), metric, wire=wire),
+        "spec": BuildSpec(min(draw(st.integers(1, 100)), n - 1), metric, exchange_dtype=wire),
         "n": n,
         "d": int(2 ** draw(st.floats(0, 12))),
         "dtype": dtype,

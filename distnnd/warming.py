@@ -11,29 +11,30 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .build import carry_out
+from .building import carry_out
 from .graph import Graph, open_graph
 from .index import build_index
 from .kernels import apart
 from .kernels.codes import coder_of, encode
 from .kernels.groups import keep_range
-from .kernels.jit import cache_dir, compiled_kernels, tally
-from .kernels.kdtree import plant, rows_from_blocks, walk
+from .kernels.jit import cache_dir, compiled_kernels, tally, told_of_compiling
+from .kernels.kdtree import plant, rows_from_blocks, squares_from, walk
 from .kernels.lanes import LANES
 from .kernels.merge import permute
 from .kernels.neighbours import empty
 from .kernels.projection import project, projection_of, sampled
 from .kernels.rows import prepare
 from .kernels.settled import Cells, Seen, find_exact, find_unwanted
+from .progress import listening
 from .runtime.cluster import on_each_worker
-from .runtime.events import silent
+from .runtime.events import Compiling, Listener, silent, told
 from .runtime.serial import SerialExecutor
 from .sources import Points
 from .storage.source import Source, SparseSource, open_source
@@ -62,12 +63,6 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "sinkhorn": {"cost": _COST},
 }
 
-Tell = Callable[[str], None]
-
-
-def unheard(text: str) -> None:
-    """Tell nobody."""
-
 
 @dataclass(frozen=True)
 class Warmed:
@@ -93,7 +88,7 @@ def warmup(
     metrics: Iterable[str] | str | None = None,
     dtypes: Iterable[str] | str | None = None,
     client: Any = None,
-    progress: Tell = unheard,
+    progress: Listener | bool | None = None,
 ) -> Warmed:
     """Compile what builds by these metrics on points of these dtypes need, unless it is on disk.
 
@@ -101,12 +96,13 @@ def warmup(
     they call, and for all dtypes of dense points, beside which there is "sparse"; others have a few kernels of their
     own, so name those that you use.
     client: a Dask client, cluster or address, whose workers are warmed too, one of each host before the others; None
-    for the current client, if there is one. progress: called with a text now and then.
+    for the current client, if there is one. progress: as for build().
 
     Raises SpecError for an unknown metric or dtype, and DistnndError where the kernels cannot be kept.
     """
     kinds = kinds_of(_several(metrics, METRICS), _several(dtypes, DTYPES))
-    here = warm_machine(kinds, progress)
+    with listening(progress) as listen:
+        here = warm_machine(kinds, listen)
     workers = on_each_worker(client, warm_machine, kinds)
     return Warmed(**{**asdict(here), "workers": workers})
 
@@ -125,7 +121,8 @@ class Kind(NamedTuple):
 
     def spec(self) -> BuildSpec:
         """What such a build asks for."""
-        return BuildSpec(n_neighbors=5, metric=self.metric, metric_params=json.loads(self.params))
+        dtype = None if self.sparse else self.dtype
+        return BuildSpec(n_neighbors=5, metric=self.metric, metric_params=json.loads(self.params), dtype=dtype)
 
     @property
     def sparse(self) -> bool:
@@ -182,30 +179,28 @@ def kinds_of(metrics: Iterable[str], dtypes: Iterable[str]) -> list[Kind]:
     return list(dict.fromkeys(kinds.values()))
 
 
-def warm_machine(kinds: list[Kind], progress: Tell = unheard) -> Warmed:
+def warm_machine(kinds: list[Kind], listen: Listener = silent) -> Warmed:
     """Compile in a process of its own what builds of these metrics and dtypes need, then find it on disk."""
     start = time.perf_counter()
     place_of_kernels()
-    progress("what is not on disk is compiled, in a process of its own")
-    compiled = apart.ensure([kind.kernels for kind in kinds])
-    warmed = warm_process(kinds, progress)
+    with told_of_compiling(lambda: listen(Compiling())):
+        compiled = apart.ensure([kind.kernels for kind in kinds])
+        warmed = warm_process(kinds, listen)
     now = {"found": warmed.found - compiled, "compiled": warmed.compiled + compiled}
     return Warmed(**{**asdict(warmed), **now, "seconds": time.perf_counter() - start})
 
 
-def warm_process(kinds: list[Kind], progress: Tell = unheard) -> Warmed:
+def warm_process(kinds: list[Kind], listen: Listener = silent) -> Warmed:
     """Compile or find in this process what builds of these metrics and dtypes need; DistnndError if it is not kept."""
     place = place_of_kernels()
     before, start = tally(), time.perf_counter()
     with apart.in_this_process():
-        for kind in kinds:
-            for layout in layouts(kind):
-                how = "all pairs" if layout.exact else f"{layout.partitions} partition(s)"
-                progress(f"{kind.metric}, {kind.dtype}, {how}")
-                build_tiny(kind, layout)
+        tiny = [(kind, layout) for kind in kinds for layout in layouts(kind)]
+        for kind, layout in told(listen, "warmup", tiny, len(tiny)):
+            build_tiny(kind, layout)
         put_tiny()
         narrow_tiny()
-        for dtype in (np.float32, np.int8):
+        for dtype in (np.float32, np.float64, np.int8):
             walk_tiny(dtype)
     now = tally()
     new = now.since(before)
@@ -297,7 +292,11 @@ def walk_tiny(dtype: type) -> None:
     tree = plant(points, np.arange(len(points)))
     found = empty(LANES, 3)
     walk(tree, np.full(LANES, np.inf, np.float32), found, 0, 1)
-    rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
+    if dtype == np.float64:
+        squares_from(points, np.arange(3), 0)
+        permute([points], np.arange(40))
+    else:
+        rows_from_blocks(tree.blocks, tree.columns, points, len(tree.order))
     permute([np.zeros((40, 2), np.int64)], np.arange(40))
     settle_tiny()
 
@@ -331,7 +330,7 @@ def narrow_tiny() -> None:
 
 
 def main(names: list[str]) -> None:
-    """`python -m distnnd.warmup KIND…`: compile the kernels of these kinds; print what became of them as JSON."""
+    """`python -m distnnd.warming KIND…`: compile the kernels of these kinds; print what became of them as JSON."""
     print(json.dumps(warm_process([Kind.named(name) for name in names]).to_json()))
 
 

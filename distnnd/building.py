@@ -10,17 +10,20 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .graph import Graph, open_graph
+from .progress import listening
 from .runtime.cluster import executor_for, machine_for
-from .runtime.events import BuildEnd, BuildStart, Listener, RoundEnd, silent
+from .runtime.events import BuildEnd, BuildStart, Compiling, Listener, RoundEnd
 from .sources import extent_of, extent_of_lazy, lazy_points, plan_for, spool_lazily, within_reach
 from .stages.blocks import plan_blocks, plan_scan_sparse
 from .stages.draw import plan_draw
 from .stages.exact import plan_exact
 from .stages.local import plan_local
+from .stages.measured import compiling_told
 from .stages.merge import plan_merge
 from .stages.points import check_points
 from .stages.probe import plan_probe, plan_truth
 from .stages.publish import plan_publish
+from .stages.rounding import count_equal, plan_centre, rows_for_centre, shift_of
 from .stages.route import plan_route
 from .stages.scan import check_scale, plan_collect, plan_scan
 from .stages.settle import plan_settle
@@ -34,7 +37,7 @@ from .values.errors import SpecError, Unreachable
 from .values.partitioning import Unit, enough_if_brief, first_width, least_unit, make_units, next_width, pieces_of
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
-from .values.spec import BuildSpec
+from .values.spec import BuildSpec, exchange_dtype_of
 
 # A round that adds less than this to a measured recall is the last: more of them would not reach the target.
 LEAST_GAIN = 0.002
@@ -45,6 +48,7 @@ STAYING = 0.4
 def plan(
     source: Any,
     n_neighbors: int = 15,
+    *,
     metric: str | Callable[..., float] = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     target_recall: float = 0.95,
@@ -52,10 +56,11 @@ def plan(
     memory_limit: int | str | None = None,
     client: Any = None,
     random_state: int = 0,
-    *,
     component: str | None = None,
     n_workers: int | None = None,
+    exchange_dtype: str | None = None,
     wire: str | None = None,
+    dtype: str | None = None,
 ) -> Plan:
     """What build() would do with the same arguments, and what it would take.
 
@@ -64,12 +69,15 @@ def plan(
     BudgetError, SpecError and InputError are raised as by build().
     """
     limits = (target_recall, max_rounds, memory_limit)
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
+    exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged, dtype)
     if is_dask_array(source):
         extent = extent_of_lazy(lazy_points(source, spec))
+        spec = spec.for_points(extent.dtype, sparse=False)
         check_points(spec, extent.d, extent.dtype)
     else:
-        opened = open_for(source, component, spec.kind)
+        opened = open_for(source, component, spec.kind, spec.dtype)
+        spec = spec.for_points(opened.dtype.name, isinstance(opened, SparseSource))
         extent = extent_of(opened)
         check_points(spec, extent.d, extent.dtype, isinstance(opened, SparseSource))
         if opened is not source:
@@ -82,6 +90,7 @@ def build(
     source: Any,
     out: Any = None,
     n_neighbors: int = 15,
+    *,
     metric: str | Callable[..., float] = "euclidean",
     metric_params: Mapping[str, Any] | None = None,
     target_recall: float = 0.95,
@@ -92,10 +101,11 @@ def build(
     random_state: int = 0,
     resume: bool = True,
     progress: Listener | bool | None = None,
-    *,
     component: str | None = None,
     n_workers: int | None = None,
+    exchange_dtype: str | None = None,
     wire: str | None = None,
+    dtype: str | None = None,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
@@ -110,22 +120,28 @@ def build(
     memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
     current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
     lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
-    progress: True, False, or a function that is called with each event. wire: "float16" lets float32 points travel
-    between partitions so, in half of the bytes; distances are measured again in the end, from the points. Not where a
-    metric needs more than a euclidean distance of prepared rows.
+    progress: True shows it as bars in a terminal and as lines elsewhere, None as bars in a terminal only, False not; or
+    a function that is called with each event. exchange_dtype: "float16"
+    sends float32 points between partitions as float16, which halves the bytes; in the end the distances are computed
+    again from the points. Some metrics do not allow it (SpecError). wire: its old name, with a FutureWarning.
+    dtype: None compares the points as they are given, so that distances and the measured recall are those of float64
+    input in float64. "float32" rounds float64 points and wide integers first, which takes less memory and time; a
+    warning says how many rows became equal. "float64" widens float32 points.
 
     Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
     would fit), StoreError (damaged input or graph), StageError.
     """
     limits = (target_recall, max_rounds, memory_limit)
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
-    listen = progress if callable(progress) else silent
+    exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged, dtype)
     with ExitStack() as stack:
+        listen = stack.enter_context(listening(progress))
         spool = stack.enter_context(Spool(out, scratch))
         place, opened = spool.out, None
         if not is_dask_array(source):
             # Whatever is wrong with the arguments is said before a cluster starts.
-            opened = open_for(source, component, spec.kind)
+            opened = open_for(source, component, spec.kind, spec.dtype)
+            spec = spec.for_points(opened.dtype.name, isinstance(opened, SparseSource))
             spec.check_rows(opened.n)
             check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
             store.check_apart(place, opened.location)
@@ -134,6 +150,7 @@ def build(
         if opened is None:
             source = lazy_points(source, spec)
             extent = extent_of_lazy(source)
+            spec = spec.for_points(extent.dtype, sparse=False)
             check_points(spec, extent.d, extent.dtype)
             points = spool_lazily(source, executor, spool)
         else:
@@ -160,14 +177,16 @@ def check_output(place: str, resume: bool) -> None:
 def _run(build: Build) -> None:
     start = time.perf_counter()
     build.listen(BuildStart(build.plan, len(build.facts["rounds"])))
-    recall = carry_out(build)
+    elsewhere = getattr(build.executor, "on_this_machine", False)
+    with compiling_told(lambda: build.listen(Compiling()), build.job, elsewhere):
+        recall = carry_out(build)
     reached = recall.exact or recall.estimate >= build.spec.target_recall
     if not reached:
         warnings.warn(
             f"target_recall={build.spec.target_recall} was not reached: measured {recall} after "
             f"{len(build.facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
-            + (", or leave wire out" if build.job.wire else ""),
-            stacklevel=4,
+            + (", or leave exchange_dtype out" if build.job.exchange_dtype else ""),
+            stacklevel=3,
         )
     build.listen(BuildEnd(recall, reached, time.perf_counter() - start, build.peak))
 
@@ -178,7 +197,7 @@ def carry_out(build: Build) -> Recall:
         store.create(build.out, build.facts)
     mailbox.create(build.job.scratch)
     prepare(build)
-    recall = exact_rounds(build) if build.job.wire else rounds(build)
+    recall = exact_rounds(build) if build.job.exchange_dtype else rounds(build)
     publish(build, recall)
     return recall
 
@@ -199,12 +218,41 @@ def prepare(build: Build) -> None:
         raise
     zero_rows = any(report.counters["zero_rows"] for report in scanned)
     radius = max(report.counters["radius"] for report in scanned)
-    build.job = replace(build.job, zero_rows=zero_rows, radius=radius)
-    build.commit(scan={"zero_rows": zero_rows, "radius": radius})
+    if rows_for_centre(build.job).size:
+        build.run(plan_centre(build.job))
+    shift = shift_of(build.job, max(report.counters.get("largest", 0.0) for report in scanned))
+    build.job = replace(build.job, zero_rows=zero_rows, radius=radius, shift=shift)
+    build.commit(scan={"zero_rows": zero_rows, "radius": radius, "centre": shift.centre, "scale": shift.scale})
+    warn_of_rounding(build, scanned)
     if build.job.layout.partitions > 1 and not build.job.layout.exact:
         build.run(plan_collect(build.job))
         build.run(plan_probe(build.job))
         build.run(plan_truth(build.job))
+
+
+def warn_of_rounding(build: Build, scanned: list[Report]) -> None:
+    """Say how many rows float32 cannot tell apart, or tells apart from nothing."""
+    equal = count_equal(build.job, [int(report.counters["rounded"]) for report in scanned])
+    tiny = sum(int(report.counters.get("tiny", 0)) for report in scanned)
+    dtype = "float32" if build.job.layout.sparse else build.job.layout.dtype
+    if equal:
+        warnings.warn(
+            f"about {equal:,} of {build.job.layout.n:,} rows became equal to other rows as they were rounded to "
+            f"{dtype}: their neighbours are those of the rounded rows. "
+            + (
+                "Leave dtype out, and the points are compared as they are given"
+                if build.spec.dtype == "float32" and not build.job.layout.sparse
+                else "Subtract what the rows have in common before you build"
+            ),
+            stacklevel=5,
+        )
+    if tiny:
+        warnings.warn(
+            f"{tiny:,} of {build.job.layout.n:,} rows hold no number beyond 1e-15, and squares of such numbers vanish "
+            "from float32: distances between these rows are told as 0. "
+            'Build with dtype="float64", or scale the data up',
+            stacklevel=5,
+        )
 
 
 def rounds(build: Build) -> Recall:

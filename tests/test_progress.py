@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from distnnd import BudgetError, Recall, SpecError
-from distnnd.build import plan
-from distnnd.faces import api, progress
-from distnnd.faces.progress import Bars, Lines, listening, progress_for
+import distnnd
+from distnnd import BudgetError, Recall, SpecError, progress
+from distnnd.building import plan
+from distnnd.progress import Bars, Lines, listening, progress_for
 from distnnd.runtime.events import BuildEnd, BuildStart, Event, RoundEnd, StageStart, TaskEnd, silent
 from distnnd.values.plan import Report
 
@@ -156,27 +156,26 @@ def test_an_error_gives_the_terminal_back(capsys: pytest.CaptureFixture[str], mo
 # --- distnnd.build ----------------------------------------------------------------------------------------
 
 
-def test_build_takes_progress_by_name_and_by_place(points: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    api.build(points, n_neighbors=5, progress=True)
+def test_build_takes_progress(points: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    distnnd.build(points, n_neighbors=5, progress=True)
     assert "local: 1 task" in capsys.readouterr().err
-    places = (points, None, 5, "euclidean", None, 0.95, 8, None, None, None, 0, True)
     told: list[Event] = []
-    api.build(*places, told.append)
+    distnnd.build(points, None, 5, progress=told.append)
     assert isinstance(told[0], BuildStart)
     assert isinstance(told[-1], BuildEnd)
-    api.build(*places)
+    distnnd.build(points, None, 5)
     assert capsys.readouterr().err == ""
 
 
 def test_build_warns_the_caller_of_a_missed_target(tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(5000, 30)).astype(np.float32)
     with pytest.warns(UserWarning, match="was not reached") as caught:
-        api.build(points, n_neighbors=5, target_recall=1.0, max_rounds=1)
+        distnnd.build(points, n_neighbors=5, target_recall=1.0, max_rounds=1)
     assert [warning.filename for warning in caught if warning.category is UserWarning] == [__file__]
 
 
 def test_build_passes_errors_on(points: Path) -> None:
     with pytest.raises(BudgetError):
-        api.build(points, memory_limit="1MB")
+        distnnd.build(points, memory_limit="1MB")
     with pytest.raises(TypeError):
-        api.build()
+        distnnd.build()  # type: ignore[call-arg]

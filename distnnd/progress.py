@@ -1,4 +1,4 @@
-"""Showing a build while it runs: bars in a terminal, plain lines elsewhere, silence when nobody asked."""
+"""What `progress` means, everywhere: bars in a terminal, plain lines elsewhere, silence, or a function of events."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from ..runtime.events import BuildEnd, BuildStart, Event, Listener, RoundEnd, StageStart, TaskEnd, silent
-from ..values.errors import SpecError
-from ..values.spec import format_bytes
+from .runtime.events import BuildEnd, BuildStart, Compiling, Event, Listener, RoundEnd, StageStart, TaskEnd, silent
+from .values.errors import SpecError, brief
+from .values.spec import format_bytes
 
 # A log that stands still for longer looks dead.
 SILENCE = 30.0
@@ -26,7 +26,7 @@ def progress_for(value: Listener | bool | None) -> Listener:
     if callable(value):
         return value
     if value is not None and not isinstance(value, bool):
-        raise SpecError(f"progress is True, False, None or a function of one event, not {value!r}")
+        raise SpecError(f"progress is True, False, None or a function of one event, not {brief(value)}")
     if value is not False and sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
         return Bars()
     return Lines() if value else silent
@@ -70,6 +70,8 @@ def stage_text(stage: str, number: int) -> str:
 
 def text_of(event: Event) -> str | None:
     """The line that an event is worth by itself; None for stages and tasks, which are shown as they go."""
+    if isinstance(event, Compiling):
+        return "compiling kernels (once, about 30 s)"
     if isinstance(event, BuildStart):
         return start_text(event)
     if isinstance(event, RoundEnd):
