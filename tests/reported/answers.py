@@ -86,6 +86,12 @@ def ids_of(graph: Any) -> Array:
     return graph.to_numpy()[0]
 
 
+def alike(graph: Any, other: Any) -> bool:
+    """Whether two graphs have the same neighbours, at distances that differ by rounding to float32 at most."""
+    (ids, distances), (others, gaps) = graph.to_numpy(), other.to_numpy()
+    return bool((ids == others).all() and np.allclose(distances, gaps, rtol=1e-6))
+
+
 def told(points: Any, k: int = 10, **wanted: Any) -> tuple[Any, list[str]]:
     """The graph, and the warnings that its build gave."""
     with warnings.catch_warnings(record=True) as heard:
