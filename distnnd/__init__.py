@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .values.errors import (
         BudgetError,
         DistnndError,
+        DistnndWarning,
         InputError,
         Interrupted,
         SpecError,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BudgetError",
     "DistnndError",
+    "DistnndWarning",
     "Graph",
     "Index",
     "IndexPlan",
@@ -67,6 +69,7 @@ _HOMES = {
     "Plan": "values.plan",
     "Recall": "values.recall",
     "DistnndError": "values.errors",
+    "DistnndWarning": "values.errors",
     "SpecError": "values.errors",
     "InputError": "values.errors",
     "StoreError": "values.errors",

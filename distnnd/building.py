@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 from .graph import Graph, open_graph
 from .progress import listening
+from .runtime.clients import check_client
 from .runtime.cluster import executor_for, machine_for
 from .runtime.events import BuildEnd, BuildStart, Compiling, Listener, RoundEnd
-from .sources import extent_of, extent_of_lazy, lazy_points, plan_for, spool_lazily, within_reach
+from .sources import Opened, extent_of, is_sparse, open_points, plan_for, within_reach
 from .stages.blocks import plan_blocks, plan_scan_sparse
+from .stages.doubts import doubts_of
 from .stages.draw import plan_draw
 from .stages.exact import plan_exact
 from .stages.local import plan_local
@@ -23,17 +25,16 @@ from .stages.merge import plan_merge
 from .stages.points import check_points
 from .stages.probe import plan_probe, plan_truth
 from .stages.publish import plan_publish
-from .stages.rounding import count_equal, plan_centre, rows_for_centre, shift_of
+from .stages.rounding import plan_centre, rows_for_centre, shift_of
 from .stages.route import plan_route
 from .stages.scan import check_scale, plan_collect, plan_scan
 from .stages.settle import plan_settle
 from .stages.settled import gather, solved_whole
 from .storage import graph as store
 from .storage import mailbox
-from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .underway import Build
-from .values.errors import SpecError, Unreachable
+from .values.errors import DistnndWarning, SpecError, Unreachable
 from .values.partitioning import Unit, enough_if_brief, first_width, least_unit, make_units, next_width, pieces_of
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
@@ -61,27 +62,24 @@ def plan(
     exchange_dtype: str | None = None,
     wire: str | None = None,
     dtype: str | None = None,
+    missing: str | None = None,
 ) -> Plan:
-    """What build() would do with the same arguments, and what it would take.
+    """The plan of what build() would do with the same arguments: stages, tasks, memory and disk.
 
-    Nothing is read but metadata, and of sparse points the ends and a sample of the rows.
+    Only metadata are read; of sparse points also the row ends and a sample of the rows.
 
-    BudgetError, SpecError and InputError are raised as by build().
+    Raises BudgetError, SpecError and InputError as build() does.
     """
     limits = (target_recall, max_rounds, memory_limit)
     exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
     spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged, dtype)
-    if is_dask_array(source):
-        extent = extent_of_lazy(lazy_points(source, spec))
-        spec = spec.for_points(extent.dtype, sparse=False)
-        check_points(spec, extent.d, extent.dtype)
-    else:
-        opened = open_for(source, component, spec.kind, spec.dtype)
-        spec = spec.for_points(opened.dtype.name, isinstance(opened, SparseSource))
-        extent = extent_of(opened)
-        check_points(spec, extent.d, extent.dtype, isinstance(opened, SparseSource))
-        if opened is not source:
-            opened.release()
+    check_client(client, n_workers)
+    opened = open_points(source, spec.kind, component, missing, dtype)
+    spec = spec.for_points(opened.dtype.name, is_sparse(opened))
+    check_opened(spec, opened)
+    extent = extent_of(opened)
+    if opened is not source:
+        opened.release()
     with machine_for(client, spec.memory_limit, n_workers) as machine:
         return plan_for(spec, machine, extent)
 
@@ -106,27 +104,35 @@ def build(
     exchange_dtype: str | None = None,
     wire: str | None = None,
     dtype: str | None = None,
+    missing: str | None = None,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
-    source: path or URL of a Zarr array or group (`component` names the array in it), of a .npy, .fbin, .u8bin, .i8bin,
-    .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap: n x d numbers; or sparse rows: a scipy
-    matrix, an .npz of scipy.sparse, or CSR in Zarr as AnnData keeps it. out: path or URL that does
-    not exist yet, or holds an unfinished build of the same points with the same parameters, which goes on at its last
-    committed round unless `resume` is False; None for a temporary graph that goes with the returned object.
-    n_neighbors: per row, self excluded.
-    metric: a name of docs/metrics.md, its parameters by name in metric_params; or a function f(x, y) of two rows that
-    numba has compiled, symmetric and finite. max_rounds: give up after so many, with a warning.
-    memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
-    current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
-    lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
-    progress: True shows it as bars in a terminal and as lines elsewhere, None as bars in a terminal only, False not; or
-    a function that is called with each event. exchange_dtype: "float16"
-    sends float32 points between partitions as float16, which halves the bytes; in the end the distances are computed
-    again from the points. Some metrics do not allow it (SpecError). wire: its old name, with a FutureWarning.
+    source: n x d numbers: the path or URL of a Zarr array or group (`component` names the array in it), or of a .npy,
+    .fbin, .u8bin, .i8bin, .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap, list of rows, frame
+    of numbers, tensor, or dataset of h5py. Or sparse rows: a scipy matrix, an .npz of scipy.sparse, CSR in Zarr as
+    AnnData stores it, or a dask array of such chunks.
+    out: path or URL of the new store. If it holds an unfinished build of the same points with the same parameters, that
+    build continues after its last committed round, unless `resume` is False. None makes a temporary graph, which is
+    deleted together with the returned object.
+    n_neighbors: neighbours of each row, without the row itself.
+    metric: a name of docs/metrics.md, with its parameters by name in metric_params; or a function f(x, y) of two rows
+    that numba has compiled, symmetric and finite.
+    max_rounds: stop after this many rounds, with a warning if the target is not reached.
+    memory_limit: of one worker, in bytes or as a text like "2GiB".
+    client: a Dask client, cluster or address; None for the current client. If there is none, a temporary cluster is
+    used: threads of this process, or `n_workers` processes.
+    scratch: directory for temporary data, on a disk that all workers see; by default inside `out`.
+    random_state: seed; the same seed and plan give the same bytes.
+    progress: True shows bars in a terminal and lines elsewhere, None bars in a terminal only, False nothing; a function
+    is called with each event.
+    exchange_dtype: "float16" sends float32 points between partitions as float16, which halves the bytes. At the end the
+    distances are computed again from the points. Some metrics do not allow it (SpecError). `wire` is its old name.
     dtype: None compares the points as they are given, so that distances and the measured recall are those of float64
     input in float64. "float32" rounds float64 points and wide integers first, which takes less memory and time; a
     warning says how many rows became equal. "float64" widens float32 points.
+    missing: of a Zarr array, whether chunks that are not there read as its fill value, "fill", or are refused, "error".
+    None refuses them, unless whole columns of chunks were never written, of which a warning tells.
 
     Raises SpecError, InputError (bad points, with the first row), BudgetError (what is needed, what there is and what
     would fit), StoreError (damaged input or graph), StageError.
@@ -134,33 +140,31 @@ def build(
     limits = (target_recall, max_rounds, memory_limit)
     exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
     spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged, dtype)
+    check_client(client, n_workers)
     with ExitStack() as stack:
         listen = stack.enter_context(listening(progress))
         spool = stack.enter_context(Spool(out, scratch))
-        place, opened = spool.out, None
-        if not is_dask_array(source):
-            # Whatever is wrong with the arguments is said before a cluster starts.
-            opened = open_for(source, component, spec.kind, spec.dtype)
-            spec = spec.for_points(opened.dtype.name, isinstance(opened, SparseSource))
-            spec.check_rows(opened.n)
-            check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
-            store.check_apart(place, opened.location)
+        place = spool.out
+        # Whatever is wrong with the arguments is said before a cluster starts, and before a chunk is computed.
+        opened = open_points(source, spec.kind, component, missing, dtype)
+        if opened is not source:
+            stack.callback(opened.release)
+        spec = spec.for_points(opened.dtype.name, is_sparse(opened))
+        check_opened(spec, opened)
+        store.check_apart(place, opened.location)
         check_output(place, resume)
         executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
-        if opened is None:
-            source = lazy_points(source, spec)
-            extent = extent_of_lazy(source)
-            spec = spec.for_points(extent.dtype, sparse=False)
-            check_points(spec, extent.d, extent.dtype)
-            points = spool_lazily(source, executor, spool)
-        else:
-            if opened is not source:
-                stack.callback(opened.release)
-            points = within_reach(opened, executor, spool)
+        points = within_reach(opened, executor, spool)._replace(missing=missing)
         _run(Build(spec, points, place, spool.scratch, executor, listen))
         graph = open_graph(place, spec.function)
         spool.keep_for(graph)
         return graph
+
+
+def check_opened(spec: BuildSpec, opened: Opened) -> None:
+    """InputError or SpecError unless what is asked for fits the number of rows and columns, and their dtype."""
+    spec.check_rows(opened.n)
+    check_points(spec, opened.d, opened.dtype.name, is_sparse(opened))
 
 
 def check_output(place: str, resume: bool) -> None:
@@ -180,12 +184,15 @@ def _run(build: Build) -> None:
     elsewhere = getattr(build.executor, "on_this_machine", False)
     with compiling_told(lambda: build.listen(Compiling()), build.job, elsewhere):
         recall = carry_out(build)
+    for doubt in build.facts["scan"].get("doubts", ()):
+        warnings.warn(doubt, DistnndWarning, stacklevel=3)
     reached = recall.exact or recall.estimate >= build.spec.target_recall
     if not reached:
         warnings.warn(
             f"target_recall={build.spec.target_recall} was not reached: measured {recall} after "
             f"{len(build.facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
             + (", or leave exchange_dtype out" if build.job.exchange_dtype else ""),
+            DistnndWarning,
             stacklevel=3,
         )
     build.listen(BuildEnd(recall, reached, time.perf_counter() - start, build.peak))
@@ -206,7 +213,7 @@ def prepare(build: Build) -> None:
     """Check every number, keep sampled rows aside, and solve the probe rows."""
     try:
         scanned = build.run(plan_scan_sparse(build.job) if build.job.layout.sparse else plan_scan(build.job))
-        check_scale(scanned)
+        check_scale(scanned, build.job.kind)
     except Unreachable:
         # The points may be as good as they were: what is done is kept for another attempt.
         raise
@@ -222,37 +229,19 @@ def prepare(build: Build) -> None:
         build.run(plan_centre(build.job))
     shift = shift_of(build.job, max(report.counters.get("largest", 0.0) for report in scanned))
     build.job = replace(build.job, zero_rows=zero_rows, radius=radius, shift=shift)
-    build.commit(scan={"zero_rows": zero_rows, "radius": radius, "centre": shift.centre, "scale": shift.scale})
-    warn_of_rounding(build, scanned)
+    build.commit(
+        scan={
+            "zero_rows": zero_rows,
+            "radius": radius,
+            "centre": shift.centre,
+            "scale": shift.scale,
+            "doubts": doubts_of(build.job, scanned),
+        }
+    )
     if build.job.layout.partitions > 1 and not build.job.layout.exact:
         build.run(plan_collect(build.job))
         build.run(plan_probe(build.job))
         build.run(plan_truth(build.job))
-
-
-def warn_of_rounding(build: Build, scanned: list[Report]) -> None:
-    """Say how many rows float32 cannot tell apart, or tells apart from nothing."""
-    equal = count_equal(build.job, [int(report.counters["rounded"]) for report in scanned])
-    tiny = sum(int(report.counters.get("tiny", 0)) for report in scanned)
-    dtype = "float32" if build.job.layout.sparse else build.job.layout.dtype
-    if equal:
-        warnings.warn(
-            f"about {equal:,} of {build.job.layout.n:,} rows became equal to other rows as they were rounded to "
-            f"{dtype}: their neighbours are those of the rounded rows. "
-            + (
-                "Leave dtype out, and the points are compared as they are given"
-                if build.spec.dtype == "float32" and not build.job.layout.sparse
-                else "Subtract what the rows have in common before you build"
-            ),
-            stacklevel=5,
-        )
-    if tiny:
-        warnings.warn(
-            f"{tiny:,} of {build.job.layout.n:,} rows hold no number beyond 1e-15, and squares of such numbers vanish "
-            "from float32: distances between these rows are told as 0. "
-            'Build with dtype="float64", or scale the data up',
-            stacklevel=5,
-        )
 
 
 def rounds(build: Build) -> Recall:

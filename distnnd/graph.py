@@ -12,10 +12,11 @@ from .index import build_index as index_of
 from .progress import listening
 from .runtime.events import Listener, told
 from .runtime.lazy import lazy_blocks
+from .sources import points_of
 from .stages import report, views
 from .storage import graph as store
 from .values.errors import StoreError
-from .values.metric import function_of
+from .values.metric import function_of, metric_behind
 from .values.recall import Recall
 from .values.spec import format_bytes
 
@@ -56,12 +57,13 @@ class Graph:
         """The whole graph in memory: ids int64[n, k] and distances float32[n, k]; with self first, k + 1 columns."""
         return views.to_numpy(self.location, self.n, include_self)
 
-    def to_csr(self, include_self: bool = True, mode: str = "distance") -> Any:
-        """scipy CSR float32[n, n] with a constant number of entries a row in the order of distance.
+    def to_csr(self, include_self: bool = True, mode: str = "distance", *, dtype: Any = "float32") -> Any:
+        """scipy CSR [n, n] with a constant number of entries in each row, in the order of distance.
 
-        include_self: the row itself first, as an explicit zero; mode: "distance", or "connectivity" for ones.
+        include_self: the row itself first, as an explicit zero; mode: "distance", or "connectivity" for ones; dtype:
+        "float32" or "float64". astype() of the matrix keeps the order; tocoo(), sort_indices() and sums do not.
         """
-        return views.to_csr(self.location, self.n, include_self, mode)
+        return views.to_csr(self.location, self.n, include_self, mode, dtype)
 
     def symmetrize(self, how: str = "max") -> Any:
         """scipy CSR of distances with both directions of every edge; how: "max", "min" or "mean" where they differ.
@@ -75,25 +77,36 @@ class Graph:
         return lazy_blocks(self.indices), lazy_blocks(self.distances)
 
     def verify(
-        self, source: Any = None, rows: int = 1000, *, progress: Listener | bool | None = None
+        self,
+        source: Any = None,
+        rows: int = 1000,
+        *,
+        progress: Listener | bool | None = None,
+        missing: str | None = None,
     ) -> dict[str, Any]:
         """Read every chunk and check each row: distinct valid ids, finite ascending distances, each chunk unharmed.
 
         source: the points; if given, they must be those of the build, and the distances of `rows` random rows are
-        recomputed. progress: as for build(). Returns n, n_neighbors, chunks, bytes and how many rows were recomputed.
+        recomputed. progress, missing: as for build(). Returns n, n_neighbors, chunks, bytes and how many rows were
+        recomputed.
 
         StoreError names the first chunk or row that breaks a promise.
         """
-        with listening(progress) as listen:
+        points_here = points_of(source, metric_behind(self.facts), self.facts, missing)
+        with listening(progress) as listen, points_here as points:
             seen = partial(told, listen, "verify")
-            return views.verify(self.location, self.facts, source, rows, self.function, seen)
+            return views.verify(self.location, self.facts, points, rows, self.function, seen)
 
-    def measure_recall(self, source: Any, probes: int = 1000, random_state: int = 0) -> Recall:
+    def measure_recall(
+        self, source: Any, probes: int = 1000, random_state: int = 0, *, missing: str | None = None
+    ) -> Recall:
         """The recall on fresh random rows that are solved exactly; a graph keeps the recall of its build, see `recall`.
 
         source: the points of the build, else StoreError; they are read twice, block by block. Ties count as found.
+        missing: as in build().
         """
-        return views.measure_recall(self.location, self.facts, source, probes, random_state, self.function)
+        with points_of(source, metric_behind(self.facts), self.facts, missing) as points:
+            return views.measure_recall(self.location, self.facts, points, probes, random_state, self.function)
 
     def build_index(self, out: Any, source: Any = None, **options: Any) -> Index:
         """The index of this graph, in the new Zarr store `out`: distnnd.build_index with the same options."""
@@ -106,7 +119,8 @@ class Graph:
         that all hangs together with them; source: the points, by default from where the graph was built.
         """
         points = self.facts["source"]["location"] if source is None else source
-        return report.search_report(self.location, self.facts, connect, points, self.function)
+        with points_of(points if connect else None, metric_behind(self.facts), self.facts) as held:
+            return report.search_report(self.location, self.facts, connect, held, self.function)
 
     def info(self) -> dict[str, Any]:
         """n, d, n_neighbors, metric, state, rounds, recall, format_version, bytes."""
@@ -151,6 +165,6 @@ def open_graph(location: Any, metric: str | Callable[..., float] | None = None) 
         done = len(facts["rounds"])
         raise StoreError(
             f"the graph at {place} is not finished ({done} round(s) committed); run the same build again, "
-            "or `distnnd resume`, and it goes on from there"
+            "or `distnnd resume`, to continue after the last of them"
         )
     return Graph(place, facts, function_of(facts, metric, place))

@@ -13,15 +13,17 @@ from typing import Any, NamedTuple
 from .index_plan import finished, index_plan_for, place_of_graph, points_named
 from .progress import listening
 from .runtime import indexes
-from .runtime.cluster import current_client, executor_for
+from .runtime.clients import check_client, current_client
+from .runtime.cluster import executor_for
 from .runtime.events import Compiling, Listener, told
+from .sources import points_of
 from .stages import prune, query
 from .stages.measured import compiling_told
 from .stages.views import same_points
 from .storage import answers, mailbox, stores
 from .storage import graph as graph_store
 from .storage import index as store
-from .storage.source import Source, is_dask_array, open_source
+from .storage.source import Source, is_dask_array, open_source, unwrapped
 from .storage.spool import Spool
 from .values.errors import SpecError, StoreError
 from .values.memory import strip_rows
@@ -54,32 +56,36 @@ def build_index(
     random_state: int = 0,
     metric: str | Function = None,
     progress: Listener | bool | None = None,
+    missing: str | None = None,
 ) -> Index:
-    """Make the search graph of a finished kNN graph, in the new Zarr store `out`.
+    """Make the index of a finished kNN graph, for queries of new rows, in the new Zarr store `out`.
 
     graph: path or URL, or a Graph. source: the points of the graph, by default from where it was built; they must be
-    the same. pruning_degree_multiplier: edges of a row at most, as a multiple of the graph's n_neighbors;
-    diversify_prob: how likely an edge is dropped that the search can do without. partitions: how many, by default as
-    few as fit: an index is opened whole, or partition by partition where a worker cannot hold it. memory_limit, client,
-    n_workers, scratch, progress: as for build(). metric: the function that the graph was built by, if it was one of the
+    the same. pruning_degree_multiplier: most edges of a row, as a multiple of the graph's n_neighbors; diversify_prob:
+    probability that an edge is dropped which searches can do without. partitions: how many, by default as few as fit;
+    an index is opened whole, or partition by partition if a worker cannot hold it. memory_limit, client, n_workers,
+    scratch, progress, missing: as for build(). metric: the function that the graph was built by, if it was one of the
     user's own; a name is compared with the metric of the graph.
 
     Raises SpecError, StoreError (the points have changed, damage), BudgetError (what is needed and what there is).
     """
     spec = IndexSpec(pruning_degree_multiplier, diversify_prob, random_state)
     place, limit = place_of_graph(graph), parse_bytes(memory_limit)
+    check_client(client, n_workers)
     facts = finished(place)
     function = function_of(facts, metric, place) or getattr(graph, "function", None)
     target = graph_store.place_of(out)
     graph_store.check_apart(target, place)
     with ExitStack() as stack:
         listen = stack.enter_context(listening(progress))
-        points = stack.enter_context(same_points(place, facts, points_named(source, facts)))
+        given = points_named(source, facts)
+        named = stack.enter_context(points_of(given, metric_behind(facts), facts, missing))
+        points = stack.enter_context(same_points(place, facts, named))
         executor = stack.enter_context(executor_for(client, limit, n_workers))
         plan = index_plan_for(spec, place, facts, points, executor, limit, partitions)
         layout = plan.layout
         spool = stack.enter_context(Spool(target, scratch))
-        if points.resident and not executor.in_process:
+        if not executor.in_process and (points.resident or is_dask_array(unwrapped(given))):
             points = spool.copy(points)
         name = uuid.uuid4().hex
         work = f"{spool.scratch}/{name}"
@@ -221,15 +227,16 @@ class Index:
     ) -> Any:
         """The k nearest rows to each query: ids int64[m, k] and distances float32[m, k], ascending by (distance, id).
 
-        queries: numbers [m, d], answered here; or a dask array, answered lazily where it is computed, by workers that
-        open the index themselves. epsilon: a row is looked at while it is no more than so much farther than the k-th
-        answer so far (as PyNNDescent has it); ef: instead, how many nearest rows are looked at (as HNSW has it).
-        radius: no answer lies farther; filter: which rows may be answers, bool[n] or row ids; -1 and inf stand where
-        fewer are left. return_distances: False for the ids alone. threads: of this process. memory_limit: what the
-        index may take; of a lazy query by default what workers have. client: a Dask client, by default the current one.
+        queries: numbers [m, d], answered now; or a dask array, answered when it is computed, by workers that open the
+        index themselves. epsilon: how far a search goes: it follows the edges of rows that are up to this share farther
+        than the k-th nearest row found so far, as in PyNNDescent. More finds more and takes longer. ef: instead of
+        epsilon, follow the `ef` nearest rows, as in HNSW. radius: largest distance of an answer; filter: the rows that
+        may be answers, bool[n] or row ids. If fewer than k are left, -1 and inf fill the row. return_distances: False
+        for the ids alone. threads: of this process. memory_limit: memory that the index may take; for a lazy query by
+        default that of the workers. client: a Dask client, by default the current one.
 
-        Raises InputError for queries that cannot be compared, with the first bad row, SpecError for k > n and other
-        arguments that cannot be meant, BudgetError where workers cannot hold the index.
+        Raises InputError for queries that cannot be compared, with the first bad row; SpecError for a wrong argument,
+        such as k > n; BudgetError if the workers cannot hold the index.
         """
         spec = SearchSpec(k, epsilon, ef, radius)
         spec.check_rows(self.n)
@@ -255,10 +262,11 @@ class Index:
         client: Any = None,
         component: str | None = None,
         progress: Listener | bool | None = None,
+        missing: str | None = None,
     ) -> dict[str, Any]:
         """Answer the queries of a file and write ids and distances, batch by batch, in memory that does not grow.
 
-        queries: whatever build() takes as dense points; component: the array of a Zarr group. out: a new Zarr group
+        queries: whatever build() takes as dense points; component, missing: as there. out: a new Zarr group
         with the arrays `indices` int64[m, k] and `distances` float32[m, k], or "<name>.npy" for the ids, with
         "<name>.distances.npy" beside it. client: a Dask client, cluster or address, whose workers answer; by default
         the current client, or this process. progress: as for build(). The other arguments are those of `query`.
@@ -268,7 +276,7 @@ class Index:
         """
         spec, place = SearchSpec(k, epsilon, ef, radius), answers.free_place(out)
         spec.check_rows(self.n)
-        asked = open_source(queries, component)
+        asked = open_source(queries, component, missing=missing)
         if asked.d != self.layout.d:
             raise SpecError(
                 f"{asked.location} holds rows of {asked.d} columns, but the index at {self.location} of {self.layout.d}"

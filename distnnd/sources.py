@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
-from .runtime.cluster import machine_memory
-from .runtime.lazy import packed_lazily, shape_of, store_lazily
+import numpy as np
+
+from .runtime.cluster import executor_for, machine_memory
+from .runtime.lazy import blocks_of_rows, packed_lazily, store_lazily, with_checked_chunks
 from .runtime.serial import Executor, Machine
-from .storage.bits import pack, packed_columns
-from .storage.source import Source, SparseSource
-from .storage.spool import Spool
+from .storage.converted import converted
+from .storage.declared import WHERE, Declared, declared, kept_chunk, packed_chunk
+from .storage.source import Source, SparseSource, check_sparse_dtype, is_dask_array, open_for, unwrapped
+from .storage.spool import Spool, spooled_rows
 from .values.budget import Workers
+from .values.errors import SpecError
+from .values.metric import Metric
 from .values.partitioning import make_plan
 from .values.plan import Cut, Extent, Plan
 from .values.sparse_plan import plan_sparse
@@ -22,42 +32,144 @@ FORCED: dict[object, Cut] = {}
 
 
 class Points(NamedTuple):
-    """What is built from: the source where workers can read it; place and fingerprint of what the user named."""
+    """What is built from: the source where workers can read it; place and fingerprint of what the user named.
+
+    missing: what the user said of chunks that are not there.
+    """
 
     source: Source | SparseSource
     location: str
     fingerprint: dict[str, Any]
+    missing: str | None = None
 
 
-def within_reach(source: Source | SparseSource, executor: Executor, spool: Spool) -> Points:
-    """The points where every worker can read them: those in this process are copied to disk if need be."""
-    reachable = spool.copy(source) if source.resident and not executor.in_process else source
-    return Points(reachable, source.location, source.fingerprint())
+@dataclass(frozen=True, eq=False)
+class LazyPoints:
+    """The points of a dask array, of which nothing is computed yet; what it says of itself has been checked.
+
+    read_as: the dtype as which dense points are read, None for the one that suits them.
+    """
+
+    array: Any
+    said: Declared
+    read_as: str | None = None
+    location: str = WHERE
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return self.said.n
+
+    @property
+    def d(self) -> int:
+        """Numbers of a row, as it will be read."""
+        return self.said.d
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of what will be read."""
+        return self.said.dtype if self.read_as is None else np.dtype(self.read_as)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Its name, which is a digest of what it is made of."""
+        return {"kind": "dask", "name": self.array.name, "shape": [self.n, self.d]}
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+    def spooled(self, executor: Executor, spool: Spool, through_here: bool = False) -> Source | SparseSource:
+        """The points, computed once and written to disk; InputError names a chunk that is not what the array says.
+
+        through_here: this process writes them, block by block, where workers do not see the disk of the spool.
+        """
+        said = self.said
+        chunks = with_checked_chunks(self.array, partial(kept_chunk, said=said), said.stored)
+        if said.packed:
+            chunks = packed_lazily(chunks, packed_chunk, said.d)
+        if said.sparse or through_here:
+            spool.write(blocks_of_rows(executor, chunks), said)
+        else:
+            dtype = said.dtype.name
+            store_lazily(executor, chunks.astype(dtype), spool.target(said.n, said.d, dtype))
+        points = spool.spooled(self.fingerprint())
+        return converted(points, self.read_as) if isinstance(points, Source) else points
 
 
-def spool_lazily(source: Any, executor: Executor, spool: Spool) -> Points:
-    """The points of a dask array, written to disk; its name is a digest of what it is made of."""
-    n, d, dtype = shape_of(source)
-    store_lazily(executor, source.astype(dtype), spool.target(n, d, dtype))
-    return Points(spool.spooled(), "<dask array>", {"kind": "dask", "name": source.name, "shape": [n, d]})
+Opened = Source | SparseSource | LazyPoints
 
 
-def lazy_points(source: Any, spec: BuildSpec) -> Any:
-    """A dask array as the metric takes it: truths packed where it compares bits; of the dtype that is asked for."""
-    if spec.dtype is not None:
-        return source.astype(spec.dtype)
-    return packed_lazily(source, pack, packed_columns(source.shape[-1])) if spec.kind.bits else source
+def open_points(
+    source: Any, metric: Metric, component: str | None = None, missing: str | None = None, dtype: str | None = None
+) -> Opened:
+    """The points that a user names, as this metric takes them, see open_source; of a dask array only what it says.
+
+    dtype: as which they are read, see open_for. Raises as open_source, and as declared().
+    """
+    source = unwrapped(source)
+    if not is_dask_array(source):
+        return open_for(source, component, metric, missing, dtype)
+    for name, said in (("component", component), ("missing", missing)):
+        if said is not None:
+            raise SpecError(f"{name}={said!r} is about arrays in Zarr; a dask array is none")
+    promised = declared(source, metric.bits)
+    if promised.sparse:
+        check_sparse_dtype(dtype)
+    return LazyPoints(source, promised, None if promised.sparse or promised.packed else dtype)
 
 
-def extent_of_lazy(source: Any) -> Extent:
-    """The extent of a dask array as it will be read; SpecError unless it has two axes."""
-    return Extent(*shape_of(source))
+def within_reach(opened: Opened, executor: Executor, spool: Spool) -> Points:
+    """The points where every worker can read them: lazy ones, and those in this process, are copied to disk if need be.
+
+    Raises as LazyPoints.spooled.
+    """
+    if isinstance(opened, LazyPoints):
+        return Points(opened.spooled(executor, spool), opened.location, opened.fingerprint())
+    reachable = spool.copy(opened) if opened.resident and not executor.in_process else opened
+    return Points(reachable, opened.location, opened.fingerprint())
 
 
-def extent_of(source: Source | SparseSource) -> Extent:
-    """The extent of points; of sparse ones a sample is read too."""
-    sparsity = source.sparsity() if isinstance(source, SparseSource) else None
-    return Extent(source.n, source.d, source.dtype.name, source.chunk_rows, sparsity)
+@contextmanager
+def points_of(
+    source: Any, metric: Metric, facts: dict[str, Any], missing: str | None = None
+) -> Iterator[Source | SparseSource | None]:
+    """The points of a finished graph, opened; those of a dask array on disk, from where they are deleted in the end.
+
+    source: None for None; missing: by default as the graph was built from a path. Raises as open_points and
+    within_reach.
+    """
+    if source is None:
+        yield None
+        return
+    if missing is None and isinstance(source, str | os.PathLike):
+        missing = facts["source"].get("missing")
+    opened = open_points(source, metric, None, missing)
+    try:
+        if isinstance(opened, LazyPoints):
+            with Spool(None, None) as spool, executor_for() as executor:
+                yield opened.spooled(executor, spool, through_here=True)
+        else:
+            yield opened
+    finally:
+        if opened is not source:
+            opened.release()
+
+
+def is_sparse(opened: Opened) -> bool:
+    """Whether rows are sparse."""
+    return opened.said.sparse if isinstance(opened, LazyPoints) else isinstance(opened, SparseSource)
+
+
+def extent_of(opened: Opened) -> Extent:
+    """The extent of points; of sparse ones a sample is read too, and SpecError is raised for those of a dask array."""
+    if isinstance(opened, LazyPoints):
+        if opened.said.sparse:
+            raise SpecError(
+                "a plan counts the entries of sparse points, and a dask array knows them only once it is computed; "
+                "build() does so, or write the points to disk first, as CSR in Zarr or by scipy.sparse.save_npz"
+            )
+        return Extent(opened.n, opened.d, opened.dtype.name, spooled_rows(opened.n, opened.d))
+    sparsity = opened.sparsity() if isinstance(opened, SparseSource) else None
+    return Extent(opened.n, opened.d, opened.dtype.name, opened.chunk_rows, sparsity)
 
 
 def plan_for(spec: BuildSpec, executor: Machine, extent: Extent) -> Plan:

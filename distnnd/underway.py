@@ -89,7 +89,8 @@ class Build:
             "metric": self.spec.metric,
             "spec": self.spec.to_json(),
             "layout": asdict(self.plan.layout),
-            "source": {"location": points.location, "fingerprint": points.fingerprint},
+            "source": {"location": points.location, "fingerprint": points.fingerprint}
+            | ({} if points.missing is None else {"missing": points.missing}),
             "scratch": scratch,
             "rounds": [],
             "recall": None,

@@ -92,9 +92,8 @@ def warmup(
 ) -> Warmed:
     """Compile what builds by these metrics on points of these dtypes need, unless it is on disk.
 
-    By default for euclidean, sqeuclidean, cosine and inner_product, with which metrics of the inner form share all that
-    they call, and for all dtypes of dense points, beside which there is "sparse"; others have a few kernels of their
-    own, so name those that you use.
+    metrics: by default euclidean, sqeuclidean, cosine and inner_product; most other metrics use the same kernels and a
+    few of their own, so name those that you use. dtypes: by default all of dense points; "sparse" for sparse points.
     client: a Dask client, cluster or address, whose workers are warmed too, one of each host before the others; None
     for the current client, if there is one. progress: as for build().
 

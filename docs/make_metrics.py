@@ -10,18 +10,20 @@ HEAD = """# Metrics
 
 Made from `distnnd/values/metrics_table.py` by `python docs/make_metrics.py`; a test fails where both differ.
 
-Rows x and y have d columns; sums run over columns. What a metric takes is passed by name in `metric_params` and checked
-before any work: presence, type, shape, range. Distances are float32: its largest number stands for all that is beyond.
-No finite row of the domain gives NaN or inf. Rows whose squares overflow float32 are refused, and so are points of
-which all squares would vanish from it where the metric compares by squares.
-Besides, the metric may be a function of your own, `f(x, y)` of two rows of float32, compiled by numba (`@numba.njit`),
-symmetric and finite: `distnnd.build(points, out, metric=f)`, or `--metric module:f`. A graph keeps its name `custom`,
-not the function; `open_graph(out, metric=f)` can verify it.
+Rows x and y have d columns; sums run over columns. Parameters of a metric are passed by name in `metric_params`, on
+the command line by `--metric-param NAME=VALUE`. Their presence, type, shape and range are checked before any work.
+Distances are float32; the largest float32 stands for all that is larger. No finite row that a metric accepts gives NaN
+or inf. Rows whose squares overflow float32 are refused. Points are refused too if all of their squares would vanish
+from float32 and the metric compares by squares.
+
+The metric may also be a function of your own, `f(x, y)` of two rows of float32, compiled by numba (`@numba.njit`),
+symmetric and finite: `distnnd.build(points, out, metric=f)`, or `--metric module:f`. A graph stores the name `custom`
+for it, not the function. To verify the graph, open it with `open_graph(out, metric=f)`.
 
 | form | how rows are compared |
 |---|---|
-| inner | rows are transformed, compared by one inner product, and the result is finished |
-| pair | column by column, or as whole rows; candidates come from the *layout*, an inner form |
+| inner | rows are transformed, compared by one inner product, and the distance is computed from the result |
+| pair | column by column, or as whole rows; candidates are selected by another metric of the inner form, the *layout* |
 | set | by counts of columns that are nonzero: b in both rows, o in one of them, n in none; also as packed bits |
 | bits | the same, of rows that come packed, eight columns to a byte |
 
@@ -41,6 +43,9 @@ FILLED = ("haversine", "mahalanobis", "kantorovich", "sinkhorn")
 
 def param_text(param: Param) -> str:
     """One parameter, what it must be and what it is unless given."""
+    if param.kind == "choice":
+        words = " or ".join(f"`'{word}'`" for word in param.limits.split())
+        return f"`{param.name}`: {words}, the first unless given; {param.words}"
     names = " or ".join(f"`{name}`" for name in (param.name, *param.aliases))
     shape = {"number": "number", "whole": "whole number", "vector": "d numbers", "matrix": "d x d, symmetric"}
     limits = "" if param.limits == "any" else f" {param.limits},"

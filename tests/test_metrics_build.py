@@ -102,7 +102,7 @@ def test_partitions_reach_the_recall(serial: SerialExecutor, cut: Any, name: str
 @pytest.mark.parametrize("name", ["euclidean", "sqeuclidean", "inner_product", "minkowski", "l2"])
 def test_numbers_whose_squares_would_vanish_are_refused(serial: SerialExecutor, tmp_path: Any, name: str) -> None:
     rows = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
-    with pytest.raises(distnnd.InputError, match="squares would vanish from float32; scale the data up"):
+    with pytest.raises(distnnd.InputError, match=r"squares vanish from float32.*scale the data up"):
         distnnd.build(rows * np.float32(1e-20), tmp_path / "g", n_neighbors=3, metric=name, client=serial)
     assert not (tmp_path / "g").exists()
     # One number that does not vanish is enough, and zeros are no tiny numbers.
@@ -133,7 +133,7 @@ def test_rows_that_parameters_make_too_long_are_named(
 ) -> None:
     rows = np.zeros((30, 5), np.float32)
     rows[7:] = np.random.default_rng(0).normal(size=(23, 5))
-    with pytest.raises(distnnd.InputError, match=r"row 7 is so long by the parameters.*scale the data down"):
+    with pytest.raises(distnnd.InputError, match=r"row 7: with the parameters.*overflows.*scale the data down"):
         distnnd.build(rows, tmp_path / "g", n_neighbors=3, metric=name, metric_params=params, client=serial)
     assert not (tmp_path / "g").exists()
 

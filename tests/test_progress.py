@@ -99,7 +99,7 @@ def test_a_line_for_each_stage_and_round(events: list[Event]) -> None:
     assert said[1].startswith("scan: 1 task, 0.")
     assert said[2].startswith("round 3, route: 40 tasks, 0.")
     assert said[3:] == [
-        "round 3: recall 0.9731 (95 %: 0.9680 to 0.9776, 384 probe rows), lists of 20",
+        "round 3: recall 0.9731 (95 %: 0.9680 to 0.9776, 384 sampled rows), lists of 20",
         "done in 12.3 s, workers held 300 MiB at most",
     ]
 
@@ -133,7 +133,7 @@ def test_bars_leave_the_rounds_behind_and_the_cursor_shown(events: list[Event]) 
     for event in events:
         bars(event)
     said = screen.getvalue()
-    assert "round 3: recall 0.9731 (95 %: 0.9680 to 0.9776, 384 probe rows)" in said
+    assert "round 3: recall 0.9731 (95 %: 0.9680 to 0.9776, 384 sampled rows)" in said
     assert "done in 12.3 s" in said
     assert said.rfind("\x1b[?25h") > said.rfind("\x1b[?25l") >= 0
 

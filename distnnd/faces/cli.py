@@ -18,7 +18,7 @@ import click
 
 from .. import __version__
 from ..values.errors import DistnndError, Interrupted
-from ..values.spec import DTYPES
+from ..values.spec import CONVERTED, DTYPES
 from .answer import Answer, say
 from .stopping import Stoppable
 
@@ -112,52 +112,76 @@ def not_beside(other: str) -> Function:
 
     def check(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
         if value is not None and ctx.params.get(other) is not None:
-            raise click.UsageError("--scheduler and --workers exclude each other: it is one cluster or the other", ctx)
+            raise click.UsageError(
+                "--scheduler and --workers cannot be used together: name a cluster, or start one", ctx
+            )
         return value
 
     return check
 
 
-component = click.option("--component", metavar="NAME", help="The array to take, where SOURCE is a Zarr group.")
+component = together(
+    click.option("--component", metavar="NAME", help="The array to read, if SOURCE is a Zarr group."),
+    click.option(
+        "--missing",
+        type=click.Choice(["fill", "error"]),
+        help="Chunks of a Zarr array that are not there: read as its fill value, or refused.  [default: refused, "
+        "unless whole columns of chunks were never written]",
+    ),
+)
 own_metric = click.option(
     "--metric", metavar="MODULE:FUNCTION", help="Your own metric, if the graph was built by one: it is not stored."
 )
-quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors and a target that was not reached.")
+quiet = click.option("--quiet", is_flag=True, help="Print only errors and warnings.")
 random_state = click.option("--random-state", default=0, show_default=True, help="Seed: same seed, same bytes.")
 cluster = together(
-    click.option("--memory-limit", metavar="SIZE", help="Of one worker, for example 2GiB."),
-    click.option("--scheduler", "client", metavar="ADDRESS", callback=not_beside("n_workers"), help="A Dask cluster."),
+    click.option("--memory-limit", metavar="SIZE", help="Memory of one worker, for example 2GiB."),
+    click.option(
+        "--scheduler", "client", metavar="ADDRESS", callback=not_beside("n_workers"), help="Use this Dask cluster."
+    ),
     click.option(
         "--workers",
         "n_workers",
         type=click.IntRange(min=1),
         callback=not_beside("client"),
-        help="Start so many worker processes on this machine.  [default: threads of this process]",
+        help="Start this many worker processes on this machine.  [default: threads of this process]",
     ),
 )
 parameters = together(
-    click.option("-k", "--n-neighbors", default=15, show_default=True, help="Neighbours of each row, itself left out."),
+    click.option(
+        "-k", "--n-neighbors", default=15, show_default=True, help="Neighbours of each row, without the row itself."
+    ),
     click.option(
         "--metric",
         default="euclidean",
         show_default=True,
-        help="How far two rows are apart: a name of docs/metrics.md, or MODULE:FUNCTION, your own, compiled by numba.",
+        help="Distance between rows: a name of docs/metrics.md, or MODULE:FUNCTION, your own, compiled by numba.",
     ),
     click.option(
         "--metric-param",
         "metric_params",
         multiple=True,
         metavar="NAME=VALUE",
-        help="A parameter of the metric: a number, a JSON list or an .npy file. May be given several times.",
+        help="A parameter of the metric: a number, a word, a JSON list or an .npy file. May be given several times.",
     ),
-    click.option("--target-recall", default=0.95, show_default=True, help="Share of true neighbours to be found."),
-    click.option("--max-rounds", default=8, show_default=True, help="Give up after so many rounds, and say so."),
+    click.option("--target-recall", default=0.95, show_default=True, help="Share of the true neighbours to find."),
+    click.option(
+        "--max-rounds",
+        default=8,
+        show_default=True,
+        help="Stop after this many rounds, with a warning if the target is not reached.",
+    ),
     click.option(
         "--exchange-dtype",
         metavar="float16",
         help="Send float32 rows between partitions as float16.  [default: as they are]",
     ),
     click.option("--wire", metavar="float16", hidden=True),
+    click.option(
+        "--dtype",
+        type=click.Choice(CONVERTED),
+        help="Round the points to float32 first, or widen them to float64.  [default: compare them as they are given]",
+    ),
     random_state,
     component,
     cluster,
@@ -168,7 +192,9 @@ def command(function: Function) -> click.Command:
     """A command of `main`, with the options that all have, which the Door reads."""
     made = main.command()(function)
     made.params += [
-        click.Option(["--json"], is_flag=True, expose_value=False, help="One JSON object on the last line of stdout."),
+        click.Option(
+            ["--json"], is_flag=True, expose_value=False, help="Print one JSON object on the last line of stdout."
+        ),
         click.Option(
             ["--traceback"],
             is_flag=True,
@@ -185,13 +211,13 @@ def command(function: Function) -> click.Command:
 @click.group("distnnd", cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="distnnd")
 def main() -> None:
-    """The k-nearest-neighbour graph of data larger than memory, on Dask, to a recall that you name.
+    """Build the k-nearest-neighbour graph of data larger than memory, on Dask, to a recall that you name.
 
     SOURCE is the path or URL of a Zarr array or group, of an .npy, .fbin, .u8bin, .i8bin, .fvecs or .bvecs file, or of
-    sparse rows: a CSR matrix as AnnData keeps it in Zarr, or an .npz of scipy.sparse.
+    sparse rows: a CSR matrix as AnnData stores it in Zarr, or an .npz of scipy.sparse.
 
-    Exit codes: 0 done, 1 failed, 2 usage, 3 the store is damaged, 4 it would exceed memory or disk, 130 interrupted and
-    resumable.
+    Exit codes: 0 done, 1 failed, 2 usage, 3 the store is damaged, 4 it would exceed the memory or the disk,
+    130 interrupted, can be resumed.
     """
 
 
@@ -199,7 +225,7 @@ def main() -> None:
 @click.argument("source")
 @parameters
 def plan(**arguments: Any) -> Answer:
-    """Say what a build of SOURCE would do and take; only metadata are read."""
+    """Show what a build of SOURCE would do: tasks, memory, disk. Only metadata are read."""
     from . import commands
 
     return commands.plan(**arguments)
@@ -209,8 +235,10 @@ def plan(**arguments: Any) -> Answer:
 @click.argument("source")
 @click.argument("out")
 @parameters
-@click.option("--scratch", metavar="DIR", help="Where rows are exchanged, on a disk all workers see.  [default: OUT]")
-@click.option("--resume/--no-resume", default=True, help="Go on with an unfinished build at OUT.  [default: resume]")
+@click.option(
+    "--scratch", metavar="DIR", help="Directory for temporary data, on a disk that all workers see.  [default: in OUT]"
+)
+@click.option("--resume/--no-resume", default=True, help="Continue an unfinished build at OUT.  [default: resume]")
 @quiet
 @click.pass_obj
 def build(manner: Manner, /, **arguments: Any) -> Answer:
@@ -224,12 +252,12 @@ def build(manner: Manner, /, **arguments: Any) -> Answer:
 @command
 @click.argument("out")
 @cluster
-@click.option("--max-rounds", type=int, help="Give up after so many rounds.  [default: as the build began]")
+@click.option("--max-rounds", type=int, help="Stop after this many rounds.  [default: as when the build began]")
 @own_metric
 @quiet
 @click.pass_obj
 def resume(manner: Manner, /, **arguments: Any) -> Answer:
-    """Go on with the unfinished build at OUT, from its last committed round."""
+    """Continue the unfinished build at OUT, after its last committed round."""
     from . import commands
 
     manner.stopped = lambda: commands.how_to_go_on(arguments["out"])
@@ -239,7 +267,7 @@ def resume(manner: Manner, /, **arguments: Any) -> Answer:
 @command
 @click.argument("out")
 def status(out: str) -> Answer:
-    """How far the build at OUT is, and what to do next."""
+    """Show how far the build at OUT is, and what to do next."""
     from . import commands
 
     return commands.status(out)
@@ -248,7 +276,7 @@ def status(out: str) -> Answer:
 @command
 @click.argument("graph")
 def info(graph: str) -> Answer:
-    """What the finished GRAPH holds."""
+    """Show what the finished GRAPH holds."""
     from . import commands
 
     return commands.info(graph)
@@ -256,9 +284,15 @@ def info(graph: str) -> Answer:
 
 @command
 @click.argument("graph")
-@click.option("--source", help="The points: recompute distances too.")
+@click.option("--source", help="The points: distances are computed again and compared.")
 @component
-@click.option("--rows", default=1000, show_default=True, type=click.IntRange(min=1), help="Rows to recompute.")
+@click.option(
+    "--rows",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Number of rows whose distances are computed again.",
+)
 @own_metric
 def verify(**arguments: Any) -> Answer:
     """Read every chunk of GRAPH and check each row."""
@@ -271,11 +305,13 @@ def verify(**arguments: Any) -> Answer:
 @click.argument("graph")
 @click.option("--source", required=True, help="The points that GRAPH was built from.")
 @component
-@click.option("--probes", default=1000, show_default=True, type=click.IntRange(min=1), help="Rows to solve exactly.")
+@click.option(
+    "--probes", default=1000, show_default=True, type=click.IntRange(min=1), help="Number of rows to solve exactly."
+)
 @random_state
 @own_metric
 def recall(**arguments: Any) -> Answer:
-    """Measure the recall of GRAPH anew, on fresh rows that are solved exactly."""
+    """Measure the recall of GRAPH again, on a new random sample of rows that are solved exactly."""
     from . import commands
 
     return commands.recall(**arguments)
@@ -287,11 +323,23 @@ def recall(**arguments: Any) -> Answer:
 @click.option("--source", help="The points of GRAPH.  [default: where it was built from]")
 @component
 @click.option(
-    "--pruning-degree-multiplier", default=2.0, show_default=True, help="Edges of a row, times its neighbours."
+    "--pruning-degree-multiplier",
+    default=2.0,
+    show_default=True,
+    help="Most edges of a row, as a multiple of n_neighbors.",
 )
-@click.option("--diversify-prob", default=1.0, show_default=True, help="How likely a needless edge is dropped.")
-@click.option("--partitions", type=click.IntRange(min=1), help="Cut the index.  [default: as few as fit]")
-@click.option("--scratch", metavar="DIR", help="For work in between, on a disk all workers see.  [default: OUT]")
+@click.option(
+    "--diversify-prob",
+    default=1.0,
+    show_default=True,
+    help="Probability that an edge is dropped which searches can do without.",
+)
+@click.option(
+    "--partitions", type=click.IntRange(min=1), help="Number of partitions of the index.  [default: as few as fit]"
+)
+@click.option(
+    "--scratch", metavar="DIR", help="Directory for temporary data, on a disk that all workers see.  [default: in OUT]"
+)
 @own_metric
 @random_state
 @cluster
@@ -310,17 +358,25 @@ def index(**arguments: Any) -> Answer:
 @click.argument("out")
 @component
 @click.option("-k", default=10, show_default=True, help="Answers for each query.")
-@click.option("--epsilon", default=0.1, show_default=True, help="How much farther than the k-th answer it searches.")
-@click.option("--ef", type=int, help="Instead: how many nearest rows it looks at, as in HNSW.")
-@click.option("--radius", type=float, help="No answer lies farther.")
-@click.option("--filter", metavar="FILE.npy", help="Rows that may be answers: booleans over all rows, or ids.")
+@click.option(
+    "--epsilon",
+    default=0.1,
+    show_default=True,
+    help="Searches follow rows up to this share farther than the k-th answer; more finds more and takes longer.",
+)
+@click.option("--ef", type=int, help="Instead of epsilon: size of the list of candidates, as in HNSW.")
+@click.option("--radius", type=float, help="Largest distance of an answer.")
+@click.option("--filter", metavar="FILE.npy", help="Rows that may be answers: a boolean for each row, or row ids.")
 @own_metric
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of this process.")
-@click.option("--scheduler", "client", metavar="ADDRESS", help="A Dask cluster, whose workers answer.")
-@click.option("--memory-limit", metavar="SIZE", help="That the index may take of a process, for example 2GiB.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Threads of this process.")
+@click.option("--scheduler", "client", metavar="ADDRESS", help="Let the workers of this Dask cluster answer.")
+@click.option("--memory-limit", metavar="SIZE", help="Memory that the index may take in a process, for example 2GiB.")
 @quiet
 def query(**arguments: Any) -> Answer:
-    """Answer QUERIES (a source of points) by INDEX, into the Zarr group OUT, or OUT.npy and OUT.distances.npy."""
+    """Find the nearest rows to QUERIES (a source of points).
+
+    The answers are written to the Zarr group OUT, or to NAME.npy and NAME.distances.npy if OUT is NAME.npy.
+    """
     from . import index_commands
 
     return index_commands.query(**arguments)
@@ -333,7 +389,7 @@ def query(**arguments: Any) -> Answer:
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
-    help="Of the new array; a value that does not fit is refused.  [default: as SOURCE is read]",
+    help="Dtype of the new array; a value that does not fit is refused.  [default: that of SOURCE]",
 )
 @quiet
 def convert(**arguments: Any) -> Answer:
@@ -348,18 +404,18 @@ def convert(**arguments: Any) -> Answer:
     "--metric",
     multiple=True,
     metavar="NAME",
-    help="May be given several times.  [default: euclidean, cosine, inner_product]",
+    help="A metric; may be given several times.  [default: euclidean, cosine, inner_product]",
 )
 @click.option(
     "--dtype",
     multiple=True,
     type=click.Choice((*DTYPES, "sparse")),
-    help="Of the points that will come; may be given several times.  [default: all but sparse]",
+    help="Dtype of the points; may be given several times.  [default: all but sparse]",
 )
-@click.option("--scheduler", "client", metavar="ADDRESS", help="Warm each worker of this Dask cluster too.")
+@click.option("--scheduler", "client", metavar="ADDRESS", help="Compile on each worker of this Dask cluster too.")
 @quiet
 def warmup(**arguments: Any) -> Answer:
-    """Compile all kernels now, so that no worker has to when a build starts."""
+    """Compile all kernels now, so that no worker has to compile when a build starts."""
     from . import commands
 
     return commands.warmup(**arguments)

@@ -21,10 +21,10 @@ from ..storage import graph as store
 from ..storage.points import write_points
 from ..storage.source import Source, SparseSource, open_source
 from ..storage.sparse import convert_csr
-from ..values.errors import DistnndError, InputError, SpecError
+from ..values.errors import DistnndError, DistnndWarning, InputError, SpecError
 from ..values.plan import Report
 from ..values.recall import Recall
-from ..values.spec import as_stored, format_bytes
+from ..values.spec import as_stored, format_bytes, read_as
 from ..warming import Warmed
 from ..warming import warmup as warm_up
 from .answer import Answer, say, table
@@ -74,11 +74,13 @@ def resume(
     asked = as_stored(facts["spec"]) | {
         "max_rounds": facts["spec"]["max_rounds"] if max_rounds is None else max_rounds,
         "memory_limit": memory_limit or facts["spec"]["memory_limit"],
+        "dtype": read_as(facts),
     }
     if metric is not None:
         asked["metric"] = metric_of_text(metric)
     with listening(not quiet) as show:
-        graph, end = build_aloud(source, out, show, **asked, **cluster)
+        missing = facts["source"].get("missing")
+        graph, end = build_aloud(source, out, show, **asked, **cluster, missing=missing)
     return built(graph, end, quiet)
 
 
@@ -90,7 +92,7 @@ def source_of(facts: dict[str, Any], out: str) -> str:
     where = "lay in memory" if location.startswith("<") else f"are not at {location} any more"
     raise SpecError(
         f"the points of {out} {where}; call distnnd.build in Python with the same points, output and parameters, "
-        "and it goes on from there"
+        "and it continues after the last committed round"
     )
 
 
@@ -141,14 +143,13 @@ def hush() -> None:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Turn the warnings of distnnd into lines on stderr, and leave out all that libraries warn of."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Turn our own warnings into lines on stderr as they come, and leave out all that libraries warn of."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", message="target_recall", category=UserWarning)
-        warnings.filterwarnings("always", message="wire", category=FutureWarning)
+        warnings.filterwarnings("always", category=DistnndWarning)
+        warnings.filterwarnings("always", category=FutureWarning, module=r"distnnd\.faces\.")
+        warnings.showwarning = lambda message, *others, **more: say(f"distnnd: {message}")
         yield
-    for warning in caught:
-        say(f"distnnd: {warning.message}")
 
 
 def built(graph: Graph, end: BuildEnd, quiet: bool) -> Answer:
@@ -209,19 +210,27 @@ def info(graph: str) -> Answer:
     return Answer(facts_of_graph(opened), text_of_graph(opened))
 
 
-def verify(graph: str, source: str | None, component: str | None, rows: int, metric: str | None) -> Answer:
+def verify(
+    graph: str, source: str | None, component: str | None, missing: str | None, rows: int, metric: str | None
+) -> Answer:
     """Check every chunk and row of a graph, and the distances of `rows` rows if the points are given."""
-    points = None if source is None else open_source(source, component, sparse=True)
+    points = None if source is None else open_source(source, component, sparse=True, missing=missing)
     checked = graph_at(graph, metric).verify(points, rows)
-    return Answer({"location": graph, **checked}, table([("graph", f"{graph} keeps its promises"), *checked.items()]))
+    return Answer({"location": graph, **checked}, table([("graph", f"{graph} is sound"), *checked.items()]))
 
 
 def recall(
-    graph: str, source: str, component: str | None, probes: int, random_state: int, metric: str | None
+    graph: str,
+    source: str,
+    component: str | None,
+    missing: str | None,
+    probes: int,
+    random_state: int,
+    metric: str | None,
 ) -> Answer:
     """Measure recall on rows drawn afresh, beside what was measured when the graph was built."""
     opened = graph_at(graph, metric)
-    points = open_source(source, component, sparse=True)
+    points = open_source(source, component, sparse=True, missing=missing)
     measured = opened.measure_recall(points, probes, random_state)
     rows = [("measured", measured), ("stored", opened.recall)]
     return Answer({"recall": measured.to_json(), "stored": opened.recall.to_json()}, table(rows))
@@ -258,9 +267,12 @@ def text_of_graph(graph: Graph) -> str:
 # --- convert ----------------------------------------------------------------------------------------------
 
 
-def convert(source: str, out: str, component: str | None, dtype: str | None, quiet: bool) -> Answer:
+def convert(
+    source: str, out: str, component: str | None, missing: str | None, dtype: str | None, quiet: bool
+) -> Answer:
     """Write points to a new Zarr array, as `dtype` or as they are read; sparse ones to a group of AnnData's layout."""
-    opened = open_source(source, component, sparse=True)
+    with warnings_said():
+        opened = open_source(source, component, sparse=True, missing=missing)
     store.check_apart(store.place_of(out), opened.location)
     if isinstance(opened, SparseSource):
         return convert_sparse(opened, out, dtype, quiet)

@@ -47,15 +47,12 @@ def demo(out: str, quiet: bool) -> Answer:
 
 
 def find_data() -> Path:
-    """The file of the images, in a clone of the repository or below the current folder."""
-    places = [Path(__file__).resolve().parents[2] / DATA, Path.cwd() / DATA]
-    for place in places:
-        if place.is_file():
-            return place
-    raise DistnndError(
-        f"the images of the demo are not part of an installed package: there is no {places[0]} and no {places[1]}; "
-        "run it in a clone of the repository"
-    )
+    """The file of the images: in an installed package, or in a clone of the repository."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package, package.parent):
+        if (folder / DATA).is_file():
+            return folder / DATA
+    raise DistnndError(f"the images of the demo are missing: there is no {package / DATA}; install distnnd again")
 
 
 def load(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,7 @@ def index(
     out: str | None,
     source: str | None,
     component: str | None,
+    missing: str | None,
     metric: str | None,
     quiet: bool,
     plan: bool,
@@ -35,7 +36,7 @@ def index(
     """Make an index, or only plan it; the arguments are those of distnnd.build_index."""
     hush()
     function = metric_of_text(metric)
-    points = None if source is None else open_source(source, component)
+    points = None if source is None else open_source(source, component, missing=missing)
     if plan:
         planned = plan_index(graph, points, **{name: arguments[name] for name in PLANNED})
         return Answer(planned.to_json(), str(planned))

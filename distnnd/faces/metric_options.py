@@ -34,7 +34,7 @@ def metric_of_text(text: str | None) -> Any:
 
 
 def params_of_texts(texts: Iterable[str]) -> dict[str, Any] | None:
-    """Parameters from NAME=VALUE: a number, inf, a list in JSON, or the path of an .npy file; None without any.
+    """Parameters from NAME=VALUE: a number, inf, a word, a list in JSON, or the path of an .npy file; None without any.
 
     SpecError for what is none of these.
     """
@@ -56,6 +56,8 @@ def _value_of(name: str, text: str) -> Any:
         except (OSError, ValueError) as error:
             raise SpecError(f"--metric-param {name}: {text} cannot be read ({error})") from error
     try:
+        if text.isalpha() and text not in ("inf", "Infinity", "NaN", "true", "false", "null"):
+            return text
         return float(text) if text in ("inf", "Infinity") else json.loads(text)
     except ValueError as error:
         raise SpecError(

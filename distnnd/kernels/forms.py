@@ -12,7 +12,7 @@ import numpy as np
 from numba.core import config
 from numba.core.dispatcher import Dispatcher
 
-from ..values.errors import SpecError
+from ..values.errors import SpecError, brief
 from ..values.metric import Metric
 
 
@@ -102,6 +102,12 @@ class Hamming(NamedTuple):
 
 class Haversine(NamedTuple):
     """The angle between two places given as latitude and longitude."""
+
+    columns: int
+
+
+class HaversineOfDegrees(NamedTuple):
+    """The same angle, in radians, between places given in degrees."""
 
     columns: int
 
@@ -328,6 +334,8 @@ def form_of(metric: Metric, columns: int) -> Any:
     """
     if metric.form == "sparse" and metric.name == "spearmanr":
         return Correlation(columns)
+    if metric.name == "haversine" and metric.param("unit") == "degrees":
+        return HaversineOfDegrees(columns)
     if metric.name in _WITHOUT_PARAMETERS:
         return _WITHOUT_PARAMETERS[metric.name](columns)
     if metric.name in ("minkowski", "weighted_minkowski"):
@@ -358,7 +366,7 @@ def own_form(function: Any, columns: int, sparse: bool = False) -> UsersOwn | Us
     if not isinstance(function, Dispatcher) and not (config.DISABLE_JIT and callable(function)):
         name = getattr(function, "__name__", None)
         if not callable(function) or name is None:
-            raise SpecError(f"a metric is a name or a function that numba has compiled, not {function!r}")
+            raise SpecError(f"a metric is a name or a function that numba has compiled, not {brief(function)}")
         raise SpecError(
             f"the metric {name} is a plain Python function, which would be called billions of times; let numba compile "
             f"it, by one line above it:\n    @numba.njit\n    def {name}(...)"

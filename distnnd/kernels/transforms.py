@@ -21,8 +21,11 @@ LARGEST = 4e18
 LEAST = 1e-15
 # Parts of what two longer rows of bits hold between them would leave 32 bits.
 MOST_BYTES = 2**14
-# float32 has a number just above pi / 2 for it.
-QUARTER_TURN = float(np.float32(math.pi / 2))
+# Parts of a turn of which longitudes in degrees are whole multiples, where they were written with three digits after
+# the point, or in whole seconds of arc.
+DEGREE_STEPS = (1 / 1000, 1 / 3600)
+# So many numbers at least before it is no accident.
+FEW_NUMBERS = 8
 # Steps that make of a number what they do whatever stands beside it.
 NUMBER_BY_NUMBER = frozenset({"root", "fill", "eighth_root", "presence"})
 # Multipliers that mix bits (Steele, Lea and Flood 2014).
@@ -135,6 +138,11 @@ def _whiten(rows: np.ndarray, metric: Metric) -> np.ndarray:
     return rows @ _whitening(metric)
 
 
+def _radians(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Radians from degrees."""
+    return np.radians(rows)
+
+
 def _sphere(rows: np.ndarray, metric: Metric) -> np.ndarray:
     """Places on the unit sphere: float64[m, 3] from latitude and longitude."""
     latitude, longitude = rows[:, 0], rows[:, 1]
@@ -197,6 +205,7 @@ _STEPS = {
     "root": _root,
     "scale": _scale,
     "whiten": _whiten,
+    "radians": _radians,
     "sphere": _sphere,
     "fill": _fill,
     "eighth_root": _eighth_root,
@@ -255,8 +264,9 @@ _BY_PARAMETERS = ("scale", "whiten")
 # What to do about rows that a metric of such a domain cannot compare.
 _REMEDIES = {
     "gaps": "write NaN for a missing value, or leave the row out",
-    "non-negative": "these are no shares of a distribution; leave the row out, or shift or clip the column",
-    "positions": "are these degrees? numpy.radians(points); the latitude comes first",
+    "non-negative": "a distribution has no negative parts; leave the row out, or shift or clip the column",
+    "positions": "the latitude comes first; for degrees pass metric_params={'unit': 'degrees'}, or on the command line "
+    "--metric-param unit=degrees",
 }
 
 
@@ -273,7 +283,8 @@ def check_rows(points: np.ndarray, metric: Metric, first: int = 0) -> None:
     if domain == "non-negative":
         bad = points < 0
     if domain == "positions":
-        bad[:, 0] = abs(points[:, 0].astype(np.float64)) > QUARTER_TURN
+        # Of a turn: float32 has a number just above each of these.
+        bad = abs(points.astype(np.float64)) > np.float32(turn_of(metric)) * np.array([1 / 4, 2])
     if bad.any():
         row, column = (int(place) for place in np.argwhere(bad)[0])
         raise _refusal(first + row, column, points[row, column], metric)
@@ -281,9 +292,49 @@ def check_rows(points: np.ndarray, metric: Metric, first: int = 0) -> None:
         far = abs(transform(points, metric)).max(axis=1) > LARGEST / math.sqrt(points.shape[1])
         if far.any():
             raise InputError(
-                f"row {first + int(far.argmax())} is so long by the parameters of metric {metric.name!r} that its "
-                "square overflows float32; scale the data down, or the parameters"
+                f"row {first + int(far.argmax())}: with the parameters of metric {metric.name!r} its square overflows "
+                "float32; scale the data down, or change the parameters"
             )
+
+
+def turn_of(metric: Metric) -> float:
+    """A whole turn in the unit of the places that the metric compares."""
+    return 360.0 if metric.param("unit") == "degrees" else 2 * math.pi
+
+
+def degree_signs(points: np.ndarray, metric: Metric) -> dict[str, float]:
+    """What tells whether places that should be in radians are in degrees, as counters to be added up over blocks.
+
+    points: numbers[m, 2]. beyond_turn: longitudes beyond a turn; nonzero: numbers that are not 0; off_step: numbers
+    that are no multiples of a common step of degrees, of the step that most are multiples of.
+    """
+    if described(metric.name).domain != "positions" or metric.param("unit") == "degrees":
+        return {}
+    numbers = points.astype(np.float64)
+    slack = 4 * float(np.finfo(np.float32).eps) * abs(numbers)
+    signs = {"beyond_turn": float((abs(numbers[:, 1]) > np.float32(2 * math.pi)).sum())}
+    signs["nonzero"] = float(np.count_nonzero(numbers))
+    for step in DEGREE_STEPS:
+        off = abs(numbers - np.round(numbers / step) * step) > slack
+        signs[f"off_{round(1 / step)}"] = float(off.sum())
+    return signs
+
+
+def like_degrees(signs: dict[str, float]) -> str | None:
+    """What to say of places in radians that look like degrees; None where they do not. signs: see degree_signs."""
+    what = None
+    if signs.get("beyond_turn"):
+        what = f"{signs['beyond_turn']:.0f} longitudes lie beyond 2 pi"
+    elif signs.get("nonzero", 0) >= FEW_NUMBERS:
+        for step in DEGREE_STEPS:
+            if not signs[f"off_{round(1 / step)}"]:
+                what = f"all numbers are multiples of 1/{round(1 / step)}"
+    if what is None:
+        return None
+    return (
+        f"metric 'haversine' takes radians, but {what}, as in degrees; if they are degrees pass "
+        "metric_params={'unit': 'degrees'}, or on the command line --metric-param unit=degrees"
+    )
 
 
 def check_sparse_rows(points: Csr, metric: Metric, first: int = 0) -> None:
@@ -303,7 +354,8 @@ def check_sparse_rows(points: Csr, metric: Metric, first: int = 0) -> None:
     if domain == "non-negative":
         bad = points.data < 0
     if domain == "positions":
-        bad = (points.indices == 0) & (abs(points.data.astype(np.float64)) > QUARTER_TURN)
+        most = np.float32(turn_of(metric)) * np.array([1 / 4, 2])
+        bad = abs(points.data.astype(np.float64)) > most[points.indices]
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
         raise _refusal(first + int(rows[at]), int(points.indices[at]), points.data[at], metric)

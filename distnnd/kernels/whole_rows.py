@@ -9,12 +9,22 @@ import numpy as np
 from .angle_metrics import cosine_between
 from .chosen import chosen
 from .entropic import entropic_cost, entropic_cost_in_logs
-from .forms import CircularWasserstein, Haversine, Kantorovich, Mahalanobis, Sinkhorn, Spearman, UsersOwn
+from .forms import (
+    CircularWasserstein,
+    Haversine,
+    HaversineOfDegrees,
+    Kantorovich,
+    Mahalanobis,
+    Sinkhorn,
+    Spearman,
+    UsersOwn,
+)
 from .jit import kernel
 from .logarithms import power_of_share
 from .transport import least_cost, least_cost_at_least
 
-WHOLE = (Haversine, Spearman, Mahalanobis, CircularWasserstein, Kantorovich, Sinkhorn, UsersOwn)
+DEGREE = math.pi / 180
+WHOLE = (Haversine, HaversineOfDegrees, Spearman, Mahalanobis, CircularWasserstein, Kantorovich, Sinkhorn, UsersOwn)
 # A smaller share of a row counts as nothing: what it moves is far below what float64 can say.
 TRACE = 1e-60
 
@@ -52,12 +62,24 @@ def arc_of(sine):
     return sine * (1 + square * (1 / 6 + square * (3 / 40 + series)))
 
 
+@kernel(inline=True)
+def central_angle(latitude, longitude, other_latitude, other_longitude, unit):
+    """The angle between two places, in radians; unit: radians in one unit of what the places are given in."""
+    # Gaps are taken first: they are exact where places lie close together.
+    up = sine((latitude - other_latitude) * unit / 2)
+    along = sine((longitude - other_longitude) * unit / 2)
+    around = math.cos(latitude * unit) * math.cos(other_latitude * unit)
+    return 2 * arc_of(math.sqrt(up * up + around * along * along))
+
+
 @whole.of(Haversine)
 def _haversine(form, x, y):
-    latitude, other = np.float64(x[0]), np.float64(y[0])
-    up = sine((latitude - other) / 2)
-    along = sine((np.float64(x[1]) - np.float64(y[1])) / 2)
-    return 2 * arc_of(math.sqrt(up * up + math.cos(latitude) * math.cos(other) * along * along))
+    return central_angle(np.float64(x[0]), np.float64(x[1]), np.float64(y[0]), np.float64(y[1]), 1.0)
+
+
+@whole.of(HaversineOfDegrees)
+def _haversine_of_degrees(form, x, y):
+    return central_angle(np.float64(x[0]), np.float64(x[1]), np.float64(y[0]), np.float64(y[1]), DEGREE)
 
 
 # --- ranks ----------------------------------------------------------------------------------------

@@ -13,11 +13,24 @@ from dask.system import CPU_COUNT
 from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 
-from ..values.errors import DistnndError, SpecError, StageError
+from ..values.errors import DistnndError, StageError
 from ..values.plan import Job, Report, Stage, Task
 from ..values.spec import format_bytes
 from . import worker_process
 from .allocator import PLUGIN, KeepsMemory, expect_large_arrays
+from .clients import (
+    check_client,
+    connected,
+    current_client,
+    dask_is_used,
+    is_forked,
+    is_lost,
+    not_waited_for,
+    noting_scripts_run_again,
+    task_worker,
+    told_if_lost,
+    workers_of,
+)
 from .events import Listener, StageStart, TaskEnd
 from .serial import Executor, Machine, SerialExecutor, failed
 
@@ -35,11 +48,9 @@ class DaskExecutor:
     """Runs stages on the workers of a client, which it neither restarts nor closes."""
 
     def __init__(self, client: Any) -> None:
+        dask_is_used()
         self.client = client
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        if not workers:
-            client.wait_for_workers(1, timeout=60)
-            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = workers_of(client)
         self.workers = len(workers)
         self.threads = min(worker["nthreads"] for worker in workers)
         limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
@@ -52,10 +63,15 @@ class DaskExecutor:
     def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:
         """Run all tasks of the stage; reports in the order of its tasks.
 
-        StageError if a worker died of a task several times; errors of the project pass as they are.
+        StageError if a worker died of a task several times, or the scheduler is lost; errors of the project pass as
+        they are.
         """
         if not stage.tasks:
             return []
+        with told_if_lost(self.client, job.out):
+            return self._run(stage, job, listen)
+
+    def _run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:
         self._keep_memory()
         listen(StageStart(stage.name, stage.tasks[0].round, len(stage.tasks)))
         reports: dict[int, Report] = {}
@@ -69,13 +85,14 @@ class DaskExecutor:
                 reports[place] = self._take(future, stage, task)
                 listen(TaskEnd(stage.name, task.round, task.index, reports[place]))
                 self._top_up(stage, job, waiting, running, done)
-        except Exception:
+        except Exception as error:
             # Whoever tidies up after a failure must not be written to by those still at work.
-            with suppress(Exception), self.client.as_current():
-                distributed.wait(list(done.futures), timeout=LAST_WORDS)
+            if not is_lost(self.client, error):
+                with suppress(Exception), self.client.as_current():
+                    distributed.wait(list(done.futures), timeout=LAST_WORDS)
             raise
         finally:
-            if running:
+            if running and not is_lost(self.client):
                 self.client.cancel(list(done.futures))
         return [reports[place] for place in range(len(stage.tasks))]
 
@@ -89,6 +106,8 @@ class DaskExecutor:
         """Leave the workers as they were."""
         if self._keeps_memory:
             self._keeps_memory = False
+            if is_lost(self.client):
+                return
             with suppress(Exception):
                 self.client.unregister_worker_plugin(PLUGIN)
 
@@ -116,6 +135,8 @@ class DaskExecutor:
                 "a lower memory_limit, and run the same command again: it goes on at the last committed round"
             ) from error
         except Exception as error:
+            if is_lost(self.client, error):
+                raise
             raise failed(stage, task, error) from error
         future.release()
         return report
@@ -124,7 +145,8 @@ class DaskExecutor:
 class LocalExecutor:
     """Runs in this process: one partition right here, several on a temporary cluster that starts when it is needed.
 
-    A cluster takes a fifth of a second of CPU time to start and end, and could only hold one partition's task.
+    A cluster takes a fifth of a second of CPU time to start and end, and could only hold one partition's task. There is
+    none in a process that was forked from one that had used Dask: one task runs after the other.
     """
 
     in_process = True
@@ -137,7 +159,7 @@ class LocalExecutor:
 
     def run(self, stage: Stage, job: Job, listen: Listener) -> list[Report]:
         """Run all tasks of the stage; reports in the order of its tasks."""
-        if job.layout.partitions == 1:
+        if job.layout.partitions == 1 or is_forked():
             expect_large_arrays()
             return SerialExecutor(self.threads).run(stage, job, listen)
         if self._cluster is None:
@@ -197,34 +219,36 @@ def executor_for(
     """The executor for what the user passed: a Client, a cluster, an address, an Executor, or None.
 
     None: the current client if there is one, else this process, with a temporary cluster on loopback where there are
-    several partitions, or `n_workers` processes of one thread each; closed at the end. SpecError for anything else.
+    several partitions, or `n_workers` processes of one thread each; closed at the end. Within a task of a worker, None
+    means that task alone. SpecError for anything else, and for what check_client refuses; StageError for a scheduler
+    that does not answer, and for a cluster without workers.
     """
+    n_workers = check_client(client, n_workers)
     if client is None and n_workers is None:
         client = current_client()
     if client is None and n_workers is None:
         with ExitStack() as stack:
-            yield LocalExecutor(stack)
+            yield LocalExecutor(stack) if task_worker() is None else _task_executor()
     elif client is None:
         with _temporary(n_workers, memory_limit) as executor:
             yield executor
     elif isinstance(client, distributed.Client):
-        with closing(DaskExecutor(client)) as executor:
+        with not_waited_for(), closing(DaskExecutor(client)) as executor:
             yield executor
     elif hasattr(client, "run") and hasattr(client, "in_process"):
         yield client
-    elif isinstance(client, str) or hasattr(client, "scheduler_address"):
-        with distributed.Client(client, set_as_default=False) as own, closing(DaskExecutor(own)) as executor:
-            yield executor
     else:
-        raise SpecError(f"client must be a dask Client, a cluster, an address or None, not {type(client).__name__}")
+        with not_waited_for(), connected(client) as own, closing(DaskExecutor(own)) as executor:
+            yield executor
 
 
-def current_client() -> Any:
-    """The client that Dask calls the current one; None where there is none."""
-    try:
-        return distributed.default_client()
-    except ValueError:
-        return None
+def _task_executor() -> Executor:
+    """Runs in this thread alone, which runs a task of a worker: its other threads have tasks of their own."""
+    worker = task_worker()
+    executor = SerialExecutor(1)
+    limit = worker.memory_manager.memory_limit
+    executor.memory = limit // max(1, worker.state.nthreads) if limit else None
+    return executor
 
 
 @dataclass
@@ -246,7 +270,10 @@ def local_machine(memory_limit: int | None, n_workers: int | None) -> LocalMachi
 @contextmanager
 def machine_for(client: Any = None, memory_limit: int | None = None, n_workers: int | None = None) -> Iterator[Machine]:
     """What executor_for would run on; nothing is started for it."""
-    if client is None and (n_workers is not None or current_client() is None):
+    n_workers = check_client(client, n_workers)
+    if client is None and n_workers is None and task_worker() is not None:
+        yield _task_executor()
+    elif client is None and (n_workers is not None or current_client() is None):
         yield local_machine(memory_limit, n_workers)
     else:
         with executor_for(client, memory_limit, n_workers) as executor:
@@ -260,7 +287,8 @@ UNWATCHED = {"distributed.worker.profile.enabled": False}
 
 @contextmanager
 def _temporary(n_workers: int | None, memory_limit: int | None) -> Iterator[DaskExecutor]:
-    with dask.config.set(UNWATCHED):
+    dask_is_used()
+    with dask.config.set(UNWATCHED), noting_scripts_run_again():
         cluster = _local_cluster(n_workers, memory_limit)
     with cluster, distributed.Client(cluster, set_as_default=False) as client:
         yield DaskExecutor(client)

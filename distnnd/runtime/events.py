@@ -1,4 +1,4 @@
-"""What happens while a build or another long call runs, as values that whoever called is told of."""
+"""What happens during a build or another long call, as values that are passed to `progress`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class BuildStart:
-    """A build begins or goes on: its plan, and the rounds that are committed already."""
+    """A build begins or continues: its plan, and how many rounds are committed already."""
 
     plan: Plan
     rounds_done: int
@@ -22,12 +22,12 @@ class BuildStart:
 
 @dataclass(frozen=True)
 class Compiling:
-    """Kernels are compiled now, and kept on disk: once a machine and kind of build, about half a minute."""
+    """Kernels are being compiled, about half a minute; they are kept on disk for the next time."""
 
 
 @dataclass(frozen=True)
 class StageStart:
-    """A stage begins, with so many tasks. round: 0 before the first."""
+    """A stage begins. tasks: how many it has; round: 0 before the first round."""
 
     stage: str
     round: int

@@ -14,7 +14,8 @@ from distributed.scheduler import KilledWorker
 
 from ..values.errors import BudgetError, StageError
 from ..values.spec import format_bytes
-from .cluster import WINDOW, current_client, executor_for
+from .clients import current_client, is_lost, told_if_lost
+from .cluster import WINDOW, executor_for
 
 # What this process has opened, by name: an index is opened where it is asked for first, and stays.
 _opened: dict[str, Any] = {}
@@ -156,18 +157,20 @@ def client_of(client: Any) -> Iterator[Any]:
 def in_order(client: Any, run: Callable[[Any], Any], need: int, batches: Iterable[Any]) -> Iterator[Any]:
     """What workers answer to each batch, in the order of the batches, of which few are under way at any time.
 
-    StageError if a worker died of one several times; errors of the project pass as they are.
+    StageError if a worker died of one several times, or the scheduler is lost; errors of the project pass as they are.
     """
     waiting: deque[Any] = deque()
     try:
-        for batch in batches:
-            waiting.append(client.submit(where_it_fits, run, need, batch, pure=False))
-            if len(waiting) > WINDOW * max(sum(client.nthreads().values()), 1):
+        with told_if_lost(client):
+            for batch in batches:
+                waiting.append(client.submit(where_it_fits, run, need, batch, pure=False))
+                if len(waiting) > WINDOW * max(sum(client.nthreads().values()), 1):
+                    yield _taken(waiting.popleft())
+            while waiting:
                 yield _taken(waiting.popleft())
-        while waiting:
-            yield _taken(waiting.popleft())
     finally:
-        client.cancel(list(waiting))
+        if not is_lost(client):
+            client.cancel(list(waiting))
 
 
 def _taken(future: Any) -> Any:

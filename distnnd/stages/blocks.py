@@ -15,11 +15,11 @@ from ..kernels.neighbours import Lists, empty
 from ..kernels.ranges import Each, even_cuts
 from ..kernels.sketches import sketch
 from ..kernels.sparse_distances import as_compared, listed
-from ..kernels.transforms import check_sparse_rows
+from ..kernels.transforms import check_sparse_rows, degree_signs
 from ..storage import listings
 from ..storage.source import SparseSource, reopen_source
 from ..values.plan import Job, Stage, Task
-from ..values.points import Csr
+from ..values.points import Csr, row_of_entries
 from ..values.sparse_plan import MOST_COLUMNS, block_bytes, by_columns, scan_bytes
 from .measured import measured, side_by_side
 from .points import chosen_rows
@@ -57,9 +57,14 @@ def run_scan_sparse(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             listings.write(job.scratch, f"{place}/{task.index}", kept)
             written += kept.nbytes
     note_zeros(job, task, [first + np.flatnonzero(np.diff(points.indptr) == 0)])
+    counters = {"zero_rows": zero_rows, "radius": radius}
+    if points.columns == 2 and job.spec.function is None:
+        places = np.zeros((points.rows, 2))
+        places[row_of_entries(points.indptr), points.indices] = points.data
+        counters |= degree_signs(places, job.spec.kind)
     read = points.nbytes
     del points
-    return {"zero_rows": zero_rows, "radius": radius, "rounded": note_rounding(job, task)}, read, written
+    return counters | {"rounded": note_rounding(job, task)}, read, written
 
 
 def plan_blocks(job: Job) -> Stage:

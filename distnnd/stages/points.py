@@ -102,13 +102,13 @@ def check_exchange_dtype(spec: BuildSpec, dtype: str) -> None:
     if dtype != "float32":
         raise SpecError(
             f"exchange_dtype={spec.exchange_dtype!r} is for float32 points, and {dtype} points travel as they are; "
-            "leave exchange_dtype out"
+            + ('leave it out, or add dtype="float32"' if dtype == "float64" else "leave exchange_dtype out")
         )
     kind = spec.kind
     if kind.form != "inner" or not kind.euclidean or kind.judged or kind.packed:
         raise SpecError(
-            f"exchange_dtype={spec.exchange_dtype!r} is for metrics that a euclidean distance of prepared rows "
-            f"decides, like euclidean and cosine; {spec.metric} needs more of them; leave exchange_dtype out"
+            f"exchange_dtype={spec.exchange_dtype!r} is for metrics that are computed from a euclidean distance, like "
+            f"euclidean and cosine, and not for {spec.metric}; leave exchange_dtype out"
         )
 
 

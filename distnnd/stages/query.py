@@ -188,11 +188,11 @@ def allowed_positions(opened: Opened, allowed: Any) -> np.ndarray:
         if allowed.shape != (n,):
             raise SpecError(f"filter is boolean of shape {allowed.shape}, but the index holds {n} rows")
         by_id = allowed
-    elif allowed.dtype.kind in "iu" and allowed.ndim == 1:
+    elif allowed.ndim == 1 and (allowed.dtype.kind in "iu" or not allowed.size):
         if allowed.size and not 0 <= int(allowed.min()) <= int(allowed.max()) < n:
             raise SpecError(f"filter names rows from {allowed.min()} to {allowed.max()}, but ids are 0 to {n - 1}")
         by_id = np.zeros(n, bool)
-        by_id[allowed] = True
+        by_id[allowed.astype(np.int64)] = True
     else:
         raise SpecError("filter is a boolean array over all rows, or an array of row ids")
     return by_id[opened.arrays.rows("order")].astype(np.uint8)

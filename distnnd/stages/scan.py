@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from ..kernels.halves import as_float32
-from ..kernels.transforms import LARGEST, LEAST, check_rows, transform, vacant
+from ..kernels.transforms import LARGEST, LEAST, check_rows, degree_signs, transform, vacant
 from ..storage import listings, mailbox
 from ..values.errors import InputError
 from ..values.memory import collect_bytes, scan_bytes
@@ -19,6 +21,8 @@ from .rounding import note_rounding, rows_for_centre
 
 # The largest difference of float64 numbers that a distance may be made of.
 LARGEST_DISTANCE = 1e37
+# Metrics of which the distance grows with a power of the numbers.
+BY_POWERS = ("sqeuclidean", "inner_product", "tsss", CUSTOM)
 # The metric for which NaN says that a value is missing.
 GAPS = "nan_euclidean"
 PLACES = {"sample": SAMPLE, "probes": PROBES}
@@ -54,6 +58,7 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     kept: dict[str, list[np.ndarray]] = {place: [] for place in chosen}
     zero_rows, radius, largest, tiny, read = 0, 0.0, 0.0, 0, 0
     zeros: list[np.ndarray] = []
+    signs: Counter[str] = Counter()
     for start, strip in read_strips(job, first, last):
         check_strip(strip, start, job.kind)
         if by_squares(job.kind):
@@ -67,6 +72,8 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             radius = max(radius, float(np.linalg.norm(transform(strip, job.kind), axis=1).max()))
         for place, rows in chosen.items():
             kept[place].append(strip[rows[(rows >= start) & (rows < start + len(strip))] - start])
+        if job.kind.name != CUSTOM:
+            signs.update(degree_signs(strip, job.kind))
         read += strip.nbytes
         if job.kind.zeros_are_near:
             zeros.append(start + np.flatnonzero(~strip.any(axis=1)))
@@ -74,7 +81,7 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
     note_zeros(job, task, zeros)
     for place, rows in points.items():
         mailbox.write(job.scratch, f"{place}/{task.index}", {"points": rows})
-    counters = {"zero_rows": zero_rows, "radius": radius, "largest": largest, "tiny": tiny}
+    counters = {"zero_rows": zero_rows, "radius": radius, "largest": largest, "tiny": tiny, **signs}
     counters["rounded"] = note_rounding(job, task)
     return counters, read, sum(rows.nbytes for rows in points.values())
 
@@ -117,13 +124,13 @@ def by_squares(metric: Metric) -> bool:
     return not (metric.unit or metric.judged or metric.double)
 
 
-def check_scale(reports: list[Report]) -> None:
+def check_scale(reports: list[Report], metric: Metric) -> None:
     """InputError where the scan found that squares of all numbers would vanish: all distances would be told as 0."""
     largest = max(report.counters.get("largest", 0.0) for report in reports)
-    if 0 < largest < LEAST:
+    if by_squares(metric) and 0 < largest < LEAST:
         raise InputError(
-            f"no number of the points is larger than {largest:g}: their squares would vanish from float32; scale the "
-            "data up"
+            f"no number of the points is larger than {largest:g}: their squares vanish from float32. Build with "
+            'dtype="float64", or scale the data up'
         )
 
 
@@ -148,7 +155,7 @@ def count_tiny(strip: np.ndarray) -> int:
 def largest_allowed(metric: Metric, strip: np.ndarray) -> float:
     """The largest number that distances of such rows allow, which are float32."""
     columns = strip.shape[1]
-    if metric.double and (metric.unit or metric.finish != "none"):
+    if metric.double and metric.name not in BY_POWERS:
         return LARGEST_DISTANCE / columns
     return min(LARGEST / columns**0.5, float(np.finfo(strip.dtype).max) if strip.dtype.kind == "f" else np.inf)
 

@@ -27,6 +27,7 @@ from ..values.spec import read_as
 from .measured import one_blas_thread
 from .points import Ruler
 from .probe import nearest_in_block
+from .row_order import in_order
 
 Function = Callable[..., float] | None
 T = TypeVar("T")
@@ -50,21 +51,29 @@ def to_numpy(location: str, n: int, include_self: bool) -> tuple[np.ndarray, np.
     return _whole(location, n, include_self, np.dtype(np.int64))
 
 
-def to_csr(location: str, n: int, include_self: bool, mode: str) -> sparse.csr_matrix:
-    """The graph as scipy CSR float32[n, n], every row with the same number of entries in the order of distance.
+def to_csr(location: str, n: int, include_self: bool, mode: str, dtype: Any = np.float32) -> sparse.csr_matrix:
+    """The graph as scipy CSR [n, n], every row with the same number of entries in the order of distance.
 
     include_self: each row begins with itself, an explicit zero; mode: "distance", or "connectivity" where every entry
-    is 1. Indices are int32 where n and the number of entries allow it, else int64. SpecError for another mode.
+    is 1; dtype: float32 or float64. Indices are int32 where n and the number of entries allow it, else int64. SpecError
+    for another mode or dtype.
     """
     if mode not in MODES:
         raise SpecError(f"mode={brief(mode)} is none of {', '.join(map(repr, MODES))}")
+    try:
+        kept = np.dtype(dtype)
+    except TypeError:
+        kept = None
+    if dtype is None or kept not in (np.float32, np.float64):
+        raise SpecError(f"dtype is float32 or float64, not {brief(dtype)}")
     width = graph.result_arrays(location)[0].shape[1] + include_self
     kind = index_dtype(n, n * width)
     ids, distances = _whole(location, n, include_self, kind)
     if mode == "connectivity":
         distances[:] = 1
     starts = np.arange(0, n * width + 1, width, dtype=kind)
-    return sparse.csr_matrix((distances.ravel(), ids.ravel(), starts), shape=(n, n))
+    data = distances.ravel().astype(kept, copy=False)
+    return in_order(sparse.csr_matrix((data, ids.ravel(), starts), shape=(n, n)))
 
 
 def index_dtype(n: int, entries: int) -> np.dtype[Any]:
@@ -295,12 +304,12 @@ def ruler_of(facts: dict[str, Any], function: Function) -> Ruler:
 def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[Source | SparseSource]:
     """The points of the graph at `location`, opened; StoreError unless `source` are the very same.
 
-    A graph that was built of a lazy array knows no more of its points than their shape.
+    Of a lazy array no more is known than its shape: then only that is compared.
     """
     points = open_for(source, None, metric_behind(facts), read_as(facts))
     try:
         now, then = points.fingerprint(), facts["source"]["fingerprint"]
-        if now["shape"] != then["shape"] or (now != then and then["kind"] != "dask"):
+        if now["shape"] != then["shape"] or (now != then and "dask" not in (now["kind"], then["kind"])):
             raise StoreError(
                 f"the points at {points.location} changed since the graph at {location} was built of them, "
                 "or it was built of others; build it again"

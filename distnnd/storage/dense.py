@@ -22,6 +22,7 @@ from .formats import (
     rows_within,
     sampled_digest,
 )
+from .remedies import remedy_for_file
 
 # --- arrays in memory ------------------------------------------------------------------------------------
 
@@ -41,16 +42,16 @@ class ArraySource(Source):
         return layout | sampled_digest(self.array, self.chunk_rows)
 
 
-def open_array(array: NDArray[Any]) -> Source:
+def open_array(array: NDArray[Any], where: str = "<numpy array>", given: str = "points") -> Source:
     """The source of a numpy array or memmap; a memmap of a file is opened by its path.
 
-    Raises InputError for a shape, dtype or mask that is not that of points.
+    where: a name for messages; given: what they call the array, in Python. Raises InputError for a shape, dtype or mask
+    that is not that of points.
     """
-    where = "<numpy array>"
     if isinstance(array, np.ma.MaskedArray):
         raise InputError(f"{where}: masked values have no distance; fill them first, points.filled(value)")
-    dtype = points_dtype(array.dtype, where)
-    n, d = points_shape(array.shape, where)
+    dtype = points_dtype(array.dtype, where, given)
+    n, d = points_shape(array.shape, where, given)
     if (mapping := _mapping_of(array)) is not None:
         path, offset = mapping
         return MappedSource.over(path, offset, (n, d), (array.strides[0], array.strides[1]), array.dtype)
@@ -193,7 +194,10 @@ def open_file(path: str) -> Source:
     if suffix in _VECS_DTYPES:
         return _open_vecs(path, np.dtype(_VECS_DTYPES[suffix]))
     known = ", ".join([".npy", *_BIN_DTYPES, *_VECS_DTYPES])
-    raise SpecError(f"{path} is a file of no format known here: {known}, or the folder of a Zarr array")
+    hint = remedy_for_file(path)
+    raise SpecError(
+        f"{path} is a file of no format known here: {known}, or the folder of a Zarr array{f'; {hint}' if hint else ''}"
+    )
 
 
 _BIN_DTYPES = {".fbin": "<f4", ".u8bin": "u1", ".i8bin": "i1"}

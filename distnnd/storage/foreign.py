@@ -12,8 +12,9 @@ import json
 import math
 import os
 import stat
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, NoReturn
 
@@ -28,8 +29,11 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from distnnd.storage.stores import Objects
-from distnnd.values.errors import SpecError, StoreError, Unreachable
+from distnnd.values.errors import DistnndWarning, SpecError, StoreError, Unreachable
 
+# Fewer chunks than these below each other may all be lost by chance.
+FEWEST_LACKING = 3
+MISSING = ("fill", "error")
 METADATA_NAMES = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"})
 ABSENT_IN_SHARD = np.iinfo(np.uint64).max
 
@@ -39,14 +43,18 @@ class ForeignArray:
     """A Zarr array, sharded or not, split along any of its axes, that is read by ranges of its first.
 
     `location` is a name for messages, `grid` the shape of one stored object, a chunk or a shard; `index` the dtype of
-    the index at the head of a shard, if it stands there. Zarr's concurrency stays as it is: that setting is global to
-    the process, and threads that set and restore it side by side restore each other's values.
+    the index at the head of a shard, if it stands there. `lacking` says which objects need not be there and read as the
+    fill value: "fill" for all, "error" for none, or the numbers along the second axis of those that were never written.
+    A chunk that its shard says was not written reads as the fill value: a shard is lost as a whole. Zarr's concurrency
+    stays as it is: that setting is global to the process, and threads that set and restore it side by side restore each
+    other's values.
     """
 
     array: zarr.Array
     location: str
     grid: tuple[int, ...]
     index: np.dtype[Any] | None
+    lacking: str | tuple[int, ...] = "error"
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Entries [start, stop) along the first axis; StoreError names what is missing or damaged."""
@@ -86,22 +94,64 @@ class ForeignArray:
                 ) from cause
         raise StoreError(f"{self.location}: rows [{start}, {stop}) could not be read ({error})") from error
 
-    def _check_present(self, keys: Iterable[str]) -> None:
+    def _check_present(self, keys: dict[str, tuple[slice, ...]]) -> None:
         """Raise StoreError if an object is missing or empty, or is a shard cut short behind its index."""
         sizes = self._sizes(list(keys))
-        if absent := [key for key, size in sizes.items() if not size]:
+        if absent := [key for key, size in sizes.items() if not size and not self._may_lack(keys[key])]:
             more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
             fill = self.array.fill_value
+            remedy = ""
+            if is_number(fill) and self.lacking != "fill":
+                remedy = (
+                    f"; if it was never written because it holds {fill} alone, as Zarr and Dask do by default, say so: "
+                    'missing="fill" (--missing fill)'
+                )
             raise StoreError(
-                f"{self.location}: chunk {absent[0]} is missing{more} and would read as {fill}; copy the "
-                f"data again, or, if its rows really are all {fill}, rewrite the array with "
-                'config={"write_empty_chunks": True}'
+                f"{self.location}: chunk {absent[0]} is missing{more} and would read as {fill}; if it was lost, copy "
+                f"the data again{remedy}"
             )
         for key, size in sizes.items() if self.index is not None else ():
-            if size < (end := self._shard_end(key)):
+            if size and size < (end := self._shard_end(key)):
                 raise StoreError(
                     f"{self.location}: chunk {key} is truncated, {size} bytes of {end}; copy the data again"
                 )
+
+    def _may_lack(self, part: tuple[slice, ...]) -> bool:
+        """Whether the object of that part of the array need not be there."""
+        if isinstance(self.lacking, str):
+            return self.lacking == "fill" and is_number(self.array.fill_value)
+        return len(part) == 2 and part[1].start // self.grid[1] in self.lacking
+
+    def never_written(self) -> tuple[int, ...]:
+        """The numbers along the second axis for which no object is there at all, while all others are there.
+
+        That a column of chunks is gone in all rows and the rest is whole is no loss: chunks are lost singly, by folder,
+        or from where a copy was interrupted on. Empty where there are few of them, or it looks otherwise.
+        """
+        if self.array.ndim != 2 or not is_number(self.array.fill_value):
+            return ()
+        rows, columns = (-(-length // size) for length, size in zip(self.array.shape, self.grid, strict=True))
+        if columns < 2 or rows < FEWEST_LACKING:
+            return ()
+        keys = self._keys(0, self.array.shape[0])
+        there = self._there(list(keys))
+        found = np.zeros(columns, np.int64)
+        for key, part in keys.items():
+            found[part[1].start // self.grid[1]] += key in there
+        lacking = np.flatnonzero(found == 0)
+        whole = int((found == rows).sum())
+        return tuple(lacking.tolist()) if whole and whole + len(lacking) == columns else ()
+
+    def _there(self, keys: list[str]) -> set[str]:
+        """Those of the keys for which there is an object."""
+        if isinstance(self.array.store, LocalStore | FsspecStore | ObjectStore):
+            try:
+                return {name for name, size, _ in _objects(self.array, self._all_keys) if size}
+            except Unreachable:
+                raise
+            except Exception as error:
+                raise StoreError(f"{self.location}: its chunks cannot be listed ({error})") from error
+        return {key for key, size in self._sizes(keys).items() if size}
 
     def _sizes(self, keys: list[str]) -> dict[str, int]:
         """The bytes of each object, 0 for one that does not exist."""
@@ -163,15 +213,49 @@ class ForeignArray:
         }
 
 
-def foreign_array(array: zarr.Array, location: str) -> ForeignArray:
-    """The array, to be read with care; raises SpecError for chunks of varying size, StoreError for impossible ones."""
+def is_number(fill: Any) -> bool:
+    """Whether a fill value is a finite number, that points may hold."""
+    try:
+        return fill is not None and math.isfinite(fill)
+    except TypeError:
+        return False
+
+
+def check_missing(missing: Any) -> None:
+    """SpecError unless that is what a caller may say about chunks that are not there."""
+    if missing is not None and missing not in MISSING:
+        known = " or ".join(map(repr, MISSING))
+        raise SpecError(f"missing is {known}, or None to find out which chunks were never written, not {missing!r}")
+
+
+def foreign_array(array: zarr.Array, location: str, missing: Any = None) -> ForeignArray:
+    """The array, to be read with care; raises SpecError for chunks of varying size, StoreError for impossible ones.
+
+    missing: "fill" or "error" for chunks that are not there, or which columns of chunks were never written; None to
+    find that out, see ForeignArray.never_written, which is warned of.
+    """
     try:
         chunks, shards = array.chunks, array.shards
     except NotImplementedError as error:
         raise SpecError(f"{location}: chunks of varying size are not supported; rechunk evenly") from error
     if min(*chunks, *(shards or chunks)) < 1:
         raise StoreError(f"{location}: the metadata claims chunks of shape {chunks}")
-    return ForeignArray(array, location, shards or chunks, _leading_index(array))
+    lacking = missing if isinstance(missing, str) else tuple(missing or ())
+    opened = ForeignArray(array, location, shards or chunks, _leading_index(array), lacking or "error")
+    if missing is None and (never := opened.never_written()):
+        warnings.warn(_what_is_lacking(opened, never), DistnndWarning, stacklevel=2)
+        return replace(opened, lacking=never)
+    return opened
+
+
+def _what_is_lacking(array: ForeignArray, never: tuple[int, ...]) -> str:
+    first, last = never[0] * array.grid[1], min((never[0] + 1) * array.grid[1], array.array.shape[1]) - 1
+    more = f" and of {len(never) - 1} more such ranges" if len(never) > 1 else ""
+    return (
+        f"{array.location}: the chunks of columns {first} to {last}{more} were never written in any row, and read as "
+        f'{array.array.fill_value}, the fill value; missing="fill" (--missing fill) says that this is right, '
+        'missing="error" refuses it'
+    )
 
 
 def _parts(first: int, last: int, size: int) -> list[tuple[int, slice]]:

@@ -8,6 +8,7 @@ distances are those of the float64 numbers. What is no real number is refused.
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from distnnd.storage.stores import refuse_secrets
 from distnnd.values.errors import InputError, SpecError, StoreError
 
 KEPT = tuple(np.dtype(name) for name in ("float64", "float32", "float16", "uint8", "int8"))
+# Kinds of dtypes that hold real numbers: floats, whole numbers, truths.
+NUMBERS = "fiub"
 # Whole numbers beyond are rounded by float64 too.
 LARGEST_WHOLE = 2**53
 BLOCK_BYTES = 8 << 20
@@ -32,7 +35,9 @@ _REMEDIES = {
     "c": "put both parts side by side, numpy.hstack([points.real, points.imag])",
     "M": 'take differences to one moment in a unit of your choice, then astype("float64")',
     "m": 'choose a unit, then astype("float64")',
-    **dict.fromkeys("SUT", "turn the text into numbers first, for example an embedding"),
+    **dict.fromkeys(
+        "SUT", "it is text: convert it first, into numbers, for example by an embedding; a path is given as str(points)"
+    ),
 }
 
 
@@ -102,21 +107,27 @@ class Source(Opened):
 # --- rules of type and shape -----------------------------------------------------------------------------
 
 
-def points_dtype(stored: np.dtype[Any], where: str) -> np.dtype[Any]:
-    """The dtype that points stored as `stored` are read as; raises InputError for what is no real number."""
+def points_dtype(stored: np.dtype[Any], where: str, given: str = "points") -> np.dtype[Any]:
+    """The dtype that points stored as `stored` are read as; raises InputError for what is no real number.
+
+    given: what the remedy calls the array, in Python.
+    """
     native = stored.newbyteorder("=")
     if native in KEPT:
         return native
-    if stored.kind in "fiub":
+    if stored.kind in NUMBERS:
         # All that 16 bits can say, a float32 can.
         return np.dtype(np.float32 if stored.itemsize <= 2 else np.float64)
     fields = "numpy.lib.recfunctions.structured_to_unstructured(points)"
     remedy = fields if stored.names else _REMEDIES.get(stored.kind, 'try points.astype("float32")')
-    raise InputError(f"{where}: points of dtype {stored} cannot be compared; {remedy}")
+    raise InputError(f"{where}: points of dtype {stored} cannot be compared; {_called(remedy, given)}")
 
 
-def points_shape(shape: tuple[int, ...], where: str) -> tuple[int, int]:
-    """(n, d) of a shape, as ints; raises InputError unless it has two axes and both are longer than 0."""
+def points_shape(shape: tuple[int, ...], where: str, given: str = "points") -> tuple[int, int]:
+    """(n, d) of a shape, as ints; raises InputError unless it has two axes and both are longer than 0.
+
+    given: as for points_dtype.
+    """
     if len(shape) == 2:
         n, d = int(shape[0]), int(shape[1])
         if n < 1 or d < 1:
@@ -124,10 +135,15 @@ def points_shape(shape: tuple[int, ...], where: str) -> tuple[int, int]:
         return n, d
     remedy = "one value is no set of points"
     if len(shape) == 1:
-        remedy = "use reshape(-1, 1) if each value is a point, reshape(1, -1) if all are one point"
+        remedy = "use points.reshape(-1, 1) if each value is a point, points.reshape(1, -1) if all are one point"
     elif len(shape) > 2:
-        remedy = "use reshape(len(points), -1) to make each entry along the first axis a point"
-    raise InputError(f"{where}: points need the shape (n, d), not {tuple(shape)}; {remedy}")
+        remedy = "use points.reshape(len(points), -1) to make each entry along the first axis a point"
+    raise InputError(f"{where}: points need the shape (n, d), not {tuple(shape)}; {_called(remedy, given)}")
+
+
+def _called(remedy: str, given: str) -> str:
+    """The remedy, with the array called `given`."""
+    return re.sub(r"\bpoints(?=[.)])", given, remedy)
 
 
 def to_points(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

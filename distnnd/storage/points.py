@@ -48,17 +48,21 @@ class ZarrSource(Source):
 
         Objects of a store that tells neither, such as one in memory, are read and hashed.
         """
-        return self.stored.fingerprint()
+        return self.origin.get("made_of") or self.stored.fingerprint()
 
 
-def open_zarr(array: zarr.Array, location: str, origin: dict[str, Any]) -> ZarrSource:
+def open_zarr(array: zarr.Array, location: str, origin: dict[str, Any], missing: Any = None) -> ZarrSource:
     """The source of a Zarr array that is described to other processes by `origin`.
 
-    Raises InputError for a shape or dtype that is not that of points, SpecError for chunks of varying size.
+    missing: as foreign_array has it. Raises InputError for a shape or dtype that is not that of points, SpecError for
+    chunks of varying size.
     """
     dtype = formats.points_dtype(np.dtype(array.dtype), location)
     n, d = formats.points_shape(array.shape, location)
-    stored = foreign_array(array, location)
+    stored = foreign_array(array, location, missing)
+    if stored.lacking != "error":
+        # Other processes need not find out.
+        origin = origin | {"missing": stored.lacking if isinstance(stored.lacking, str) else list(stored.lacking)}
     rows = min(n, _unit_rows(array.chunks[0], stored.grid[0], d * array.dtype.itemsize))
     return ZarrSource(n, d, dtype, rows, location, None, stored, origin)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
@@ -14,15 +15,35 @@ from zarr.storage import LocalStore, MemoryStore
 
 from distnnd.storage import stores
 from distnnd.storage.bits import packed
+from distnnd.storage.containers import (
+    array_of,
+    is_read_by_rows,
+    is_scipy_sparse,
+    is_xarray,
+    kind_of,
+    name_of,
+    open_rows,
+)
 from distnnd.storage.converted import converted
 from distnnd.storage.dense import open_array, open_file, reopen_mapped
+from distnnd.storage.foreign import check_missing
 from distnnd.storage.formats import Opened, Source, absolute, find_resident, keep_resident
-from distnnd.storage.points import open_zarr
-from distnnd.storage.sparse import SparseSource, is_scipy_sparse, open_csr, open_matrix, open_npz, sparse_encoding
+from distnnd.storage.points import ZarrSource, open_zarr
+from distnnd.storage.remedies import refused, remedy_for_file
+from distnnd.storage.sparse import CsrSource, SparseSource, open_csr, open_matrix, open_npz, sparse_encoding
 from distnnd.values.errors import SpecError, StoreError, Unreachable
 from distnnd.values.metric import Metric
 
-__all__ = ["Source", "SparseSource", "is_dask_array", "open_for", "open_source", "reopen_source"]
+__all__ = [
+    "Source",
+    "SparseSource",
+    "is_dask_array",
+    "made_of",
+    "open_for",
+    "open_source",
+    "reopen_source",
+    "unwrapped",
+]
 
 USUAL_NAMES = ("points", "X")
 NAMES_LISTED = 10
@@ -30,25 +51,43 @@ NAMES_LISTED = 10
 
 def is_dask_array(source: object) -> bool:
     """Whether `source` is a lazy Dask collection, told without importing Dask."""
-    return hasattr(source, "__dask_graph__")
+    return hasattr(source, "__dask_graph__") and not is_xarray(source)
+
+
+def unwrapped(source: Any) -> Any:
+    """The array in a DataArray of xarray, which may be a dask array; anything else as it is."""
+    return source.data if is_xarray(source) else source
+
+
+def made_of(source: Source | SparseSource, fingerprint: dict[str, Any]) -> Source | SparseSource:
+    """The points in a Zarr store, with the fingerprint of what they were copied from."""
+    assert isinstance(source, ZarrSource | CsrSource)
+    return replace(source, origin=source.origin | {"made_of": fingerprint})
 
 
 @overload
-def open_source(source: object, component: str | None = None) -> Source: ...
+def open_source(source: object, component: str | None = None, *, missing: str | None = None) -> Source: ...
 @overload
-def open_source(source: object, component: str | None = None, *, sparse: bool) -> Source | SparseSource: ...
-def open_source(source: object, component: str | None = None, *, sparse: bool = False) -> Source | SparseSource:
+def open_source(
+    source: object, component: str | None = None, *, sparse: bool, missing: str | None = None
+) -> Source | SparseSource: ...
+def open_source(
+    source: object, component: str | None = None, *, sparse: bool = False, missing: str | None = None
+) -> Source | SparseSource:
     """The points in a path, URL, zarr.Array, zarr.Group, numpy array, memmap or scipy matrix, to be read by rows.
 
     sparse: whether the caller can do with sparse points, which are refused otherwise.
 
     A path may name a Zarr array or group, or a .npy, .fbin, .u8bin, .i8bin, .fvecs or .bvecs file, or an .npz of
     scipy.sparse. In a Zarr group, `component` is the path of the array, or of a sparse matrix as AnnData writes it; it
-    may be left out if one 2-D array or sparse matrix is called "points" or "X", or if there is only one. Raises
-    SpecError if nothing can be meant by `source`, InputError for a shape or dtype that is not that of points,
-    StoreError for what is damaged.
+    may be left out if one 2-D array or sparse matrix is called "points" or "X", or if there is only one. missing: of a
+    Zarr array, whether chunks that are not there read as the fill value, "fill", or are refused, "error"; by default
+    they are refused unless they must be such that were never written, of which a warning tells. Raises SpecError if
+    nothing can be meant by `source`, InputError for a shape or dtype that is not that of points, StoreError for what is
+    damaged.
     """
-    opened = _open_any(source, component, sparse)
+    check_missing(missing)
+    opened = _open_any(source, component, sparse, missing)
     return opened if sparse else _dense(opened)
 
 
@@ -60,42 +99,73 @@ def _dense(opened: Opened) -> Source:
     raise SpecError(f"{opened.location} holds sparse points, which cannot be used here; write them out, X.toarray()")
 
 
-def _open_any(source: object, component: str | None, sparse: bool) -> Source | SparseSource:
+def _open_any(source: Any, component: str | None, sparse: bool, missing: Any) -> Source | SparseSource:
+    source = unwrapped(source)
     if isinstance(source, str | os.PathLike):
-        return _open_path(source, component, sparse)
+        return _open_path(source, component, sparse, missing)
     if isinstance(source, zarr.Group):
         store = source.store
-        return _open_node_of(_find_points(store, _join(source.path, component), _place(store), sparse))
+        return _open_node_of(_find_points(store, _join(source.path, component), _place(store), sparse), missing)
     if component is not None:
-        raise SpecError(f"component={component!r} names an array in a Zarr group; {_kind(source)} is none")
+        raise SpecError(f"component={component!r} names an array in a Zarr group; {kind_of(source)} is none")
     if isinstance(source, Source | SparseSource):
         return source
     if isinstance(source, zarr.Array):
-        return _open_node_of(source)
+        return _open_node_of(source, missing)
+    group = getattr(source, "group", None)
+    if isinstance(group, zarr.Group) and hasattr(source, "to_memory"):
+        # A sparse matrix that AnnData reads from Zarr when it is needed.
+        return _open_node_of(group, missing)
+    if missing is not None:
+        raise SpecError(
+            f"missing={missing!r} is about chunks of a Zarr array that are not there; {kind_of(source)} has none"
+        )
     if is_scipy_sparse(source):
         return open_matrix(source)
     if isinstance(source, np.ndarray):
         return open_array(source)
     if is_dask_array(source):
-        raise SpecError("a dask array must be spooled first: write it to Zarr, and open that")
+        raise SpecError(
+            'a dask array must be spooled first: write it to Zarr, points.to_zarr("points.zarr"), and give the path'
+        )
+    return _open_container(source, sparse)
+
+
+def _open_container(source: object, sparse: bool) -> Source | SparseSource:
+    """The points in what is of no kind that is known by its type; SpecError says what to do about anything else."""
+    if is_read_by_rows(source):
+        return open_rows(source)
+    if (array := array_of(source)) is not None:
+        return open_array(array, f"<{name_of(source)}>", "numpy.asarray(points)")
+    sparse_too = "a scipy sparse matrix, " if sparse else ""
     raise SpecError(
-        f"{_kind(source)} is no source of points; give a path, a URL, a zarr.Array, a dask array, "
-        f"{'a scipy sparse matrix, ' if sparse else ''}or a numpy array, numpy.asarray(points)"
+        refused(
+            source,
+            f"give a path, a URL, a zarr.Array, a dask array, {sparse_too}a frame of numbers, or a numpy array, "
+            "numpy.asarray(points)",
+        )
     )
 
 
-def open_for(source: object, component: str | None, metric: Metric, dtype: str | None = None) -> Source | SparseSource:
+def open_for(
+    source: object, component: str | None, metric: Metric, missing: str | None = None, dtype: str | None = None
+) -> Source | SparseSource:
     """The points as builds by this metric take them, see open_source: truths packed where it compares bits.
 
     dtype: "float32" or "float64", as which they are read; None for the dtype that suits them. SpecError where sparse
     points are asked for as float64.
     """
-    opened = open_source(source, component, sparse=True)
+    opened = open_source(source, component, sparse=True, missing=missing)
     if isinstance(opened, SparseSource):
-        if dtype not in (None, "float32"):
-            raise SpecError(f"dtype={dtype!r} is for dense points; sparse points are compared as float32, leave it out")
+        check_sparse_dtype(dtype)
         return opened
     return packed(opened) if metric.bits else converted(opened, dtype)
+
+
+def check_sparse_dtype(dtype: str | None) -> None:
+    """SpecError where sparse points are asked for as another dtype than float32."""
+    if dtype not in (None, "float32"):
+        raise SpecError(f"dtype={dtype!r} is for dense points; sparse points are compared as float32, leave it out")
 
 
 @overload
@@ -126,7 +196,7 @@ def _reopen_any(spec: dict[str, Any]) -> Source | SparseSource:
         if kind == "mapped":
             return reopen_mapped(spec)
         if kind == "zarr":
-            return _open_path(spec["location"], spec["component"], sparse=True)
+            return _open_path(spec["location"], spec["component"], True, spec.get("missing", "error"))
     except SpecError as error:
         raise StoreError(f"{error}; each worker must see the points under the same path") from error
     except (KeyError, TypeError) as error:
@@ -134,22 +204,22 @@ def _reopen_any(spec: dict[str, Any]) -> Source | SparseSource:
     raise StoreError(f"not the description of a source known to this version: {spec}")
 
 
-def _kind(source: object) -> str:
-    return f"a {type(source).__module__}.{type(source).__qualname__}"
-
-
-def _open_path(path: str | os.PathLike[str], component: str | None, sparse: bool) -> Source | SparseSource:
+def _open_path(
+    path: str | os.PathLike[str], component: str | None, sparse: bool, missing: Any
+) -> Source | SparseSource:
     if not os.fspath(path):
         raise SpecError("the path of the points is empty")
     place = absolute(path)
     if not stores.is_local(place):
-        return _open_store(place, component, sparse)
+        return _open_store(place, component, sparse, missing)
     if not os.path.exists(place):
         raise SpecError(_what_is_near(place))
     if os.path.isdir(place):
-        return _open_store(place, component, sparse)
+        return _open_store(place, component, sparse, missing)
     if component is not None:
         raise SpecError(f"component={component!r} names an array in a Zarr group; {place} is a file")
+    if missing == "fill":
+        raise SpecError(f"missing={missing!r} is about chunks of a Zarr array that are not there; {place} is a file")
     return open_npz(place) if place.lower().endswith(".npz") else open_file(place)
 
 
@@ -171,27 +241,29 @@ def _what_is_near(path: str) -> str:
 # --- Zarr ------------------------------------------------------------------------------------------------
 
 
-def _open_store(location: str, component: str | None, sparse: bool) -> Source | SparseSource:
+def _open_store(location: str, component: str | None, sparse: bool, missing: Any) -> Source | SparseSource:
     """The source of an array or sparse matrix at, or within the group at, a local path or URL."""
     node = _find_points(stores.opened(location, read_only=True), component or "", location, sparse)
-    source = _source_of(node, location, {"kind": "zarr", "location": location, "component": node.path or None})
+    source = _source_of(node, location, {"kind": "zarr", "location": location, "component": node.path or None}, missing)
     return keep_resident(source) if location.startswith("memory://") else source
 
 
-def _open_node_of(node: zarr.Array | zarr.Group) -> Source | SparseSource:
+def _open_node_of(node: zarr.Array | zarr.Group, missing: Any) -> Source | SparseSource:
     """The source of an open array or sparse matrix: of its path if that is local, else kept in this process.
 
     A store that is not local may hold credentials, which a description must not.
     """
     place = _place(node.store)
     if isinstance(node.store, LocalStore):
-        return _source_of(node, place, {"kind": "zarr", "location": place, "component": node.path or None})
-    return keep_resident(_source_of(node, place, {}))
+        return _source_of(node, place, {"kind": "zarr", "location": place, "component": node.path or None}, missing)
+    return keep_resident(_source_of(node, place, {}, missing))
 
 
-def _source_of(node: zarr.Array | zarr.Group, location: str, origin: dict[str, Any]) -> Source | SparseSource:
-    where = _join(location, node.path)
-    return open_zarr(node, where, origin) if isinstance(node, zarr.Array) else open_csr(node, where, origin)
+def _source_of(
+    node: zarr.Array | zarr.Group, location: str, origin: dict[str, Any], missing: Any
+) -> Source | SparseSource:
+    open_node = open_zarr if isinstance(node, zarr.Array) else open_csr
+    return open_node(node, _join(location, node.path), origin, missing)
 
 
 def _place(store: Store) -> str:
@@ -249,7 +321,10 @@ def _open_node(store: Store, path: str, where: str) -> zarr.Array | zarr.Group:
 
 def _why_nothing(where: str) -> str:
     """What more to say of a URL that holds no points; Unreachable where the bucket itself is not there."""
-    if stores.is_local(where) or where.startswith("<") or stores.is_empty(where):
+    if stores.is_local(where) or where.startswith("<"):
+        hint = remedy_for_file(where)
+        return f"; {hint}" if hint else ""
+    if stores.is_empty(where):
         return ""
     return ", but other objects; points in object stores are Zarr, as `distnnd convert` writes them"
 

@@ -25,6 +25,7 @@ from distnnd.storage.documents import fill_of
 from distnnd.storage.foreign import ForeignArray, foreign_array
 from distnnd.storage.formats import Opened
 from distnnd.storage.points import CHUNK_BYTES, new_store
+from distnnd.storage.remedies import remedy_for_npz
 from distnnd.values.errors import InputError, SpecError, StoreError
 from distnnd.values.plan import Sparsity
 from distnnd.values.points import Csr, canonical, row_of_entries
@@ -156,11 +157,6 @@ def rows_of(entries: int, n: int, most: int) -> int:
 # --- in memory -------------------------------------------------------------------------------------------
 
 
-def is_scipy_sparse(source: object) -> bool:
-    """Whether `source` is a sparse matrix or array of scipy, told without importing scipy."""
-    return type(source).__module__.startswith("scipy.sparse") and hasattr(source, "tocsr")
-
-
 @dataclass(frozen=True, eq=False)
 class MatrixSource(SparseSource):
     """Sparse points in three numpy arrays, of any integer and real dtype."""
@@ -206,12 +202,17 @@ def open_parts(shape: tuple[int, ...], parts: dict[str, NDArray[Any]], where: st
 def open_npz(path: str) -> MatrixSource:
     """The source of a .npz file that scipy.sparse.save_npz wrote, read into memory.
 
-    Raises SpecError for another format than CSR, StoreError for what cannot be read, InputError as open_matrix.
+    Raises SpecError for arrays of numpy and another format than CSR, StoreError for what cannot be read, InputError as
+    open_matrix.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            if not {"format", "shape"} <= set(file.files):
+                raise SpecError(f"{path} {remedy_for_npz(path)}")
             kind, shape = np.asarray(file["format"]).item(), tuple(int(length) for length in file["shape"])
             parts = {name: file[name] for name in PARTS if name in file.files}
+    except SpecError:
+        raise
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path} cannot be read as what scipy.sparse.save_npz writes ({error})") from error
     kind = kind.decode() if isinstance(kind, bytes) else str(kind)
@@ -252,15 +253,17 @@ class CsrSource(SparseSource):
 
     def fingerprint(self) -> dict[str, Any]:
         """The shape, and of each part its layout and a digest, as of a dense array."""
+        if "made_of" in self.origin:
+            return dict(self.origin["made_of"])
         parts = {name: part.fingerprint() for name, part in self.parts.items()}
         return {"kind": "csr in zarr", "shape": [self.n, self.d], "parts": parts}
 
 
-def open_csr(group: zarr.Group, location: str, origin: dict[str, Any]) -> CsrSource:
+def open_csr(group: zarr.Group, location: str, origin: dict[str, Any], missing: Any = None) -> CsrSource:
     """The source of a group for which `sparse_encoding` says something, described to other processes by `origin`.
 
-    Raises SpecError for csc_matrix; InputError for a shape, dtype or ends that are not those of points; StoreError for
-    parts that are missing.
+    missing: as foreign_array has it. Raises SpecError for csc_matrix; InputError for a shape, dtype or ends that are
+    not those of points; StoreError for parts that are missing.
     """
     if sparse_encoding(group) != "csr_matrix":
         raise SpecError(
@@ -268,14 +271,15 @@ def open_csr(group: zarr.Group, location: str, origin: dict[str, Any]) -> CsrSou
             "it once, for example adata.X = adata.X.tocsr(), and write it again"
         )
     arrays = {name: group.get(name) for name in PARTS}
-    if missing := [name for name, array in arrays.items() if not isinstance(array, zarr.Array)]:
-        raise StoreError(f"{location}: {' and '.join(missing)} of the csr_matrix are missing; copy the data again")
-    parts = {name: foreign_array(array, f"{location}/{name}") for name, array in arrays.items()}
+    if gone := [name for name, array in arrays.items() if not isinstance(array, zarr.Array)]:
+        raise StoreError(f"{location}: {' and '.join(gone)} of the csr_matrix are missing; copy the data again")
+    parts = {name: foreign_array(array, f"{location}/{name}", missing) for name, array in arrays.items()}
     layout = {name: (array.shape, np.dtype(array.dtype)) for name, array in arrays.items()}
     n, d = check_layout(_shape_of(group, location), layout, location)
     entries = layout["data"][0][0]
     most = max(parts["data"].array.chunks[0], formats.BLOCK_BYTES // ENTRY_BYTES)
     rows = rows_of(entries, n, most)
+    origin = origin | {"missing": missing} if missing == "fill" else origin
     return CsrSource(n, d, np.dtype(np.float32), rows, location, None, entries, parts, origin)
 
 

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import uuid
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -14,9 +15,15 @@ import zarr
 
 from ..values.errors import Unreachable
 from . import arrays, graph, stores
+from .declared import Declared, sparse_rows
 from .points import write_points
-from .source import Source, SparseSource, open_source
-from .sparse import convert_csr
+from .source import Source, SparseSource, made_of, open_source
+from .sparse import convert_csr, write_csr
+
+
+def spooled_rows(n: int, d: int) -> int:
+    """Rows of a chunk of points that come lazily, and that are read together."""
+    return max(1, min(n, 2**23 // max(1, d * 4)))
 
 
 class Spool:
@@ -58,13 +65,22 @@ class Spool:
     def target(self, n: int, d: int, dtype: str) -> Any:
         """A new array for points that come lazily."""
         place = self._place()
-        rows = max(1, 2**23 // max(1, d * 4))
         zarr.create_group(store=stores.opened(place))
-        return arrays.create(place, "points", (n, d), dtype, rows, ("row", "dim"))
+        return arrays.create(place, "points", (n, d), dtype, spooled_rows(n, d), ("row", "dim"))
 
-    def spooled(self) -> Source:
-        """The points that were written."""
-        return open_source(self._points, "points")
+    def write(self, blocks: Iterable[Any], said: Declared) -> None:
+        """Write the points that come lazily, block by block: arrays, or CSR matrices of scipy."""
+        n, d, place = said.n, said.d, self._place()
+        if said.sparse:
+            # How many entries there are is known in the end: the arrays are cut then.
+            write_csr(place, map(sparse_rows, blocks), n=n, d=d, entries=n * d)
+        else:
+            write_points(place, blocks, n=n, d=d, dtype=said.dtype, chunk_rows=spooled_rows(n, d))
+
+    def spooled(self, fingerprint: dict[str, Any]) -> Source | SparseSource:
+        """The points that were written, with the fingerprint of what they were made of."""
+        assert self._points is not None, "nothing was written"
+        return made_of(open_source(self._points, sparse=True), fingerprint)
 
     def copy(self, source: Source | SparseSource) -> Source | SparseSource:
         """The points of this process, written where other processes can read them."""

@@ -14,7 +14,8 @@ def brief(value: Any) -> str:
     """A value as an error message shows it: an array by its type, shape and dtype, and whatever is long cut short."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if not shape or not isinstance(shape, tuple):
-        return _SHORT.repr(value)
+        text = _SHORT.repr(value)
+        return text if len(text) <= _SHORT.maxother else text[: _SHORT.maxother - 3] + "..."
     kind = type(value)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
     return f"a {name} of shape {shape}" + (f" and dtype {dtype}" if dtype is not None else "")
@@ -27,13 +28,13 @@ class DistnndError(Exception):
 
 
 class SpecError(DistnndError, ValueError):
-    """An argument that cannot be meant: unknown metric, k out of range, output that exists."""
+    """A wrong argument: an unknown metric, k out of range, an output that exists already."""
 
     exit_code = 2
 
 
 class InputError(DistnndError, ValueError):
-    """Points that cannot be compared: NaN or inf, wrong shape, wrong dtype, too few rows."""
+    """Points that cannot be compared: NaN or inf, a wrong shape or dtype, too few rows."""
 
     exit_code = 1
 
@@ -45,7 +46,7 @@ class StoreError(DistnndError):
 
 
 class Unreachable(StoreError):
-    """A store that refuses or does not answer; nothing in it is damaged."""
+    """A store that refuses access or does not answer; its data are not damaged."""
 
     exit_code = 1
 
@@ -60,6 +61,10 @@ class StageError(DistnndError):
     """A task that failed while it ran; the cause is chained."""
 
     exit_code = 1
+
+
+class DistnndWarning(UserWarning):
+    """What the user should know of a result: a target that was missed, or rows that rounding made equal."""
 
 
 class Interrupted(DistnndError):

@@ -45,8 +45,8 @@ class Metric(NamedTuple):
     euclidean distance (else the negated inner product); finish: "none", "root", "half", "root_half", "angle" or
     "half_turns", what turns the surrogate into the distance. steps: what is done to rows before that, in order (see
     kernels/transforms.py). form: "inner" where all this is the metric itself; "pair", "set", "bits" and
-    "sparse" are laid out so, and judged by kernels/distances.py. params: (name, number, or nested tuples of numbers),
-    checked. double: rows are prepared in float64, since float32 cannot hold the points (see `of_points`).
+    "sparse" are laid out so, and judged by kernels/distances.py. params: (name, number, text, or nested tuples of
+    numbers), checked. double: rows are prepared in float64, since float32 cannot hold the points (see `of_points`).
     """
 
     name: str
@@ -171,6 +171,8 @@ def metric_of(name: str, params: Mapping[str, Any] | None = None, d: int | None 
         return METRICS.get(entry.name) or _plain(entry)
     if entry.name in ("minkowski", "weighted_minkowski"):
         return _minkowski(entry, given)
+    if entry.name == "haversine":
+        return _haversine(entry, given)
     return _plain(entry)._replace(params=tuple(sorted(given.items())))
 
 
@@ -219,6 +221,13 @@ def _minkowski(entry: Entry, given: dict[str, Value]) -> Metric:
         # The limit of the powers: a weight above 0 does not matter, a column of weight 0 does not count.
         params = (("p", power), ("w", tuple(float(one > 0) for one in _numbers(given["w"]))))
     return _plain(entry)._replace(steps=steps, params=params)
+
+
+def _haversine(entry: Entry, given: dict[str, Value]) -> Metric:
+    """Radians are what is computed with, and no parameter any more; degrees become radians first."""
+    if given["unit"] == "radians":
+        return _plain(entry)
+    return _plain(entry)._replace(steps=("radians", *entry.steps), params=tuple(given.items()))
 
 
 def _numbers(value: Value) -> tuple[Any, ...]:

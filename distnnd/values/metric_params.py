@@ -12,8 +12,8 @@ import numpy as np
 from .errors import SpecError, brief
 from .metrics_table import Entry, Param
 
-# JSON has numbers and lists; a value that is hashed has tuples in the place of lists.
-Value: TypeAlias = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
+# JSON has numbers, texts and lists; a value that is hashed has tuples in the place of lists.
+Value: TypeAlias = float | str | tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 _LIMITS = {
     "positive": lambda numbers: numbers >= np.finfo(np.float64).tiny,
@@ -51,6 +51,8 @@ def checked(entry: Entry, params: Mapping[str, Any], d: int | None) -> dict[str,
     for param in entry.params:
         if param.name not in given and param.default is not None:
             given[param.name] = param.default
+        if param.kind == "choice":
+            given.setdefault(param.name, param.limits.split()[0])
         if param.name not in given and not param.optional:
             raise SpecError(_missing(entry, param))
     if entry.name == "sinkhorn":
@@ -65,7 +67,7 @@ def _check_steepness(given: dict[str, Value]) -> None:
     if largest > STEEPEST * regularization:
         raise SpecError(
             f"regularization of metric 'sinkhorn' is {regularization}, less than a millionth of the largest cost, "
-            f"{largest:g}: what is left of it is kantorovich; take that, or a larger one"
+            f"{largest:g}: it would not differ from kantorovich; take that metric, or a larger regularization"
         )
 
 
@@ -81,8 +83,12 @@ def _missing(entry: Entry, param: Param) -> str:
 
 
 def _value(entry: Entry, param: Param, value: Any, d: int | None) -> Value:
-    """One parameter as a number or as tuples of numbers."""
+    """One parameter as a number, as tuples of numbers, or as one of some words."""
     where = f"{param.name} of metric {entry.name!r}"
+    if param.kind == "choice":
+        if not isinstance(value, str) or value not in param.limits.split():
+            raise SpecError(f"{where} must be {' or '.join(map(repr, param.limits.split()))}, not {brief(value)}")
+        return value
     if param.kind == "whole":
         try:
             if isinstance(value, bool):

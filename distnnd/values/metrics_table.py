@@ -12,8 +12,9 @@ from typing import NamedTuple
 class Param(NamedTuple):
     """One parameter of a metric, as metric_params names it.
 
-    kind: "number", "whole", "vector" (d numbers) or "matrix" (d x d numbers, symmetric); limits: what each number must
-    be: "positive", "non-negative", "above 1", "at least 1" or "any"; default: None where it has to be given, unless it
+    kind: "number", "whole", "vector" (d numbers), "matrix" (d x d numbers, symmetric) or "choice" (one of the words
+    that limits names, the first unless given); limits: what each number must be: "positive", "non-negative", "above 1",
+    "at least 1" or "any"; default: None where it has to be given, unless it
     is `optional`; aliases: names that other libraries give it; words: what it means.
     """
 
@@ -58,7 +59,8 @@ class Entry(NamedTuple):
 DOMAINS = {
     "finite": "finite numbers",
     "non-negative": "finite numbers of at least 0",
-    "positions": "two columns: latitude and longitude in radians, latitude within -pi/2 .. pi/2",
+    "positions": "two columns, latitude and then longitude, in radians (in degrees with unit='degrees'): "
+    "latitudes within a quarter turn of 0, longitudes within two turns",
     "gaps": "finite numbers, and NaN where a value is missing",
     "bits": "uint8, eight columns to a byte",
 }
@@ -133,6 +135,9 @@ def _ratio_entries() -> tuple[Entry, ...]:
         Entry(
             "haversine", (), "inner", "angle between two places, in radians", "the place at latitude 0, longitude 0",
             "metric on the sphere", domain="positions", finish="angle", steps=("sphere",),
+            params=(Param("unit", "choice", "radians degrees", "of both columns; distances are in radians"),),
+            note="The length on the globe is the angle times its radius, 6371 km for the Earth. A warning says where "
+            "numbers look like degrees though unit is radians.",
         ),
     )  # fmt: skip
 

@@ -273,7 +273,7 @@ class Plan:
             lines.append(f"{name:<10}{cost.tasks:>8}{row[0]:>14}{row[1]:>12}{row[2]:>12}")
         lines.append("* each round")
         if self.may_use_trees:
-            lines.append("a partition where a trial says that it is cheaper is solved by a k-d tree, exactly")
+            lines.append("a partition is solved exactly by a k-d tree if a trial in it finds that cheaper")
         lines.append(
             f"worker memory {format_bytes(self.peak)} at most of {format_bytes(self.worker_memory)}; "
             f"scratch disk {format_bytes(self.disk)}; graph {format_bytes(self.graph)}"

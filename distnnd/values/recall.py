@@ -35,7 +35,7 @@ class Recall:
     def __str__(self) -> str:
         if self.exact:
             return "exact"
-        return f"{self.estimate:.4f} (95 %: {self.low:.4f} to {self.high:.4f}, {self.probes} probe rows)"
+        return f"{self.estimate:.4f} (95 %: {self.low:.4f} to {self.high:.4f}, {self.probes} sampled rows)"
 
 
 def good_enough(recall: Recall, short: int, target: float) -> bool:

@@ -11,7 +11,7 @@ from . import memory
 from .errors import BudgetError, SpecError, brief
 from .metric import Metric, metric_behind
 from .partitioning import companion_cap
-from .spec import format_bytes, whole_number
+from .spec import format_bytes, real_number, whole_number
 
 # Rows that a search notes down to look at them later; only a wide epsilon has more.
 POOL = 2048
@@ -38,17 +38,18 @@ OWN = 300 * 2**20
 
 
 def _share(name: str, value: Any, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+    number = real_number(value)
+    if number is None or not least <= number <= most:
         raise SpecError(f"{name} is a number from {least} to {most}, not {brief(value)}")
-    return float(value)
+    return number
 
 
 @dataclass(frozen=True)
 class IndexSpec:
     """How a graph is pruned; names and meanings are PyNNDescent's.
 
-    pruning_degree_multiplier: a row has at most so many times n_neighbors edges; diversify_prob: how likely an edge is
-    dropped that a search can do without, 0 for none. random_state: seed. SpecError for what cannot be meant.
+    pruning_degree_multiplier: most edges of a row, as a multiple of n_neighbors; diversify_prob: probability that an
+    edge is dropped which searches can do without, 0 to keep all. random_state: seed. SpecError for values out of range.
     """
 
     pruning_degree_multiplier: float = 2.0
@@ -56,8 +57,8 @@ class IndexSpec:
     random_state: int = 0
 
     def __post_init__(self) -> None:
-        _share("pruning_degree_multiplier", self.pruning_degree_multiplier, 0.1, 100)
-        _share("diversify_prob", self.diversify_prob, 0, 1)
+        for name, least, most in (("pruning_degree_multiplier", 0.1, 100.0), ("diversify_prob", 0.0, 1.0)):
+            object.__setattr__(self, name, _share(name, getattr(self, name), least, most))
         object.__setattr__(self, "random_state", whole_number("random_state", self.random_state, 0))
 
     def degree(self, n_neighbors: int) -> int:
@@ -69,10 +70,10 @@ class IndexSpec:
 class SearchSpec:
     """What is asked of an index.
 
-    k: answers for each query. epsilon: a row is looked at while it is no more than so much farther than the k-th answer
-    so far (at least the tenth), as a share of the length between rows as the index compares them: euclidean distances,
-    chords between unit rows under cosine. ef: instead, the nearest `ef` rows are all looked at, as in HNSW. radius:
-    answers lie no farther. SpecError for what cannot be meant.
+    k: answers for each query. epsilon: a search follows the edges of a row if it is at most this share farther from
+    the query than the k-th nearest row found so far (at least the tenth). Distances are those that the index compares:
+    euclidean, or under cosine the euclidean distance of rows of unit length. ef: instead of epsilon, the search follows
+    the `ef` nearest rows, as in HNSW. radius: largest distance of an answer. SpecError for values out of range.
     """
 
     k: int = 10
@@ -82,11 +83,14 @@ class SearchSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", whole_number("k", self.k, 1))
-        _share("epsilon", self.epsilon, 0, 10)
+        object.__setattr__(self, "epsilon", _share("epsilon", self.epsilon, 0, 10))
         if self.ef is not None:
             object.__setattr__(self, "ef", whole_number("ef", self.ef, 1))
-        if self.radius is not None and (isinstance(self.radius, bool) or not math.isfinite(self.radius)):
-            raise SpecError(f"radius is a distance, not {brief(self.radius)}")
+        if self.radius is not None:
+            radius = real_number(self.radius)
+            if radius is None or not math.isfinite(radius):
+                raise SpecError(f"radius is a distance, not {brief(self.radius)}")
+            object.__setattr__(self, "radius", radius)
 
     def check_rows(self, n: int) -> None:
         """SpecError unless `n` rows hold k answers."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,12 @@ _UNITS = {
 
 def parse_bytes(value: int | float | str | None) -> int | None:
     """Bytes from 2_000_000_000, "2GB" or "2GiB"; None and "auto" stay None. SpecError for anything else."""
-    if value is None or value == "auto":
+    if value is None or (isinstance(value, str) and value == "auto"):
         return None
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)) or np.ndim(value):
         raise SpecError(f"a size in bytes is a number or a text like '2GiB', not {brief(value)}")
-    if isinstance(value, (int, float)):
-        size = float(value)
-    else:
+    size = real_number(value)
+    if size is None:
         match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
         if match is None:
             raise SpecError(f"cannot read {brief(value)} as a size; write for example '2GiB', '700MB' or 2000000000")
@@ -61,6 +60,15 @@ def format_bytes(size: float) -> str:
             break
         size /= 1024
     return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+
+
+def real_number(value: Any) -> float | None:
+    """The value as a float, if it is a number of Python or numpy, or an array of a single one; None for others."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return float(value)
 
 
 def whole_number(name: str, value: Any, least: int) -> int:
@@ -140,16 +148,17 @@ class BuildSpec:
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
-        if isinstance(self.target_recall, bool) or not isinstance(self.target_recall, Real):
+        share = real_number(self.target_recall)
+        if share is None:
             raise SpecError(f"target_recall must be a number, not {brief(self.target_recall)}")
-        if not 0 < self.target_recall <= 1:
-            raise SpecError(f"target_recall is a share above 0 and at most 1, not {self.target_recall}")
-        object.__setattr__(self, "target_recall", float(self.target_recall))
-        if self.exchange_dtype is not None and self.exchange_dtype not in EXCHANGE_DTYPES:
+        if not 0 < share <= 1:
+            raise SpecError(f"target_recall is a share above 0 and at most 1, not {share}")
+        object.__setattr__(self, "target_recall", share)
+        given = self.exchange_dtype
+        if given is not None and not (isinstance(given, str) and given in EXCHANGE_DTYPES):
             known = " or ".join(map(repr, EXCHANGE_DTYPES))
             raise SpecError(
-                f"exchange_dtype is {known}, or None for rows as they are, not {brief(self.exchange_dtype)}; "
-                "leave it out"
+                f"exchange_dtype is {known}, or None for rows as they are, not {brief(given)}; leave it out"
             )
         if self.metric_params is not None:
             if not isinstance(self.metric_params, Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import distnnd
 from distnnd.faces import commands, demo
 from distnnd.faces.cli import main
 from tests.faces.test_cli import run_apart
+from tests.test_floors import ROOT
 
 PNG = b"\x89PNG"
 
@@ -98,16 +100,27 @@ def test_damaged_images_are_reported(out: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_an_installed_package_says_where_the_images_are(
-    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_package_has_the_images_in_it(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = tmp_path / "few.npz"
     monkeypatch.undo()
-    monkeypatch.setattr(demo, "__file__", str(tmp_path / "site-packages" / "distnnd" / "faces" / "demo.py"))
+    package = tmp_path / "site-packages" / "distnnd"
+    monkeypatch.setattr(demo, "__file__", str(package / "faces" / "demo.py"))
     monkeypatch.chdir(tmp_path)
     done = run(out)
     assert done.exit_code == 1
-    assert "clone" in done.stderr
+    assert f"there is no {package / demo.DATA}; install distnnd again" in done.stderr
     assert not out.exists()
+    (package / demo.DATA).parent.mkdir(parents=True)
+    images.rename(package / demo.DATA)
+    assert run(out, "--quiet").exit_code == 0
+
+
+def test_a_wheel_is_told_to_hold_the_images() -> None:
+    """Where they are looked for once it is installed, and their licence."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"][str(demo.DATA)] == f"distnnd/{demo.DATA}"
+    assert all((ROOT / source).is_file() for source in wheel["force-include"])
+    assert any("LICENSE" in source for source in wheel["force-include"])
 
 
 def test_one_image_of_each_class_is_asked_about() -> None:

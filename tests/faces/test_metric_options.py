@@ -54,7 +54,7 @@ def test_parameters_are_numbers_lists_and_files(tmp_path: Path) -> None:
         (["p"], "NAME=VALUE"),
         (["=3"], "NAME=VALUE"),
         (["p=1", "p=2"], "twice"),
-        (["p=three"], "no number"),
+        (["p=1,5"], "no number"),
         (["w=nowhere.npy"], "cannot be read"),
     ],
 )

@@ -80,7 +80,7 @@ BAD_ARGUMENTS = {
     "exchange dtype of a metric": (
         ["--exchange-dtype", "float16", "--metric", "manhattan"],
         2,
-        "manhattan needs more of them; leave exchange_dtype out",
+        "not for manhattan; leave exchange_dtype out",
     ),
 }
 

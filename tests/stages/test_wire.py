@@ -318,8 +318,8 @@ def refused() -> Iterable[tuple[Any, dict[str, Any], str]]:
         yield rows.astype(dtype), {}, f"{dtype} points travel as they are; leave exchange_dtype out"
     yield sparse.csr_matrix(rows), {"metric": "cosine"}, "sparse points travel as they are; leave exchange_dtype out"
     for metric in ("manhattan", "inner_product", "jaccard"):
-        yield rows, {"metric": metric}, f"{metric} needs more of them; leave exchange_dtype out"
-    yield rows, {"metric": own_metric}, "custom needs more of them; leave exchange_dtype out"
+        yield rows, {"metric": metric}, f"not for {metric}; leave exchange_dtype out"
+    yield rows, {"metric": own_metric}, "not for custom; leave exchange_dtype out"
     yield (rows > 0).astype(np.uint8), {"metric": "bit_jaccard"}, "leave exchange_dtype out"
 
 

@@ -168,7 +168,7 @@ def test_a_damaged_chunk_is_named_with_its_array(tmp_path: Path, points: Array, 
     wanted = "is missing" if change in ("missing", "empty") else "truncated"
     with pytest.raises(StoreError, match=rf"z\.zarr: chunk {key} .*{wanted}.*copy the data again") as caught:
         source.read(0, N)
-    assert (wanted == "is missing") == ('config={"write_empty_chunks": True}' in str(caught.value))
+    assert (wanted == "is missing") == ('missing="fill"' in str(caught.value))
     np.testing.assert_array_equal(source.read(0, 16), points[:16])
     np.testing.assert_array_equal(source.read(32, N), points[32:])
 

@@ -92,7 +92,7 @@ def test_found_and_missed_are_mirror_images(found: int, rows: int) -> None:
 
 def test_it_is_said_in_words_and_as_json() -> None:
     recall = Recall(0.95, 0.94, 0.96, 500)
-    assert str(recall) == "0.9500 (95 %: 0.9400 to 0.9600, 500 probe rows)"
+    assert str(recall) == "0.9500 (95 %: 0.9400 to 0.9600, 500 sampled rows)"
     assert str(EXACT) == "exact"
     for one in (recall, EXACT):
         assert Recall(**json.loads(json.dumps(one.to_json()))) == one
