@@ -25,7 +25,8 @@ def forced_partitions(
 
     partitions: how many; 1 puts all rows into one partition that is solved by leaves. block_rows: consecutive rows of
     one block of the points and of the graph. cap: most rows that one task holds; a partition of more is split; None
-    for no bound. Recall is then estimated from at most 300 rows, also where all pairs would have been exact.
+    for as many as there are. Recall is then estimated from at most 300 rows, also where all pairs would have been
+    exact. Partitions should hold many times as many rows as a list: some hundred, if n_neighbors is ten.
 
     Sparse rows are mostly compared with all others, exactly, in blocks: they are cut into at least as many blocks as
     `partitions`, and the answer stays exact. sketches: True lets them travel between partitions, as very many rows do.
