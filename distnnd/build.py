@@ -31,10 +31,16 @@ from .storage.source import SparseSource, is_dask_array, open_for
 from .storage.spool import Spool
 from .underway import Build
 from .values.errors import SpecError, Unreachable
-from .values.partitioning import Unit, enough_if_brief, first_width, least_unit, make_units, next_width, pieces_of
+from .values.partitioning import (
+    enough_if_brief,
+    first_width,
+    longest,
+    next_width,
+)
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
 from .values.spec import BuildSpec
+from .values.units import Unit, least_unit, make_units, pieces_of
 
 # A round that adds less than this to a measured recall is the last: more of them would not reach the target.
 LEAST_GAIN = 0.002
@@ -56,6 +62,8 @@ def plan(
     component: str | None = None,
     n_workers: int | None = None,
     wire: str | None = None,
+    threads_per_worker: int | None = None,
+    partitions: int | None = None,
 ) -> Plan:
     """What build() would do with the same arguments, and what it would take.
 
@@ -64,7 +72,7 @@ def plan(
     BudgetError, SpecError and InputError are raised as by build().
     """
     limits = (target_recall, max_rounds, memory_limit)
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire, partitions)
     if is_dask_array(source):
         extent = extent_of_lazy(lazy_points(source, spec))
         check_points(spec, extent.d, extent.dtype)
@@ -74,7 +82,7 @@ def plan(
         check_points(spec, extent.d, extent.dtype, isinstance(opened, SparseSource))
         if opened is not source:
             opened.release()
-    with machine_for(client, spec.memory_limit, n_workers) as machine:
+    with machine_for(client, spec.memory_limit, n_workers, threads_per_worker) as machine:
         return plan_for(spec, machine, extent)
 
 
@@ -96,6 +104,8 @@ def build(
     component: str | None = None,
     n_workers: int | None = None,
     wire: str | None = None,
+    threads_per_worker: int | None = None,
+    partitions: int | None = None,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
@@ -107,9 +117,16 @@ def build(
     n_neighbors: per row, self excluded.
     metric: a name of docs/metrics.md, its parameters by name in metric_params; or a function f(x, y) of two rows that
     numba has compiled, symmetric and finite. max_rounds: give up after so many, with a warning.
-    memory_limit: bytes, or a text like "2GiB", of one worker. client: a Dask client, cluster or address; None for the
-    current client, or else a temporary cluster: in this process, or of `n_workers` processes. scratch: where mailboxes
-    lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same bytes.
+    memory_limit: bytes, or a text like "2GiB", of one worker, your own arrays in this process aside. The plan, and with
+    it the bytes of the graph, is a function of the points, the arguments and this limit, never of how many workers and
+    threads there are; without it the memory of the machine takes its place, divided by n_workers, or that of the
+    client's workers: name it to have the same plan on all machines. client: a Dask client, cluster or address; None for
+    the current client, or else a temporary cluster: in this process, or of `n_workers` processes. threads_per_worker:
+    that a worker may use; by default as many as fit of those that the machine, OMP_NUM_THREADS and NUMBA_NUM_THREADS
+    allow, and one for each of `n_workers`. partitions: cut the points into at least so many, by default as few as fit:
+    where one worker holds all of them, it does all the work, and several partitions share it out. scratch: where
+    mailboxes lie, on a disk that all workers see; by default inside `out`. random_state: same seed and plan, same
+    bytes.
     progress: True, False, or a function that is called with each event. wire: "float16" lets float32 points travel
     between partitions so, in half of the bytes; distances are measured again in the end, from the points. Not where a
     metric needs more than a euclidean distance of prepared rows.
@@ -118,7 +135,7 @@ def build(
     would fit), StoreError (damaged input or graph), StageError.
     """
     limits = (target_recall, max_rounds, memory_limit)
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, wire, partitions)
     listen = progress if callable(progress) else silent
     with ExitStack() as stack:
         spool = stack.enter_context(Spool(out, scratch))
@@ -130,7 +147,7 @@ def build(
             check_points(spec, opened.d, opened.dtype.name, isinstance(opened, SparseSource))
             store.check_apart(place, opened.location)
         check_output(place, resume)
-        executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
+        executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers, threads_per_worker))
         if opened is None:
             source = lazy_points(source, spec)
             extent = extent_of_lazy(source)
@@ -289,7 +306,7 @@ def width_after(build: Build, last: dict[str, Any]) -> int:
     """Length of the lists in the round after `last`, if that is not brief."""
     missed, allowed = missing(build, last)
     shortfall = missed / max(allowed, LEAST_GAIN)
-    return next_width(last["width"], build.spec.n_neighbors, build.source.n, build.job.layout.partitions, shortfall)
+    return next_width(last["width"], longest(build.job.layout, build.spec.n_neighbors), shortfall)
 
 
 def finished(build: Build, done: list[dict[str, Any]]) -> bool:

@@ -11,8 +11,9 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from .runtime import indexes
-from .runtime.cluster import current_client, executor_for, machine_memory
+from .runtime.cluster import current_client, executor_for
 from .runtime.events import Listener, silent
+from .sources import memory_of
 from .stages import prune, query
 from .stages.views import same_points
 from .storage import answers, mailbox, stores
@@ -20,7 +21,7 @@ from .storage import graph as graph_store
 from .storage import index as store
 from .storage.source import Source, is_dask_array, open_source
 from .storage.spool import Spool
-from .values.budget import RESERVED, USABLE
+from .values.budget import RESERVED
 from .values.errors import SpecError, StoreError
 from .values.memory import strip_rows
 from .values.metric import metric_behind
@@ -55,6 +56,7 @@ def build_index(
     random_state: int = 0,
     metric: Function = None,
     progress: Listener | None = None,
+    threads_per_worker: int | None = None,
 ) -> Index:
     """Make the search graph of a finished kNN graph, in the new Zarr store `out`.
 
@@ -62,7 +64,7 @@ def build_index(
     the same. pruning_degree_multiplier: edges of a row at most, as a multiple of the graph's n_neighbors;
     diversify_prob: how likely an edge is dropped that the search can do without. partitions: how many, by default as
     few as fit: an index is opened whole, or partition by partition where a worker cannot hold it. memory_limit, client,
-    n_workers, scratch: as for build(). metric: the user's own, if the graph is of one.
+    n_workers, scratch, threads_per_worker: as for build(). metric: the user's own, if the graph is of one.
 
     Raises SpecError, StoreError (the points have changed, damage), BudgetError (what is needed and what there is).
     """
@@ -73,11 +75,10 @@ def build_index(
     graph_store.check_apart(target, place)
     with ExitStack() as stack:
         points = stack.enter_context(same_points(place, facts, _named(source, facts)))
-        executor = stack.enter_context(executor_for(client, limit, n_workers))
-        limits = [one for one in (limit, executor.memory) if one]
-        memory = min(limits, default=machine_memory())
-        # Beside the arrays a worker holds its interpreter; in this process nobody set a limit for it.
-        room = int(memory * USABLE) - RESERVED if limits else memory
+        executor = stack.enter_context(executor_for(client, limit, n_workers, threads_per_worker))
+        memory, share = memory_of(executor, limit)
+        # Beside the arrays a worker holds its interpreter.
+        room = int(memory * share) - RESERVED
         kind, n, d = metric_behind(facts), points.n, points.d
         if kind.form == "sparse":
             raise SpecError(f"the graph at {place} is of sparse points, of which no index can be made yet")

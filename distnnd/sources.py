@@ -9,12 +9,13 @@ from .runtime.lazy import packed_lazily, shape_of, store_lazily
 from .runtime.serial import Executor, Machine
 from .storage.bits import pack, packed_columns
 from .storage.source import Source, SparseSource
-from .storage.spool import Spool
+from .storage.spool import Spool, rows_spooled
 from .values.budget import Workers
-from .values.partitioning import make_plan
-from .values.plan import Extent, Plan
-from .values.sparse_plan import plan_sparse
-from .values.spec import BuildSpec
+from .values.errors import BudgetError
+from .values.partitioning import make_plan, plan_of_layout
+from .values.plan import Extent, Layout, Plan
+from .values.sparse_plan import plan_sparse, sparse_plan_of_layout
+from .values.spec import BuildSpec, format_bytes
 
 
 class Points(NamedTuple):
@@ -44,18 +45,46 @@ def lazy_points(source: Any, spec: BuildSpec) -> Any:
 
 
 def extent_of_lazy(source: Any) -> Extent:
-    """The extent of a dask array as it will be read; SpecError unless it has two axes."""
-    return Extent(*shape_of(source))
+    """The extent of a dask array as it will be read from where it is written; SpecError unless it has two axes."""
+    n, d, dtype = shape_of(source)
+    return Extent(n, d, dtype, min(n, rows_spooled(d)))
 
 
 def extent_of(source: Source | SparseSource) -> Extent:
     """The extent of points; of sparse ones a sample is read too."""
     sparsity = source.sparsity() if isinstance(source, SparseSource) else None
-    return Extent(source.n, source.d, source.dtype.name, source.chunk_rows, sparsity)
+    # A chunk may be longer than the points.
+    return Extent(source.n, source.d, source.dtype.name, min(source.n, source.chunk_rows), sparsity)
 
 
 def plan_for(spec: BuildSpec, executor: Machine, extent: Extent) -> Plan:
     """The plan for points of that extent on those workers."""
-    limits = [limit for limit in (spec.memory_limit, executor.memory) if limit]
-    workers = Workers(min(limits, default=machine_memory()), executor.workers, executor.threads)
-    return (make_plan if extent.sparsity is None else plan_sparse)(spec, extent, workers)
+    return (make_plan if extent.sparsity is None else plan_sparse)(spec, extent, workers_of(spec, executor))
+
+
+def plan_as_it_was(spec: BuildSpec, executor: Machine, extent: Extent, layout: Layout) -> Plan:
+    """The plan of a build that goes on, in the layout it began with; BudgetError where the workers cannot hold it."""
+    again = plan_of_layout if extent.sparsity is None else sparse_plan_of_layout
+    plan = again(spec, extent, workers_of(spec, executor), layout)
+    if plan.peak > plan.share * plan.worker_memory:
+        raise BudgetError(
+            f"this build was cut for workers of which each takes {format_bytes(plan.peak)}, but there are "
+            f"{format_bytes(int(plan.share * plan.worker_memory))}; resume it with the memory it began with, or build "
+            "anew"
+        )
+    return plan
+
+
+def workers_of(spec: BuildSpec, executor: Machine) -> Workers:
+    """The workers as a plan takes them."""
+    memory, share = memory_of(executor, spec.memory_limit)
+    more = {name: getattr(executor, name) for name in ("alone", "named") if hasattr(executor, name)}
+    return Workers(memory, executor.workers, executor.threads, share=share, **more)
+
+
+def memory_of(executor: Machine, limit: int | None) -> tuple[int, float]:
+    """Bytes of a worker, and the share of them that may be used: the user's limit, or what workers have if less."""
+    share, memory = getattr(executor, "share", 1.0), executor.memory
+    if memory is None:
+        return limit or machine_memory(), 1.0
+    return (limit, 1.0) if limit is not None and limit <= share * memory else (memory, share)

@@ -8,7 +8,7 @@ from typing import Any
 
 from .runtime.events import Listener
 from .runtime.serial import Executor
-from .sources import Points, extent_of, plan_for
+from .sources import Points, extent_of, plan_as_it_was, plan_for
 from .storage import graph as store
 from .values.errors import BudgetError, SpecError, StoreError
 from .values.plan import Job, Layout, Plan, Report, Stage
@@ -50,11 +50,22 @@ class Build:
             self.facts = check_same(found, spec, points, out)
             self.plan = self._plan_of(found)
         layout = self.plan.layout
-        threads = executor.threads if layout.partitions == 1 else 1
         place = f"{self.facts['scratch']}/{self.facts['uuid']}"
         # Elsewhere the user's own process compiles just what it needs, in half the time.
         bounded = layout.partitions > 1 or spec.memory_limit is not None or not executor.in_process
-        self.job = Job(self.facts["uuid"], spec, layout, self.source.spec, out, place, threads, bounded=bounded)
+        plan, room = self.plan, self.plan.task_memory
+        self.job = Job(
+            self.facts["uuid"],
+            spec,
+            layout,
+            self.source.spec,
+            out,
+            place,
+            plan.task_threads,
+            bounded=bounded,
+            slots=plan.threads,
+            room=max(room, 1),
+        )
 
     def run(self, stage: Stage) -> list[Report]:
         """Run a stage and keep the largest peak that a worker reported."""
@@ -69,15 +80,8 @@ class Build:
 
     def _plan_of(self, found: dict[str, Any]) -> Plan:
         """The plan of an interrupted build: its layout as it was, if the workers of today can hold it."""
-        today = plan_for(self.spec, self.executor, extent_of(self.source))
-        was = replace(today, layout=Layout(**found["layout"]))
-        cap, room = was.layout.cap, today.layout.cap
-        if today.layout.partitions > 1 and cap > room:
-            raise BudgetError(
-                f"this build holds partitions of {cap:,} rows, but workers of {format_bytes(today.worker_memory)} "
-                f"hold {room:,}; resume it with the memory it began with, or build anew"
-            )
-        return today if was.layout == today.layout else was
+        layout = Layout(**found["layout"])
+        return plan_as_it_was(self.spec, self.executor, extent_of(self.source), layout)
 
     def _first_facts(self, points: Points, scratch: str) -> dict[str, Any]:
         return {
@@ -101,7 +105,7 @@ class Build:
             if free is not None and need > free:
                 raise BudgetError(
                     f"{place} needs {format_bytes(need)}, but its disk has {format_bytes(free)} free; "
-                    "name a scratch directory on a larger disk"
+                    "name another place on a larger disk: scratch= for the exchange, out for the graph"
                 )
 
 

@@ -134,6 +134,11 @@ cluster = together(
         callback=not_beside("client"),
         help="Start so many worker processes on this machine.  [default: threads of this process]",
     ),
+    click.option(
+        "--threads-per-worker",
+        type=click.IntRange(min=1),
+        help="Threads that a worker may use.  [default: as many as fit; one for each of --workers]",
+    ),
 )
 parameters = together(
     click.option("-k", "--n-neighbors", default=15, show_default=True, help="Neighbours of each row, itself left out."),
@@ -158,6 +163,11 @@ parameters = together(
     random_state,
     component,
     cluster,
+    click.option(
+        "--partitions",
+        type=click.IntRange(min=1),
+        help="Cut the points into at least so many, to share work between workers.  [default: as few as fit]",
+    ),
 )
 
 

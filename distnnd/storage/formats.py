@@ -22,6 +22,8 @@ from distnnd.values.errors import InputError, SpecError, StoreError
 
 NARROW = tuple(np.dtype(name) for name in ("float32", "float16", "uint8", "int8"))
 BLOCK_BYTES = 8 << 20
+# Of points that any rows can be read from, in memory or in a flat file: so much at a time.
+READ_BYTES = 4 << 20
 WHOLE_DIGEST_BYTES = 64 << 20
 
 _REMEDIES = {

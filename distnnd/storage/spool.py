@@ -19,6 +19,11 @@ from .source import Source, SparseSource, open_source
 from .sparse import convert_csr
 
 
+def rows_spooled(d: int) -> int:
+    """Rows of a chunk in which points that come lazily are written: some 8 MiB."""
+    return max(1, 2**23 // max(1, d * 4))
+
+
 class Spool:
     """Output and scratch of a build, and what must be taken away at its end.
 
@@ -58,7 +63,7 @@ class Spool:
     def target(self, n: int, d: int, dtype: str) -> Any:
         """A new array for points that come lazily."""
         place = self._place()
-        rows = max(1, 2**23 // max(1, d * 4))
+        rows = rows_spooled(d)
         zarr.create_group(store=stores.opened(place))
         return arrays.create(place, "points", (n, d), dtype, rows, ("row", "dim"))
 
@@ -74,5 +79,7 @@ class Spool:
             return open_source(place, sparse=True)
         rows = source.chunk_rows
         blocks = (source.read(start, min(source.n, start + rows)) for start in range(0, source.n, rows))
-        write_points(place, blocks, n=source.n, d=source.d, dtype=source.dtype)
+        # In the same chunks: a plan for the points where they are holds for the copy.
+        chunk = min(rows, 1 << (source.n - 1).bit_length())
+        write_points(place, blocks, n=source.n, d=source.d, dtype=source.dtype, chunk_rows=chunk)
         return open_source(place)

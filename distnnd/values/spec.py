@@ -80,7 +80,8 @@ class BuildSpec:
     own f(x, y) of two rows that numba has compiled. target_recall: share of the true neighbours that must be found, 0
     to 1, measured on the probe rows. max_rounds: give up after so many rounds.
     memory_limit: bytes of one worker process, None for what the machine or the cluster says. random_state: seed.
-    wire: in which dtype float32 points travel between partitions; None for as they are.
+    wire: in which dtype float32 points travel between partitions; None for as they are. partitions: at least so many,
+    None for as few as fit.
     SpecError is raised for values that cannot be meant.
     """
 
@@ -93,6 +94,7 @@ class BuildSpec:
     random_state: int = 0
     function: Callable[..., float] | None = None
     wire: str | None = None
+    partitions: int | None = None
 
     @classmethod
     def asked(
@@ -105,15 +107,19 @@ class BuildSpec:
         memory_limit: int | str | None,
         random_state: int,
         wire: str | None = None,
+        partitions: int | None = None,
     ) -> BuildSpec:
         """The spec of what a caller gives: the metric by its name or as the function itself, memory as a text too."""
         name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
         limit = parse_bytes(memory_limit)
-        return cls(n_neighbors, name, metric_params, target_recall, max_rounds, limit, random_state, function, wire)
+        limits = (target_recall, max_rounds, limit)
+        return cls(n_neighbors, name, metric_params, *limits, random_state, function, wire, partitions)
 
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
+        if self.partitions is not None:
+            object.__setattr__(self, "partitions", whole_number("partitions", self.partitions, 1))
         if isinstance(self.target_recall, bool) or not isinstance(self.target_recall, (int, float)):
             raise SpecError(f"target_recall must be a number, not {self.target_recall!r}")
         if not 0 < self.target_recall <= 1:

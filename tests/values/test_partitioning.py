@@ -29,15 +29,14 @@ from distnnd.values.partitioning import (
     first_width,
     leaf_fanout,
     make_plan,
-    make_units,
     next_width,
-    pieces_of,
     probe_count,
     shared_evenly,
     widest,
 )
 from distnnd.values.plan import Extent, Plan
 from distnnd.values.spec import BuildSpec
+from distnnd.values.units import make_units, pieces_of
 
 MIB = 2**20
 
