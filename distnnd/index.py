@@ -11,9 +11,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from .runtime import indexes
-from .runtime.cluster import current_client, executor_for
+from .runtime.cluster import current_client, executor_for, memory_of
 from .runtime.events import Listener, silent
-from .sources import memory_of
 from .stages import prune, query
 from .stages.views import same_points
 from .storage import answers, mailbox, stores

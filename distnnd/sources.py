@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .runtime.cluster import machine_memory
+from .runtime.cluster import memory_of
 from .runtime.lazy import packed_lazily, shape_of, store_lazily
 from .runtime.serial import Executor, Machine
 from .storage.bits import pack, packed_columns
@@ -80,11 +80,3 @@ def workers_of(spec: BuildSpec, executor: Machine) -> Workers:
     memory, share = memory_of(executor, spec.memory_limit)
     more = {name: getattr(executor, name) for name in ("alone", "named") if hasattr(executor, name)}
     return Workers(memory, executor.workers, executor.threads, share=share, **more)
-
-
-def memory_of(executor: Machine, limit: int | None) -> tuple[int, float]:
-    """Bytes of a worker, and the share of them that may be used: the user's limit, or what workers have if less."""
-    share, memory = getattr(executor, "share", 1.0), executor.memory
-    if memory is None:
-        return limit or machine_memory(), 1.0
-    return (limit, 1.0) if limit is not None and limit <= share * memory else (memory, share)

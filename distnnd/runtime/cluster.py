@@ -319,3 +319,11 @@ def _local_cluster(machine: LocalMachine, memory_limit: int | None, n_workers: i
 def machine_memory() -> int:
     """Bytes that a build may take of this machine where nobody set a limit."""
     return int(SHARE * MEMORY_LIMIT)
+
+
+def memory_of(executor: Machine, limit: int | None) -> tuple[int, float]:
+    """Bytes of a worker, and the share of them that may be used: the user's limit, or what workers have if less."""
+    share, memory = getattr(executor, "share", 1.0), executor.memory
+    if memory is None:
+        return limit or machine_memory(), 1.0
+    return (limit, 1.0) if limit is not None and limit <= share * memory else (memory, share)

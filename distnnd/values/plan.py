@@ -274,7 +274,7 @@ class Plan:
         lines = [f"{self.workers} worker(s), {self.threads} thread(s) each"]
         if self.share < 1:
             lines.append(f"{self.share:.0%} of a worker's memory is used, as Dask spills and pauses above that")
-        if self.workers > 1 and self.costs[-1].tasks == 1:
+        if self.workers > 1 and self.layout.partitions == 1:
             lines.append(
                 f"all rows fit one task, so one worker does the work; partitions={self.workers} would share it out, "
                 "for about twice the work in all"
