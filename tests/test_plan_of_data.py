@@ -19,13 +19,13 @@ from distnnd.storage.points import write_points
 from tests.conftest import clustered, graph_bytes
 from tests.faces.command_line import run
 
-# Wide rows, which a worker of so little memory cannot hold.
+# Rows that a worker of so little memory holds in several partitions.
 LIMIT = "290MiB"
-ROWS, COLUMNS = 6000, 1200
+ROWS, COLUMNS = 12_000, 300
 
 
 def wide() -> np.ndarray:
-    """float32[6000, 1200]: 29 MB."""
+    """float32[12000, 300]: 14 MB."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(ROWS, 8)) @ rng.normal(size=(8, COLUMNS)) + 0.1 * rng.normal(size=(ROWS, COLUMNS))
     return rows.astype(np.float32)
@@ -127,7 +127,7 @@ def test_a_build_is_planned_as_plan_says(
             raise Planned
 
     source, seen = sources(tmp_path)[kind], []
-    asked = {"memory_limit": LIMIT, "n_workers": n_workers}
+    asked = {"memory_limit": "310MiB", "n_workers": n_workers}
     planned = distnnd.plan(source, **asked)
     with pytest.raises(Planned):
         distnnd.build(source, tmp_path / "g", progress=stop, **asked)

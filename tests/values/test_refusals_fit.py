@@ -146,12 +146,12 @@ def test_threads_that_the_user_named_are_used_or_refused_with_both_ways_out() ->
     extent, spec = Extent(10_000_000, 128, "float32", 4096), BuildSpec()
     assert make_plan(spec, extent, Workers(4096 * MIB, threads=8, named=True)).threads == 8
     with pytest.raises(BudgetError, match="on 64 threads") as caught:
-        make_plan(spec, extent, Workers(450 * MIB, threads=64, named=True))
+        make_plan(spec, extent, Workers(600 * MIB, threads=64, named=True))
     fewer = int(re.findall(r"threads_per_worker=(\d+)", str(caught.value))[0])
-    assert make_plan(spec, extent, Workers(450 * MIB, threads=fewer, named=True)).threads == fewer
+    assert make_plan(spec, extent, Workers(600 * MIB, threads=fewer, named=True)).threads == fewer
     assert make_plan(spec, extent, Workers(number_in(caught.value), threads=64, named=True)).threads == 64
     # Who named none has what fits.
-    assert make_plan(spec, extent, Workers(450 * MIB, threads=64)).threads == fewer
+    assert make_plan(spec, extent, Workers(600 * MIB, threads=64)).threads == fewer
 
 
 def test_a_refusal_names_the_settings_that_exist() -> None:
