@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distnnd.values.budget import RESERVED, USABLE, Workers
+from distnnd.values.budget import RESERVED, Workers
 from distnnd.values.errors import BudgetError, SpecError
 from distnnd.values.memory import PLACES
 from distnnd.values.metric import METRICS

@@ -1,4 +1,4 @@
-"""What is refused does not fit, the number that a refusal names does, and threads are fewer before anything is refused."""
+"""What is refused does not fit, the number that a refusal names does, and fewer threads are tried before a refusal."""
 
 from __future__ import annotations
 
