@@ -16,6 +16,8 @@ from .metric import CUSTOM, OWN, Metric, as_built, metric_of
 
 # Of points, as they are read and sent.
 DTYPES = ("float32", "float16", "uint8", "int8")
+# Rows of a partition that somebody asks for, on the average at least.
+LEAST_ROWS = 1024
 # In which float32 points may travel between partitions instead.
 WIRES = ("float16",)
 
@@ -149,11 +151,17 @@ class BuildSpec:
             raise SpecError("a metric of your own takes no metric_params: let the function hold what it needs")
 
     def check_rows(self, n: int) -> None:
-        """SpecError unless each of `n` rows can have n_neighbors others."""
+        """SpecError unless each of `n` rows can have n_neighbors others, and each of the partitions enough rows."""
         if self.n_neighbors >= n:
             raise SpecError(
                 f"n_neighbors={self.n_neighbors} needs at least {self.n_neighbors + 1} rows, but there are {n}; "
                 f"ask for at most {max(n - 1, 0)}"
+            )
+        most = max(n // LEAST_ROWS, 1)
+        if self.partitions is not None and self.partitions > most:
+            raise SpecError(
+                f"partitions={self.partitions} of {n:,} rows would have fewer than {LEAST_ROWS:,} rows each; "
+                f"ask for at most {most}"
             )
 
     def to_json(self) -> dict[str, Any]:

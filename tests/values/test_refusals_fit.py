@@ -9,7 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from distnnd.values.budget import COMPILER, RESERVED, USABLE, Workers
-from distnnd.values.errors import BudgetError
+from distnnd.values.errors import BudgetError, SpecError
 from distnnd.values.partitioning import EXACT_ROWS, make_plan, widest
 from distnnd.values.plan import Extent, Plan, Sparsity
 from distnnd.values.sparse_plan import plan_sparse
@@ -183,3 +183,11 @@ def test_partitions_that_are_asked_for_share_the_work(partitions: int) -> None:
     assert "so one worker does the work" not in str(plan)
     alone = plan_of(BuildSpec(), n, 32, "float32", memory=2**33, threads=4, count=3)
     assert "so one worker does the work; partitions=3 would share it out" in str(alone)
+
+
+@pytest.mark.parametrize(("n", "most"), [(50, 1), (5000, 4), (2_000_000, 1953)])
+def test_partitions_of_too_few_rows_are_refused(n: int, most: int) -> None:
+    with pytest.raises(SpecError, match=f"fewer than 1,024 rows each; ask for at most {most}$"):
+        plan_of(BuildSpec(5, partitions=most + 1), n, 8, "float32", memory=2**34)
+    layout = plan_of(BuildSpec(5, partitions=most), n, 8, "float32", memory=2**34).layout
+    assert layout.partitions == most
