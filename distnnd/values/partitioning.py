@@ -379,6 +379,7 @@ def _planned(planner: _Planner, workers: Workers, layout: Layout, threads: int, 
         graph=n * spec.n_neighbors * 12,
         workers=workers.count,
         share=workers.share,
+        available=workers.threads_for(layout.partitions),
     )
 
 

@@ -201,8 +201,8 @@ class Plan:
     """The whole build before it starts: the layout, the costs of its stages, and what it needs of the machine.
 
     task_memory: bytes that the tasks of a worker may take together; worker_memory: bytes of a whole worker, of which
-    `share` may be used, `reserved` of them its own; threads: that a worker uses; workers: how many there are; disk:
-    bytes of scratch needed at most; graph: bytes of the result.
+    `share` may be used, `reserved` of them its own; threads: that a worker uses, of those `available`; workers: how
+    many there are; disk: bytes of scratch needed at most; graph: bytes of the result.
     """
 
     spec: BuildSpec
@@ -216,6 +216,7 @@ class Plan:
     graph: int
     workers: int = 1
     share: float = 1.0
+    available: int = 0
 
     @property
     def peak(self) -> int:
@@ -271,7 +272,8 @@ class Plan:
 
     def _about_workers(self) -> list[str]:
         """How many workers and threads there are, and what is to be known of them."""
-        lines = [f"{self.workers} worker(s), {self.threads} thread(s) each"]
+        fewer = f" of {self.available}, as more do not fit the memory" if self.threads < self.available else ""
+        lines = [f"{self.workers} worker(s), {self.threads} thread(s) each{fewer}"]
         if self.share < 1:
             lines.append(f"{self.share:.0%} of a worker's memory is used, as Dask spills and pauses above that")
         if self.workers > 1 and self.layout.partitions == 1:

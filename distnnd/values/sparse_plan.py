@@ -126,6 +126,7 @@ def _planned(spec: BuildSpec, extent: Extent, workers: Workers, layout: Layout, 
         graph=extent.n * spec.n_neighbors * 12,
         workers=workers.count,
         share=workers.share,
+        available=workers.threads_for(layout.partitions),
     )
 
 

@@ -151,7 +151,9 @@ def test_threads_that_the_user_named_are_used_or_refused_with_both_ways_out() ->
     assert make_plan(spec, extent, Workers(600 * MIB, threads=fewer, named=True)).threads == fewer
     assert make_plan(spec, extent, Workers(number_in(caught.value), threads=64, named=True)).threads == 64
     # Who named none has what fits.
-    assert make_plan(spec, extent, Workers(600 * MIB, threads=64)).threads == fewer
+    plan = make_plan(spec, extent, Workers(600 * MIB, threads=64))
+    assert plan.threads == fewer
+    assert f"1 worker(s), {fewer} thread(s) each of 64, as more do not fit the memory" in str(plan)
 
 
 def test_a_refusal_names_the_settings_that_exist() -> None:
