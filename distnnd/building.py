@@ -35,10 +35,11 @@ from .storage import mailbox, outputs
 from .storage.spool import Spool
 from .underway import Build, missed, place_for, tidy
 from .values.errors import DistnndWarning, InUse, Unreachable
-from .values.partitioning import Unit, enough_if_brief, first_width, least_unit, make_units, next_width, pieces_of
+from .values.partitioning import enough_if_brief, first_width, longest, next_width
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
 from .values.spec import BuildSpec, as_stored, exchange_dtype_of
+from .values.units import Unit, least_unit, make_units, pieces_of
 
 # A round that adds less than this to a measured recall is the last: more of them would not reach the target.
 LEAST_GAIN = 0.002
@@ -63,6 +64,8 @@ def plan(
     wire: str | None = None,
     dtype: str | None = None,
     missing: str | None = None,
+    threads_per_worker: int | None = None,
+    partitions: int | None = None,
 ) -> Plan:
     """The plan of what build() would do with the same arguments: stages, tasks, memory and disk.
 
@@ -72,7 +75,7 @@ def plan(
     """
     limits = (target_recall, max_rounds, memory_limit)
     exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged, dtype)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged, dtype, partitions)
     check_client(client, n_workers)
     opened = open_points(source, spec.kind, component, missing, dtype)
     spec = spec.for_points(opened.dtype.name, is_sparse(opened))
@@ -80,7 +83,7 @@ def plan(
     extent = extent_of(opened)
     if opened is not source:
         opened.release()
-    with machine_for(client, spec.memory_limit, n_workers) as machine:
+    with machine_for(client, spec.memory_limit, n_workers, threads_per_worker) as machine:
         return plan_for(spec, machine, extent)
 
 
@@ -106,6 +109,8 @@ def build(
     dtype: str | None = None,
     missing: str | None = None,
     overwrite: bool = False,
+    threads_per_worker: int | None = None,
+    partitions: int | None = None,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
@@ -123,9 +128,16 @@ def build(
     metric: a name of docs/metrics.md, with its parameters by name in metric_params; or a function f(x, y) of two rows
     that numba has compiled, symmetric and finite.
     max_rounds: stop after this many rounds, with a warning if the target is not reached.
-    memory_limit: of one worker, in bytes or as a text like "2GiB".
+    memory_limit: of one worker, in bytes or as a text like "2GiB"; your own arrays in this process do not count. The
+    plan, and with it the bytes of the graph, follows from the points, the arguments and this limit, never from how many
+    workers and threads there are. Without it the memory of the machine counts (divided by n_workers), or that of the
+    client's workers: name it to have the same plan on all machines.
     client: a Dask client, cluster or address; None for the current client. If there is none, a temporary cluster is
     used: threads of this process, or `n_workers` processes.
+    threads_per_worker: threads that a worker may use. By default as many as fit of those that the machine,
+    OMP_NUM_THREADS and NUMBA_NUM_THREADS allow, and one for each of `n_workers`.
+    partitions: cut the points into at least so many, by default as few as fit. One worker does all the work if it holds
+    all points; several partitions are shared out.
     scratch: directory for temporary data, on a disk that all workers see; by default inside `out`.
     random_state: seed; the same seed and plan give the same bytes.
     progress: True shows bars in a terminal and lines elsewhere, None bars in a terminal only, False nothing; a function
@@ -143,7 +155,7 @@ def build(
     """
     limits = (target_recall, max_rounds, memory_limit)
     exchanged = exchange_dtype_of(exchange_dtype, wire, stacklevel=3)
-    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged, dtype)
+    spec = BuildSpec.asked(n_neighbors, metric, metric_params, *limits, random_state, exchanged, dtype, partitions)
     check_client(client, n_workers)
     with ExitStack() as stack:
         listen = stack.enter_context(listening(progress))
@@ -160,7 +172,8 @@ def build(
             place = place_for(final, spec, points, resume, overwrite)
         spool = stack.enter_context(Spool(place, scratch))
         if place is None or not is_finished(place):
-            executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
+            workers = executor_for(client, spec.memory_limit, n_workers, threads_per_worker)
+            executor = stack.enter_context(workers)
             points = within_reach(points, executor, spool)
             _run(Build(spec, points, spool.out, spool.scratch, executor, listen))
         else:
@@ -341,7 +354,7 @@ def width_after(build: Build, last: dict[str, Any]) -> int:
     """Length of the lists in the round after `last`, if that is not brief."""
     missed, allowed = missing(build, last)
     shortfall = missed / max(allowed, LEAST_GAIN)
-    return next_width(last["width"], build.spec.n_neighbors, build.source.n, build.job.layout.partitions, shortfall)
+    return next_width(last["width"], longest(build.job.layout, build.spec.n_neighbors), shortfall)
 
 
 def finished(build: Build, done: list[dict[str, Any]]) -> bool:

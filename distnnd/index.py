@@ -63,6 +63,7 @@ def build_index(
     progress: Listener | bool | None = None,
     missing: str | None = None,
     overwrite: bool = False,
+    threads_per_worker: int | None = None,
 ) -> Index:
     """Make the index of a finished kNN graph, for queries of new rows, in the Zarr store `out`.
 
@@ -74,8 +75,8 @@ def build_index(
     the same. pruning_degree_multiplier: most edges of a row, as a multiple of the graph's n_neighbors; diversify_prob:
     probability that an edge is dropped which searches can do without. partitions: how many, by default as few as fit;
     an index is opened whole, or partition by partition if a worker cannot hold it. memory_limit, client, n_workers,
-    scratch, progress, missing: as for build(). metric: the function that the graph was built by, if it was one of the
-    user's own; a name is compared with the metric of the graph.
+    scratch, progress, missing, threads_per_worker: as for build(). metric: the function that the graph was built by, if
+    it was one of the user's own; a name is compared with the metric of the graph.
 
     The index measures its own recall, and a warning says so where that is poor.
 
@@ -95,7 +96,7 @@ def build_index(
             given = points_named(source, facts)
             named = stack.enter_context(points_of(given, metric_behind(facts), facts, missing))
             points = stack.enter_context(same_points(place, facts, named))
-            executor = stack.enter_context(executor_for(client, limit, n_workers))
+            executor = stack.enter_context(executor_for(client, limit, n_workers, threads_per_worker))
             plan = index_plan_for(spec, place, facts, points, executor, limit, partitions)
             spool = stack.enter_context(Spool(at, scratch))
             if not executor.in_process and (points.resident or is_dask_array(unwrapped(given))):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .runtime.cluster import machine_for, machine_memory
+from .runtime.cluster import machine_for, memory_of
 from .runtime.serial import Machine
 from .stages.views import same_points
 from .storage import graph as store
 from .storage.source import Source, SparseSource
-from .values.budget import RESERVED, USABLE
+from .values.budget import RESERVED
 from .values.errors import SpecError, StoreError, brief
 from .values.metric import metric_behind
 from .values.searching import IndexPlan, IndexSpec, lay_out_index, prune_bytes
@@ -30,6 +30,7 @@ def plan_index(
     memory_limit: int | str | None = None,
     client: Any = None,
     n_workers: int | None = None,
+    threads_per_worker: int | None = None,
 ) -> IndexPlan:
     """What build_index() would make with the same arguments: edges, partitions, memory of a task, size of the index.
 
@@ -40,7 +41,7 @@ def plan_index(
     facts = finished(place)
     with (
         same_points(place, facts, points_named(source, facts)) as points,
-        machine_for(client, limit, n_workers) as machine,
+        machine_for(client, limit, n_workers, threads_per_worker) as machine,
     ):
         return index_plan_for(spec, place, facts, points, machine, limit, partitions)
 
@@ -90,10 +91,9 @@ def index_plan_for(
         raise SpecError(f"the graph at {place} is of sparse points, of which no index can be made yet")
     if n > MOST_ROWS:
         raise SpecError(f"an index holds {MOST_ROWS:,} rows at most, not {n:,}; cut the points into several graphs")
-    limits = [one for one in (limit, machine.memory) if one]
-    memory = min(limits, default=machine_memory())
-    # Beside the arrays a worker holds its interpreter; in this process nobody set a limit for it.
-    room = int(memory * USABLE) - RESERVED if limits else memory
+    memory, share = memory_of(machine, limit)
+    # Beside the arrays a worker holds its interpreter.
+    room = int(memory * share) - RESERVED
     threads = machine.threads if partitions in (None, 1) else 1
     task_memory = room // (machine.threads // threads)
     layout = lay_out_index(spec, kind, n, d, points.dtype.name, facts["n_neighbors"], task_memory, partitions)

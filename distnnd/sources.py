@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .runtime.cluster import executor_for, machine_memory
+from .runtime.cluster import executor_for, memory_of
 from .runtime.lazy import blocks_of_rows, packed_lazily, store_lazily, with_checked_chunks
 from .runtime.serial import Executor, Machine
 from .storage.converted import ConvertedSource, converted
@@ -19,12 +19,12 @@ from .storage.declared import WHERE, Declared, declared, kept_chunk, packed_chun
 from .storage.source import Source, SparseSource, check_sparse_dtype, is_dask_array, open_for, unwrapped
 from .storage.spool import Spool, spooled_rows
 from .values.budget import Workers
-from .values.errors import SpecError
+from .values.errors import BudgetError, SpecError
 from .values.metric import Metric
-from .values.partitioning import make_plan
-from .values.plan import Cut, Extent, Plan
-from .values.sparse_plan import plan_sparse
-from .values.spec import BuildSpec
+from .values.partitioning import make_plan, plan_of_layout
+from .values.plan import Cut, Extent, Layout, Plan
+from .values.sparse_plan import plan_sparse, sparse_plan_of_layout
+from .values.spec import BuildSpec, format_bytes
 
 # Cuts that distnnd.testing forces on all plans of this process, the innermost last. Threads that start inside have no
 # context variables of the thread that started them, so these are the module's own.
@@ -187,7 +187,26 @@ def extent_of(opened: Opened) -> Extent:
 
 def plan_for(spec: BuildSpec, executor: Machine, extent: Extent) -> Plan:
     """The plan for points of that extent on those workers."""
-    limits = [limit for limit in (spec.memory_limit, executor.memory) if limit]
-    workers = Workers(min(limits, default=machine_memory()), executor.workers, executor.threads)
     cut = next(reversed(FORCED.values()), None)
-    return (make_plan if extent.sparsity is None else plan_sparse)(spec, extent, workers, cut)
+    make = make_plan if extent.sparsity is None else plan_sparse
+    return make(spec, extent, workers_of(spec, executor), cut)
+
+
+def plan_as_it_was(spec: BuildSpec, executor: Machine, extent: Extent, layout: Layout) -> Plan:
+    """The plan of a build that goes on, in the layout it began with; BudgetError where the workers cannot hold it."""
+    again = plan_of_layout if extent.sparsity is None else sparse_plan_of_layout
+    plan = again(spec, extent, workers_of(spec, executor), layout)
+    if plan.peak > plan.share * plan.worker_memory:
+        raise BudgetError(
+            f"this build was cut for workers of which each takes {format_bytes(plan.peak)}, but there are "
+            f"{format_bytes(int(plan.share * plan.worker_memory))}; resume it with the memory it began with, or build "
+            "anew"
+        )
+    return plan
+
+
+def workers_of(spec: BuildSpec, executor: Machine) -> Workers:
+    """The workers as a plan takes them."""
+    memory, share = memory_of(executor, spec.memory_limit)
+    more = {name: getattr(executor, name) for name in ("alone", "named") if hasattr(executor, name)}
+    return Workers(memory, executor.workers, executor.threads, share=share, **more)

@@ -10,7 +10,7 @@ from typing import Any
 
 from .runtime.events import Listener
 from .runtime.serial import Executor
-from .sources import Points, extent_of, plan_for
+from .sources import Points, extent_of, plan_as_it_was, plan_for
 from .storage import graph as store
 from .storage import mailbox, marks, outputs
 from .values.errors import BudgetError, DistnndWarning, InUse, SpecError, StoreError
@@ -58,12 +58,23 @@ class Build:
             self.plan = self._plan_of(found)
         self._begun = found is not None
         layout = self.plan.layout
-        threads = executor.threads if layout.partitions == 1 else 1
         # Never from the facts alone: they may be those of a copy, or have been altered.
         place = f"{scratch}/{self.facts['uuid']}"
         # Elsewhere the user's own process compiles just what it needs, in half the time.
         bounded = layout.partitions > 1 or spec.memory_limit is not None or not executor.in_process
-        self.job = Job(self.facts["uuid"], spec, layout, self.source.spec, out, place, threads, bounded=bounded)
+        plan, room = self.plan, self.plan.task_memory
+        self.job = Job(
+            self.facts["uuid"],
+            spec,
+            layout,
+            self.source.spec,
+            out,
+            place,
+            plan.task_threads,
+            bounded=bounded,
+            slots=plan.threads,
+            room=max(room, 1),
+        )
 
     def begin(self) -> None:
         """Make the store and the scratch, or take over what is there of them."""
@@ -132,15 +143,8 @@ class Build:
 
     def _plan_of(self, found: dict[str, Any]) -> Plan:
         """The plan of an interrupted build: its layout as it was, if the workers of today can hold it."""
-        today = plan_for(self.spec, self.executor, extent_of(self.source))
-        was = replace(today, layout=Layout(**found["layout"]))
-        cap, room = was.layout.cap, today.layout.cap
-        if today.layout.partitions > 1 and cap > room:
-            raise BudgetError(
-                f"this build holds partitions of {cap:,} rows, but workers of {format_bytes(today.worker_memory)} "
-                f"hold {room:,}; resume it with the memory it began with, or build anew"
-            )
-        return today if was.layout == today.layout else was
+        layout = Layout(**found["layout"])
+        return plan_as_it_was(self.spec, self.executor, extent_of(self.source), layout)
 
     def _first_facts(self, points: Points, scratch: str) -> dict[str, Any]:
         return {
@@ -166,7 +170,7 @@ class Build:
             if free is not None and need > free:
                 raise BudgetError(
                     f"{place} needs {format_bytes(need)}, but its disk has {format_bytes(free)} free; "
-                    "name a scratch directory on a larger disk"
+                    "name another place on a larger disk: scratch= for the exchange, out for the graph"
                 )
 
 

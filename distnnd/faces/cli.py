@@ -149,6 +149,11 @@ cluster = together(
         callback=not_beside("client"),
         help="Start this many worker processes on this machine.  [default: threads of this process]",
     ),
+    click.option(
+        "--threads-per-worker",
+        type=click.IntRange(min=1),
+        help="Threads that a worker may use.  [default: as many as fit; one for each of --workers]",
+    ),
 )
 parameters = together(
     click.option(
@@ -188,6 +193,11 @@ parameters = together(
     random_state,
     component,
     cluster,
+    click.option(
+        "--partitions",
+        type=click.IntRange(min=1),
+        help="Cut the points into at least so many, to share work between workers.  [default: as few as fit]",
+    ),
 )
 
 

@@ -219,4 +219,5 @@ def as_they_came(points: np.ndarray, prepared: np.ndarray, metric: Metric) -> np
         return transform(points, metric)
     if rows_as_they_came(metric, prepared.dtype):
         return prepared
-    return points.astype(np.float32, copy=False) if points.dtype == np.float16 or metric.name == CUSTOM else points
+    as_floats = points.dtype == np.float16 or (metric.name == CUSTOM and not metric.double)
+    return points.astype(np.float32, copy=False) if as_floats else points

@@ -9,13 +9,13 @@ from typing import Any
 
 import dask
 import distributed
-from dask.system import CPU_COUNT
 from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 
+from ..values.budget import USABLE
 from ..values.errors import DistnndError, StageError
 from ..values.plan import Job, Report, Stage, Task
-from ..values.spec import format_bytes
+from ..values.spec import format_bytes, whole_number
 from . import worker_process
 from .allocator import PLUGIN, KeepsMemory, expect_large_arrays
 from .clients import (
@@ -33,8 +33,9 @@ from .clients import (
 )
 from .events import Listener, StageStart, TaskEnd
 from .serial import Executor, Machine, SerialExecutor, failed
+from .threads import in_turn, threads_available
 
-# Tasks in flight per thread: one that runs and one that waits, so that no thread idles between two.
+# Tasks in flight for each that may run: one that runs and one that waits, so that no thread idles between two.
 WINDOW = 2
 # Seconds after which to look whether a worker that has not answered is still there.
 PATIENCE = 2
@@ -46,9 +47,13 @@ SHARE = 0.6
 
 
 class DaskExecutor:
-    """Runs stages on the workers of a client, which it neither restarts nor closes."""
+    """Runs stages on the workers of a client, which it neither restarts nor closes.
 
-    def __init__(self, client: Any) -> None:
+    machine: what a plan was told of workers that were started for it; None for those of the user, of whose limit Dask
+    leaves a part. threads: that the user allows each worker.
+    """
+
+    def __init__(self, client: Any, machine: LocalMachine | None = None, threads: int | None = None) -> None:
         dask_is_used()
         self.client = client
         workers = workers_of(client)
@@ -56,6 +61,11 @@ class DaskExecutor:
         self.threads = min(worker["nthreads"] for worker in workers)
         limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
         self.memory: int | None = min(limits) if limits else None
+        self.share, self.alone, self.named = USABLE, self.threads, threads is not None
+        if machine is not None:
+            self.memory, self.share, self.alone, self.named = machine.memory, 1.0, machine.alone, machine.named
+        elif threads is not None:
+            self.threads = self.alone = min(self.threads, whole_number("threads_per_worker", threads, 1))
         self.in_process = self.workers == 1 and client.scheduler is not None and _is_inproc(client)
         # Worker processes whose kernels lie where those of this process lie.
         self.on_this_machine = not self.in_process and all(worker["host"] == "127.0.0.1" for worker in workers)
@@ -113,14 +123,15 @@ class DaskExecutor:
                 self.client.unregister_worker_plugin(PLUGIN)
 
     def _top_up(self, stage: Stage, job: Job, waiting: Iterator[tuple[int, Task]], running: Any, done: Any) -> None:
-        threads = sum(self.client.nthreads().values()) if self.workers > 1 else self.threads
-        while len(running) < WINDOW * max(threads, 1):
+        at_once = stage.at_once(getattr(job, "slots", 0) or self.threads, getattr(job, "room", 0))
+        each = self.client.nthreads().values() if self.workers > 1 else [self.threads]
+        while len(running) < WINDOW * max(sum(min(threads, at_once) for threads in each), 1):
             entry = next(waiting, None)
             if entry is None:
                 return
             place, task = entry
             key = (f"distnnd-{stage.name}-{job.uuid}-{task.round}", task.index)
-            future = self.client.submit(stage.run, job, task, key=key, pure=False)
+            future = self.client.submit(in_turn, stage.run, at_once, job, task, key=key, pure=False)
             running[future.key] = (place, task)
             done.add(future)
 
@@ -152,9 +163,10 @@ class LocalExecutor:
 
     in_process = True
 
-    def __init__(self, stack: ExitStack) -> None:
-        machine = local_machine(None, None)
+    def __init__(self, stack: ExitStack, threads: int | None = None) -> None:
+        machine = local_machine(None, None, threads)
         self.workers, self.threads, self.memory = machine.workers, machine.threads, machine.memory
+        self.share, self.alone, self.named = 1.0, machine.alone, machine.named
         self._stack = stack
         self._cluster: DaskExecutor | None = None
 
@@ -164,7 +176,8 @@ class LocalExecutor:
             expect_large_arrays()
             return SerialExecutor(self.threads).run(stage, job, listen)
         if self._cluster is None:
-            self._cluster = self._stack.enter_context(_temporary(None, None))
+            threads = getattr(job, "slots", 0) or self.threads
+            self._cluster = self._stack.enter_context(_temporary(None, None, threads))
         return self._cluster.run(stage, job, listen)
 
 
@@ -215,26 +228,27 @@ def _answer(client: Any, future: Any, address: str) -> Any:
 
 @contextmanager
 def executor_for(
-    client: Any = None, memory_limit: int | None = None, n_workers: int | None = None
+    client: Any = None, memory_limit: int | None = None, n_workers: int | None = None, threads: int | None = None
 ) -> Iterator[Executor]:
     """The executor for what the user passed: a Client, a cluster, an address, an Executor, or None.
 
     None: the current client if there is one, else this process, with a temporary cluster on loopback where there are
     several partitions, or `n_workers` processes of one thread each; closed at the end. Within a task of a worker, None
-    means that task alone. SpecError for anything else, and for what check_client refuses; StageError for a scheduler
-    that does not answer, and for a cluster without workers.
+    means that task alone. threads: that a worker may use, by default all of this process, one of a process of
+    `n_workers`, or all that a client's worker has. SpecError for anything else, and for what check_client refuses;
+    StageError for a scheduler that does not answer, and for a cluster without workers.
     """
     n_workers = check_client(client, n_workers)
     if client is None and n_workers is None:
         client = current_client()
     if client is None and n_workers is None:
         with ExitStack() as stack:
-            yield LocalExecutor(stack) if task_worker() is None else _task_executor()
+            yield LocalExecutor(stack, threads) if task_worker() is None else _task_executor()
     elif client is None:
-        with _temporary(n_workers, memory_limit) as executor:
+        with _temporary(n_workers, memory_limit, threads) as executor:
             yield executor
     elif isinstance(client, distributed.Client):
-        with not_waited_for(), closing(DaskExecutor(client)) as executor:
+        with not_waited_for(), closing(DaskExecutor(client, threads=threads)) as executor:
             yield executor
     elif hasattr(client, "run") and hasattr(client, "in_process"):
         yield client
@@ -249,60 +263,81 @@ def _task_executor() -> Executor:
     executor = SerialExecutor(1)
     limit = worker.memory_manager.memory_limit
     executor.memory = limit // max(1, worker.state.nthreads) if limit else None
+    executor.share = USABLE
     return executor
 
 
 @dataclass
 class LocalMachine:
-    """The temporary cluster that executor_for would start, described without starting it."""
+    """The temporary cluster that executor_for would start, described without starting it; as Machine has it.
+
+    alone: threads of a task that is the only one; named: whether the user named the threads.
+    """
 
     workers: int
     threads: int
     memory: int | None
+    alone: int
+    named: bool
+    share: float = 1.0
 
 
-def local_machine(memory_limit: int | None, n_workers: int | None) -> LocalMachine:
-    """One worker in this process with a thread a core, or `n_workers` processes of one thread each."""
+def local_machine(memory_limit: int | None, n_workers: int | None, threads: int | None = None) -> LocalMachine:
+    """One worker in this process with all its threads, or `n_workers` processes of one thread each.
+
+    threads: another number of them, of each worker. A task that nobody else has work beside may use the threads of all.
+    """
+    most = threads_available(threads)
     if n_workers is None:
-        return LocalMachine(1, CPU_COUNT, None)
-    return LocalMachine(n_workers, 1, memory_limit or MEMORY_LIMIT // n_workers)
+        return LocalMachine(1, most, None, most, threads is not None)
+    each = 1 if threads is None else most
+    alone = max(min(threads_available(), n_workers * each), each)
+    return LocalMachine(n_workers, each, memory_limit or machine_memory() // n_workers, alone, threads is not None)
 
 
 @contextmanager
-def machine_for(client: Any = None, memory_limit: int | None = None, n_workers: int | None = None) -> Iterator[Machine]:
+def machine_for(
+    client: Any = None, memory_limit: int | None = None, n_workers: int | None = None, threads: int | None = None
+) -> Iterator[Machine]:
     """What executor_for would run on; nothing is started for it."""
     n_workers = check_client(client, n_workers)
     if client is None and n_workers is None and task_worker() is not None:
         yield _task_executor()
     elif client is None and (n_workers is not None or current_client() is None):
-        yield local_machine(memory_limit, n_workers)
+        yield local_machine(memory_limit, n_workers, threads)
     else:
-        with executor_for(client, memory_limit, n_workers) as executor:
+        with executor_for(client, memory_limit, n_workers, threads) as executor:
             yield executor
 
 
 # Nobody looks at what the workers of a temporary cluster are doing a hundred times a second. To look can lock up Python
 # before 3.11.9 for good, if garbage is collected meanwhile (https://github.com/python/cpython/issues/106883).
 UNWATCHED = {"distributed.worker.profile.enabled": False}
+# The plan keeps workers of a temporary cluster below their limit, so they need not pause below it, nor write to disk
+# what a process holds beside results of tasks. Results themselves, of a dask array that is written out, still go to
+# disk where they become too many.
+UP_TO_THE_LIMIT = {f"distributed.worker.memory.{name}": False for name in ("spill", "pause")} | {
+    "distributed.worker.memory.terminate": 1.0
+}
 
 
 @contextmanager
-def _temporary(n_workers: int | None, memory_limit: int | None) -> Iterator[DaskExecutor]:
+def _temporary(n_workers: int | None, memory_limit: int | None, threads: int | None = None) -> Iterator[DaskExecutor]:
     dask_is_used()
-    with dask.config.set(UNWATCHED), noting_scripts_run_again():
-        cluster = _local_cluster(n_workers, memory_limit)
+    machine = local_machine(memory_limit, n_workers, threads)
+    with dask.config.set(UNWATCHED | UP_TO_THE_LIMIT), noting_scripts_run_again():
+        cluster = _local_cluster(machine, memory_limit, n_workers)
     with cluster, distributed.Client(cluster, set_as_default=False) as client:
-        yield DaskExecutor(client)
+        yield DaskExecutor(client, machine)
 
 
-def _local_cluster(n_workers: int | None, memory_limit: int | None) -> Any:
-    machine = local_machine(memory_limit, n_workers)
+def _local_cluster(machine: LocalMachine, memory_limit: int | None, n_workers: int | None) -> Any:
     return distributed.LocalCluster(
         n_workers=machine.workers,
         threads_per_worker=machine.threads,
         processes=n_workers is not None,
         # In this process a limit would count the user's own arrays too; the plan keeps the bound.
-        memory_limit=machine.memory or 0,
+        memory_limit=0 if n_workers is None else memory_limit or MEMORY_LIMIT // n_workers,
         # The dashboard of a LocalCluster, and the page of a worker in this process, listen on all interfaces unless
         # told otherwise. Worker processes take theirs from the host.
         dashboard_address=LOOPBACK,
@@ -317,3 +352,11 @@ def _local_cluster(n_workers: int | None, memory_limit: int | None) -> Any:
 def machine_memory() -> int:
     """Bytes that a build may take of this machine where nobody set a limit."""
     return int(SHARE * MEMORY_LIMIT)
+
+
+def memory_of(executor: Machine, limit: int | None) -> tuple[int, float]:
+    """Bytes of a worker, and the share of them that may be used: the user's limit, or what workers have if less."""
+    share, memory = getattr(executor, "share", 1.0), executor.memory
+    if memory is None:
+        return limit or machine_memory(), 1.0
+    return (limit, 1.0) if limit is not None and limit <= share * memory else (memory, share)

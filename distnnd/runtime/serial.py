@@ -10,7 +10,12 @@ from .events import Listener, StageStart, TaskEnd
 
 
 class Machine(Protocol):
-    """What a plan must know of who runs it: workers, threads of each, bytes of memory of each (None if unknown)."""
+    """What a plan must know of who runs it.
+
+    workers: how many; threads: of each; memory: bytes of each, None if unknown. An executor may also have share: of
+    that memory what may be used (1); alone: threads of a task that runs alone (threads); named: whether the user named
+    the threads (False).
+    """
 
     workers: int
     threads: int
@@ -46,6 +51,7 @@ class SerialExecutor:
 
     workers = 1
     memory: int | None = None
+    share = 1.0
     in_process = True
 
     def __init__(self, threads: int = 1) -> None:

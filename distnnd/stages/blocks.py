@@ -70,7 +70,8 @@ def run_scan_sparse(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
 def plan_blocks(job: Job) -> Stage:
     """One task a block."""
     tasks = [Task("blocks", 1, index) for index in range(job.layout.blocks)]
-    return Stage("blocks", run_blocks, tasks, block_bytes(job.layout, job.spec.n_neighbors, job.threads))
+    need = block_bytes(job.layout, job.spec.n_neighbors, job.threads)
+    return Stage("blocks", run_blocks, tasks, need, job.threads)
 
 
 @measured

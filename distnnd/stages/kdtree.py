@@ -18,8 +18,8 @@ from ..kernels.ranges import even_cuts
 from ..kernels.rows import Form, plain_form
 from ..storage import mailbox
 from ..values.memory import TREE_AT_ONCE
-from ..values.partitioning import TREE_ROWS
 from ..values.plan import TREE_COLUMNS, Task
+from ..values.units import TREE_ROWS
 from .judged import improved
 from .partition import Known, Partition, Work, incoming, with_codes
 

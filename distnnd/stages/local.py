@@ -14,9 +14,14 @@ from ..kernels.random import seed_of
 from ..kernels.ranges import even_cuts
 from ..storage import graph, listings, mailbox
 from ..values.memory import WRITTEN_AT_ONCE, listed_bytes, strip_rows
-from ..values.partitioning import LEAF_FANOUT, Unit, local_cost
+from ..values.partitioning import (
+    LEAF_FANOUT,
+    local_cost,
+    whole_cost,
+)
 from ..values.plan import Job, Stage, Task
 from ..values.recall import EXACT, estimate_recall, good_enough
+from ..values.units import Unit
 from . import kdtree, leaves
 from .drawn import Shared
 from .measured import measured, side_by_side
@@ -39,8 +44,10 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     brief: rows look in one leaf each, and do not walk from there.
     """
     rows = max((unit.size for unit in units), default=job.layout.n)
-    row, fixed = local_cost(job.kind, job.layout.dtype, job.layout.columns_held(job.kind), width, job.threads)
-    fixed += listed_bytes(job.layout)
+    row, fixed = local_cost(job.kind, job.layout.dtype, job.layout.columns_held(job.kind), width, job.threads, rows)
+    projected = fixed + listed_bytes(job.layout) + rows * row
+    if not (units or job.layout.sparse):
+        projected = whole_cost(job.layout, job.kind, width, job.threads)
     common = {"before": before, "width": width, "brief": brief}
     whats: list[dict[str, Any]] = [
         {"slices": [list(piece) for piece in unit.slices], "partitions": list(unit.partitions)} for unit in units
@@ -48,7 +55,7 @@ def plan_local(job: Job, number: int, before: int, width: int, units: list[Unit]
     tasks = [Task("local", number, i, common | what) for i, what in enumerate(whats or [{"slices": None}])]
     # The largest first: what is left for the end is small, and workers end together.
     tasks.sort(key=lambda task: -units[task.index].size if units else 0)
-    return Stage("local", run_local, tasks, fixed + rows * row)
+    return Stage("local", run_local, tasks, projected, job.threads)
 
 
 @measured

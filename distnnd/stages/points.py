@@ -9,6 +9,7 @@ import numpy as np
 
 from ..kernels.forms import own_form
 from ..kernels.judge import Judge, as_they_came, judge_of
+from ..kernels.own_metric import Rows, check_compiles
 from ..kernels.random import seed_of
 from ..kernels.rows import prepare, prepared_width
 from ..kernels.scratch import on_lines
@@ -91,6 +92,7 @@ def check_points(spec: BuildSpec, d: int, dtype: str, sparse: bool = False) -> N
         check_sparse(spec.kind)
     if spec.function is not None:
         own_form(spec.function, d, sparse)
+        check_compiles(spec.function, Rows(d, sparse, spec.kind.double))
     else:
         check_columns(spec.kind, d, dtype)
 

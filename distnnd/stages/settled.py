@@ -20,8 +20,11 @@ from ..kernels.codes import encode
 from ..kernels.settled import Cells, Seen, find_unwanted
 from ..storage import mailbox
 from ..values.memory import SETTLED_PIVOTS
-from ..values.partitioning import Unit, pivot_count
+from ..values.partitioning import (
+    pivot_count,
+)
 from ..values.plan import Job
+from ..values.units import Unit
 from .drawn import Drawn
 
 # A code is off by at most so many times half a step, as floats are rounded too.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distnnd.values.errors import InputError, SpecError, StoreError
 
 from .formats import (
-    BLOCK_BYTES,
+    READ_BYTES,
     Source,
     digest_of,
     keep_resident,
@@ -55,7 +55,7 @@ def open_array(array: NDArray[Any], where: str = "<numpy array>", given: str = "
     if (mapping := _mapping_of(array)) is not None:
         path, offset = mapping
         return MappedSource.over(path, offset, (n, d), (array.strides[0], array.strides[1]), array.dtype)
-    rows = rows_within(BLOCK_BYTES, d * array.itemsize)
+    rows = rows_within(READ_BYTES, d * array.itemsize)
     return keep_resident(ArraySource(n, d, dtype, rows, where, None, np.asarray(array)))
 
 
@@ -104,7 +104,7 @@ class MappedSource(Source):
         """The source of (n, d) values of `stored` at `offset`; `prefixed` rows each follow d as an int32."""
         dtype = points_dtype(stored, path)
         n, d = points_shape(shape, path)
-        rows = rows_within(BLOCK_BYTES, d * stored.itemsize)
+        rows = rows_within(READ_BYTES, d * stored.itemsize)
         return cls(n, d, dtype, rows, path, None, offset, strides, stored, prefixed)
 
     @property

@@ -29,6 +29,8 @@ NUMBERS = "fiub"
 # Whole numbers beyond are rounded by float64 too.
 LARGEST_WHOLE = 2**53
 BLOCK_BYTES = 8 << 20
+# Of points that any rows can be read from, in memory or in a flat file: so much at a time.
+READ_BYTES = 4 << 20
 WHOLE_DIGEST_BYTES, DIGEST = 64 << 20, 16
 
 _REMEDIES = {

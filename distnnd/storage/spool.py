@@ -90,5 +90,15 @@ class Spool:
             return open_source(place, sparse=True)
         rows = source.chunk_rows
         blocks = (source.read(start, min(source.n, start + rows)) for start in range(0, source.n, rows))
-        write_points(place, blocks, n=source.n, d=source.d, dtype=source.dtype, attributes=self._attributes)
+        # In the same chunks: a plan for the points where they are holds for the copy.
+        chunk = min(rows, 1 << (source.n - 1).bit_length())
+        write_points(
+            place,
+            blocks,
+            n=source.n,
+            d=source.d,
+            dtype=source.dtype,
+            chunk_rows=chunk,
+            attributes=self._attributes,
+        )
         return open_source(place)

@@ -6,6 +6,8 @@ through the rows of a block or a partition; a test holds measured peaks against 
 
 from __future__ import annotations
 
+import numpy as np
+
 from .metric import CUSTOM, Metric
 from .plan import TREE_COLUMNS, Layout
 
@@ -16,7 +18,7 @@ TILE = 768 * 1024
 COLUMNS = 64
 # Codes are multiplied four columns at a time; rows of narrow numbers, which are their own codes, are as wide.
 WORD = 4
-SLACK = 24 * 2**20
+SLACK = 12 * 2**20
 # NN-descent compares the companions of this many rows, in ranges of so many, and writes down at most so many finds per
 # row, before it puts them into the lists.
 DESCENT_ROWS = 16384
@@ -25,7 +27,8 @@ DESCENT_FINDS = 40
 # Holders of a row that NN-descent looks at to draw companions; of so many rows at a time. Kernels compile these in.
 HOLDERS = 32
 DRAWN_AT_ONCE = 65536
-# Bytes of the places where it found them, in one strip of lists.
+# Bytes of those that a thread gathers, with their counts, and of the places where it found them in a strip of lists.
+HOLDERS_GATHERED = 4 * DRAWN_AT_ONCE * (HOLDERS + 1)
 HOLDERS_FOUND = 2**16
 # Leaves of a k-d tree whose rows search at a time.
 TREE_AT_ONCE = 128
@@ -106,7 +109,7 @@ def coded_bytes(metric: Metric, dtype: str, d: int) -> int:
 
 def item_bytes(dtype: str) -> int:
     """Bytes of one number of the points."""
-    return {"float64": 8, "float32": 4, "float16": 2, "uint8": 1, "int8": 1}[dtype]
+    return np.dtype(dtype).itemsize
 
 
 def sent_bytes(metric: Metric, dtype: str, d: int, wire: str | None) -> int:
@@ -122,14 +125,15 @@ def tile_bytes(d: int) -> int:
 def local_row(metric: Metric, dtype: str, d: int, width: int, fanout: int, companions: int) -> int:
     """Bytes per row of a partition in the local stage.
 
-    The prepared row with its codes, and narrower ones; its list (9 a place) and the int64 ids it came with (8); slots,
-    gaps and groups of the tree with the next level's; drawn companions of both kinds; cards; row ids, their table, the
-    order; pivots, one for a hundred rows or more. Rows are put into leaf order in place. Where a judge settles the
-    lists, rows as he takes them, and a longer list beside the one that came.
+    The prepared row with its codes, and narrower ones; its list (9 bytes an entry) beside the one that it came with (8
+    for the id, 4 for the distance); its leaves; then either what the tree needs to grow, or the companions of both
+    kinds and a card; row ids, their table, the order; pivots, one for a hundred rows or more. Rows are put into leaf
+    order in place. Where a judge settles the lists, rows as he takes them, and a longer list beside the one that came.
     """
     coded = coded_bytes(metric, dtype, d)
     narrow = NARROW + 8 if metric.euclidean and not metric.packed and metric.laid_out_columns(d) > NARROWED_WIDTH else 0
-    leaves = coded + narrow + coded // 64 + 19 * width + 32 * fanout + 8 * companions + 100
+    at_work = max(28 * fanout, 8 * companions + 24)
+    leaves = coded + narrow + coded // 64 + 21 * width + 4 * fanout + at_work + 60
     if metric.judged:
         leaves += raw_bytes(metric, dtype, d) + 9 * metric.selected(width)
     return max(leaves, tree_row(metric, dtype, d, width) if metric.euclidean and d < TREE_COLUMNS else 0)
@@ -146,18 +150,42 @@ def tree_row(metric: Metric, dtype: str, d: int, width: int) -> int:
     return prepared_bytes(metric, dtype, d) + 5 * metric.laid_out_columns(d) + 34 + 21 * width + 64 + judged
 
 
-def local_fixed(metric: Metric, dtype: str, d: int, width: int, threads: int) -> int:
-    """Bytes of the local stage that do not grow with its rows.
+def thread_bytes(metric: Metric, d: int) -> int:
+    """Bytes that one more thread adds to a task of the local stage: a tile of products, or the holders it gathers."""
+    return max(tile_bytes(metric.laid_out_columns(d)), HOLDERS_GATHERED) + HOLDERS_FOUND
 
-    Tiles of each thread and the holders that it gathers, with their counts; finds of NN-descent; one strip of mail or
-    of lists as read or written.
+
+def local_fixed(metric: Metric, dtype: str, d: int, width: int, threads: int, rows: int | None = None) -> int:
+    """Bytes of the local stage that do not grow with its rows; rows: how many there are, None for any number.
+
+    What is held at one time: a strip of mail or of lists as it is read or written; or the holders that threads gather,
+    with their counts; or a tile of each thread beside the finds of NN-descent.
     """
     columns = metric.laid_out_columns(d)
-    holders = 4 * DRAWN_AT_ONCE * (HOLDERS + 1) + HOLDERS_FOUND
-    tiles = threads * (tile_bytes(columns) + holders)
+    gathered = threads * HOLDERS_GATHERED
     finds = 2 * 12 * DESCENT_ROWS * DESCENT_FINDS
+    if rows is not None:
+        gathered = min(gathered, HOLDERS_GATHERED // DRAWN_AT_ONCE * rows)
+        finds = min(finds, 2 * 12 * DESCENT_RANGE * DESCENT_FINDS * -(-rows // (4 * DESCENT_RANGE)))
+    tiles = threads * (tile_bytes(columns) + HOLDERS_FOUND)
     strip = 3 * WRITTEN_AT_ONCE + strip_rows(d) * (2 * (d * item_bytes(dtype) + 20 * width) + 4 * columns)
-    return SLACK + tiles + finds + strip + strip_rows(columns) * 16 * columns
+    strip += strip_rows(columns) * 16 * columns
+    return SLACK + max(strip, gathered + threads * HOLDERS_FOUND, tiles + finds)
+
+
+def whole_bytes(layout: Layout, metric: Metric, width: int, threads: int, companions: int) -> int:
+    """Bytes of a local task that holds all rows: as it reads the source, as it compares, or as it writes the lists.
+
+    Rows are read a chunk of the source at a time, which is held twice; lists are written a block at a time, with the
+    copies that Zarr makes.
+    """
+    n, d, dtype = layout.n, layout.d, layout.dtype
+    prepared = prepared_bytes(metric, dtype, d) + raw_bytes(metric, dtype, d)
+    row = local_row(metric, dtype, d, width, LEAF_FANOUT, companions)
+    reading = n * (prepared + 12 * width + 24) + strip_bytes(layout)
+    comparing = n * row - SLACK + local_fixed(metric, dtype, d, width, threads, n)
+    writing = n * (prepared + 21 * width + 60) + 36 * width * min(n, layout.block_rows)
+    return SLACK + max(reading, comparing, writing)
 
 
 def strip_rows(d: int) -> int:

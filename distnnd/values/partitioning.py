@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
-import numpy as np
-
 from . import memory
-from .budget import COMPILER, Workers, too_small
+from .budget import COMPILER, Workers, hands, tasks_at_once, too_many_threads, too_small
 from .memory import LEAF_FANOUT as LEAF_FANOUT
 from .metric import Metric
 from .plan import TREE_COLUMNS, Cut, Extent, Layout, Plan, StageCost
@@ -36,8 +35,6 @@ MOST_LEAVES = 65536
 # Of the neighbours that are missing, the share that a brief round finds: rows look in one leaf of a partition each, and
 # do not walk from there. It costs half of another round, or less.
 BRIEFLY = 0.13
-# A partition of fewer rows is too small for the choice of an engine to matter.
-TREE_ROWS = 8192
 SAMPLES_PER_PIVOT = 24
 # What a forced cut of few rows takes: probe rows, rows of the sample for each partition, and rows of it where leaves of
 # the whole set are drawn.
@@ -51,8 +48,13 @@ HIGH_RECALL = 0.97
 LEAST_BLOCK, LEAST_BLOCK_BYTES = 1024, 2**20
 # So many partitions for each worker are shared evenly, among so many workers at most; another one costs copies of rows.
 SHARED, MOST_SHARING = 6, 4
-# From so many rows on, several workers are worth a second copy of the data.
-SPREAD_ROWS = 200_000
+# Where rows are cut, of a worker's memory the share that is kept for its threads, at least of one, and of so many at
+# most: however many there are when a build begins, the cut is the same.
+FOR_THREADS, MOST_THREADS = 8, 32
+# Tasks of a block that should find room side by side, where blocks of so many rows allow it.
+BLOCKS_AT_ONCE, LEAST_AT_ONCE = 4, 8192
+# Partitions that are asked for may become so many times as large as they should be on the average, before they are cut.
+UNEVEN = 2
 
 
 def first_width(k: int, n: int, target_recall: float = 0.95) -> int:
@@ -66,14 +68,19 @@ def widest(k: int, n: int, partitions: int) -> int:
     return min(4 * k if partitions == 1 else 2 * k, n - 1) if k > 4 else min(k + 12, n - 1)
 
 
-def next_width(width: int, k: int, n: int, partitions: int, shortfall: float) -> int:
+def longest(layout: Layout, k: int) -> int:
+    """Length that lists may grow to under that layout."""
+    return layout.longest or widest(k, layout.n, layout.partitions)
+
+
+def next_width(width: int, most: int, shortfall: float) -> int:
     """Length of the lists in the round after one of `width` that missed `shortfall` times as much as it may.
 
     Longer lists cost in proportion to their square: far from the target a large step saves a round, near it a fresh
-    drawing does most of the work.
+    drawing does most of the work. most: what they may grow to.
     """
     step = 2.25 if shortfall > 2.5 else 1.5 if shortfall > 1.3 else 1.2
-    return min(int(width * step), max(widest(k, n, partitions), width))
+    return min(int(width * step), max(most, width))
 
 
 def enough_if_brief(missed: float, allowed: float) -> bool:
@@ -113,11 +120,18 @@ def probe_count(n: int, products: int) -> int:
     return min(n, max(256, min(512, 50_000 // products)))
 
 
-def local_cost(metric: Metric, dtype: str, d: int, width: int, threads: int = 1) -> tuple[int, int]:
-    """Bytes per row, and bytes besides, of a local task whose lists are of `width`."""
+def local_cost(
+    metric: Metric, dtype: str, d: int, width: int, threads: int = 1, rows: int | None = None
+) -> tuple[int, int]:
+    """Bytes per row, and bytes besides, of a local task whose lists are of `width`; rows: how many, None for any."""
     companions = companion_cap(metric.selected(width))
     row = memory.local_row(metric, dtype, d, width, LEAF_FANOUT, companions)
-    return row, memory.local_fixed(metric, dtype, d, width, threads)
+    return row, memory.local_fixed(metric, dtype, d, width, threads, rows)
+
+
+def whole_cost(layout: Layout, metric: Metric, width: int, threads: int) -> int:
+    """Bytes of the local task that holds all rows, with lists of `width`."""
+    return memory.whole_bytes(layout, metric, width, threads, companion_cap(metric.selected(width)))
 
 
 def exact_blocks(spec: BuildSpec, layout: Layout, width: int) -> int:
@@ -152,6 +166,7 @@ def forced_fields(cut: Cut, metric: Metric, n: int, leaves: int = 0) -> dict[str
         sample = min(n, max(FORCED_SAMPLE * cut.partitions, FORCED_LEAVES if leaves else 0))
         exchange = {"fanout": FANOUT, "copies": copies, "sample": sample, "leaves": leaves}
     whole = {"partitions": cut.partitions, "cap": cut.cap or n, "probes": min(n, FORCED_PROBES), "exact": False}
+    whole["longest"] = 0
     return whole | exchange
 
 
@@ -163,51 +178,67 @@ def _power_below(value: float, most: int) -> int:
 
 
 class _Planner:
-    """The arithmetic of one plan: what a task may take, and what each stage would take under a layout."""
+    """The arithmetic of one plan: what tasks may take together, and what each stage would take under a layout.
 
-    def __init__(self, spec: BuildSpec, extent: Extent, task_memory: int, threads: int) -> None:
-        self.spec, self.task_memory, self.threads = spec, task_memory, threads
+    usable: bytes of a worker for its tasks. What a layout is follows from the points, the spec and these alone: never
+    from how many workers or threads there are.
+    """
+
+    def __init__(self, spec: BuildSpec, extent: Extent, usable: int) -> None:
+        self.spec, self.usable = spec, usable
         self.n, self.d, self.dtype, self.chunk_rows = extent[:4]
         self.item = memory.item_bytes(self.dtype)
         self.sent = memory.sent_bytes(spec.kind, self.dtype, self.d, spec.exchange_dtype)
         # Where nearness is not mutual a row travels twice: to where it looks, and to where it may be found.
         self.copies = FANOUT if spec.kind.euclidean else FANOUT + LOOKED_IN
 
-    def row_cost(self, partitions: int) -> tuple[int, int]:
-        """Bytes per row, and bytes besides, of a local task."""
-        width = widest(self.spec.n_neighbors, self.n, partitions)
-        return local_cost(self.spec.kind, self.dtype, self.d, width, self.threads if partitions == 1 else 1)
+    def layout(self) -> Layout | None:
+        """Everything in one task if that fits and no more of them are asked for, else a cut; None if neither fits."""
+        if self.usable <= 0:
+            return None
+        asked = self.spec.partitions or 1
+        return (self.whole() if asked == 1 else None) or self.cut(max(2, asked))
 
     def whole(self) -> Layout | None:
-        """Everything in one task, if it fits."""
+        """Everything in one task, if it fits: with lists that grow as long as is of use, or at least as in a cut."""
+        k, metric = self.spec.n_neighbors, self.spec.kind
+        lengths = sorted({widest(k, self.n, partitions) for partitions in (1, 2)}, reverse=True)
         layout = Layout(
             n=self.n,
             d=self.d,
             dtype=self.dtype,
-            block_rows=_power_below(2 * self.n - 1, self._block_limit(self.threads)),
+            block_rows=1,
             cap=self.n,
-            probes=0 if self.n <= EXACT_ROWS else probe_count(self.n, self.spec.kind.products(self.d)),
+            probes=0 if self.n <= EXACT_ROWS else probe_count(self.n, metric.products(self.d)),
             exact=self.n <= EXACT_ROWS,
             chunk_rows=self.chunk_rows,
         )
-        largest = max(cost.projected * min(cost.tasks, self.threads) for cost in self.costs(layout))
-        return layout if largest <= self.task_memory and self._worth_tasks(layout) else None
+        for length in lengths:
+            most = replace(layout, longest=0 if length == lengths[0] else length)
+            for rows in _powers_down(min(2 * self.n - 1, LARGEST_BLOCK)):
+                one = replace(most, block_rows=rows)
+                if not self._worth_tasks(one):
+                    break
+                if max(whole_cost(one, metric, length, 1), memory.scan_bytes(one)) <= self.usable:
+                    return one
+        return None
 
     def cut(self, at_least: int) -> Layout | None:
-        """As few partitions as keep every task within its memory, but at least so many; None where none does."""
-        row, fixed = self.row_cost(2)
-        cap = (self.task_memory - fixed) // row
-        block_rows = _power_below(min(self._block_limit(1), cap // 2), LARGEST_BLOCK)
+        """As few partitions as keep every task within the memory, but at least so many; None where none does."""
+        room = min(max(self.usable // FOR_THREADS, self._thread), MOST_THREADS * self._thread)
+        row, fixed = self._row_cost(1)
+        cap = (self.usable - room - (fixed - self._thread)) // row
         if cap < max(1024, 16 * widest(self.spec.n_neighbors, self.n, 2)):
             return None
-        partitions = max(2, at_least, shared_evenly(ceil(self.n * self.copies / (cap * AIM))))
+        partitions = max(at_least, shared_evenly(ceil(self.n * self.copies / (cap * AIM))))
+        cap = min(cap, max(1024, ceil(UNEVEN * self.n * self.copies / (partitions * AIM))))
         leaves = leaves_of_all(self.spec.kind, self.n, self.d, self.spec.n_neighbors)
         sample = SAMPLES_PER_PIVOT * pivot_count(partitions)
         layout = Layout(
             n=self.n,
             d=self.d,
             dtype=self.dtype,
-            block_rows=block_rows,
+            block_rows=1,
             partitions=partitions,
             fanout=FANOUT,
             copies=self.copies,
@@ -218,53 +249,71 @@ class _Planner:
             leaves=leaves,
         )
         plain = replace(layout, sample=min(self.n, sample), leaves=0)
-        fitting = (one for one in (layout, plain) if self._fits(one))
-        return next(fitting, None) if self._worth_tasks(layout) else None
+        return self._in_blocks(layout) or self._in_blocks(plain)
 
     def forced(self, layout: Layout, cut: Cut) -> Layout:
         """The layout cut as it is asked for, whatever memory there is."""
         leaves = leaves_of_all(self.spec.kind, self.n, self.d, self.spec.n_neighbors)
         return replace(layout, block_rows=cut.block_rows, **forced_fields(cut, self.spec.kind, self.n, leaves))
 
-    def _fits(self, layout: Layout) -> bool:
-        return max(cost.projected for cost in self.costs(layout)) <= self.task_memory
+    def _in_blocks(self, layout: Layout) -> Layout | None:
+        """The layout with the largest blocks of which a few find room side by side, or else one."""
+        largest = min(LARGEST_BLOCK, max(layout.cap // 2, 1), 2 * self.n - 1)
+        for side_by_side in (BLOCKS_AT_ONCE, 2, 1):
+            for rows in _powers_down(largest):
+                one = replace(layout, block_rows=rows)
+                if not self._worth_tasks(one) or (side_by_side > 1 and rows < min(LEAST_AT_ONCE, self.n)):
+                    break
+                if self._fits(one, side_by_side):
+                    return one
+        return None
+
+    def _fits(self, layout: Layout, side_by_side: int) -> bool:
+        """Whether tasks of a block find room side by side, so many, and every other one alone."""
+        costs = [(cost, side_by_side if cost.tasks == layout.blocks else 1) for cost in self.costs(layout)]
+        return max(cost.projected * min(cost.tasks, many) for cost, many in costs) <= self.usable
 
     def _worth_tasks(self, layout: Layout) -> bool:
         """Whether blocks are large enough that the tasks of a stage are not countless."""
         return layout.block_rows >= min(self.n, LEAST_BLOCK, max(1, LEAST_BLOCK_BYTES // (self.d * self.item)))
 
-    def _block_limit(self, side_by_side: int) -> int:
-        """Rows of a block that the stages which hold one can hold, `side_by_side` of them in a worker."""
-        width = widest(self.spec.n_neighbors, self.n, 2)
-        exact = memory.exact_row(self.spec.kind, self.dtype, self.d, width) + 24 * width + 36 * self.spec.n_neighbors
-        row = max(
-            memory.route_row(self.spec.kind, self.dtype, self.d, width, self.spec.exchange_dtype),
-            memory.merge_row(width),
-            exact if self.spec.exchange_dtype else 0,
-            memory.prepared_bytes(self.spec.kind, self.dtype, self.d)
-            + memory.raw_bytes(self.spec.kind, self.dtype, self.d)
-            + 4,
-        )
-        empty = Layout(n=self.n, d=self.d, dtype=self.dtype, block_rows=0, chunk_rows=self.chunk_rows)
-        room = self.task_memory // side_by_side - memory.route_bytes(
-            empty, self.spec.kind, width, 4096, self.spec.exchange_dtype
-        )
-        return _power_below(max(room // row, 1), LARGEST_BLOCK)
+    @property
+    def _thread(self) -> int:
+        """Bytes that one more thread adds to a local task."""
+        return memory.thread_bytes(self.spec.kind, self.d)
 
-    def costs(self, layout: Layout) -> tuple[StageCost, ...]:
-        """The stages of the layout, in their order, with their projected bytes and what they read and write."""
+    def _row_cost(self, threads: int) -> tuple[int, int]:
+        """Bytes per row, and bytes besides, of the local task of a partition among others."""
+        return local_cost(self.spec.kind, self.dtype, self.d, widest(self.spec.n_neighbors, self.n, 2), threads)
+
+    def local(self, layout: Layout, threads: int) -> int:
+        """Bytes of a local task on so many threads."""
+        if layout.partitions == 1:
+            return whole_cost(layout, self.spec.kind, longest(layout, self.spec.n_neighbors), threads)
+        row, fixed = self._row_cost(threads)
+        return fixed + row * layout.cap
+
+    def hands(self, layout: Layout, threads: int) -> tuple[int, int]:
+        """How many of so many threads a worker uses, and local tasks that they do side by side."""
+        return hands(threads, layout.partitions, lambda each: self.local(layout, each), self.usable)
+
+    def costs(self, layout: Layout, threads: int = 1, at_once: int = 1) -> tuple[StageCost, ...]:
+        """The stages of the layout, in their order, with their projected bytes and what they read and write.
+
+        threads: of a worker; at_once: local tasks that they do side by side.
+        """
         n, d, k = layout.n, layout.d, self.spec.n_neighbors
         metric = self.spec.kind
-        width = widest(k, n, layout.partitions)
+        width = longest(layout, k)
         data, lists = n * d * self.item, n * width * 12
         result = n * k * 12
-        row, fixed = self.row_cost(layout.partitions)
         blocks = layout.blocks
+        local = self.local(layout, max(threads // at_once, 1))
         costs = [StageCost("scan", blocks, memory.scan_bytes(layout), data, 0, False)]
         if layout.partitions == 1:
             # The same task solves the probe rows, and publishes what is good enough.
-            costs.append(StageCost("local", 1, fixed + row * n, data + lists, result, True))
-            return tuple(costs)
+            costs.append(StageCost("local", 1, local, data + lists, result, True))
+            return self._side_by_side(costs, threads, at_once)
         pivots, copies = pivot_count(layout.partitions), layout.copies
         draw = memory.draw_bytes(layout, metric, pivots)
         route = memory.route_bytes(layout, metric, width, pivots, self.spec.exchange_dtype)
@@ -277,11 +326,17 @@ class _Planner:
             StageCost("probe", blocks, memory.probe_bytes(layout, metric, k + 8), data, 0, False),
             StageCost("draw", 1, draw, layout.sample * d * self.item, pivots * d * 4, True),
             StageCost("route", blocks, route, data + lists, mail, True),
-            StageCost("local", layout.partitions, fixed + row * layout.cap, mail, int(copies * lists), True),
+            StageCost("local", layout.partitions, local, mail, int(copies * lists), True),
             StageCost("merge", blocks, memory.merge_bytes(layout, width), int(copies * lists) + lists, lists, True),
             self._last_cost(layout, width, data, lists, result),
         ]
-        return tuple(costs)
+        return self._side_by_side(costs, threads, at_once)
+
+    def _side_by_side(self, costs: list[StageCost], threads: int, local: int) -> tuple[StageCost, ...]:
+        return tuple(
+            replace(cost, at_once=local if cost.name == "local" else tasks_at_once(cost, threads, self.usable))
+            for cost in costs
+        )
 
     def _last_cost(self, layout: Layout, width: int, data: int, lists: int, result: int) -> StageCost:
         """The stage that writes the graph: a block at a time, or many that pass over the points together."""
@@ -294,122 +349,76 @@ class _Planner:
         return StageCost("exact", tasks, need, (tasks + 1) * data + lists, result, False)
 
 
+def _powers_down(most: int) -> Iterator[int]:
+    """Powers of two from the largest that is no more than `most` down to 1."""
+    power = _power_below(most, most)
+    while power:
+        yield power
+        power //= 2
+
+
 def make_plan(spec: BuildSpec, extent: Extent, workers: Workers, cut: Cut | None = None) -> Plan:
-    """The cheapest cut of dense points that keeps each worker within its memory; or, where there is one, a forced cut.
+    """The cheapest cut of dense points that keeps each worker within its memory, on as many threads as fit.
+
+    cut: one that is forced instead.
 
     BudgetError names what is needed, what there is and the nearest setting that fits; SpecError where rows are too few.
     """
     spec.check_rows(extent.n)
     if spec.function is not None:
         workers = replace(workers, reserved=workers.reserved + COMPILER)
-    planner, layout = _fit(spec, extent, workers)
-    if layout is None:
-        raise too_small(spec, extent, workers, lambda more: _fit(spec, extent, more)[1] is not None)
+    found = _fit(spec, extent, workers)
+    if found is None:
+        raise too_small(spec, extent, workers, lambda more: _fit(spec, extent, more) is not None)
+    planner, layout, threads, at_once = found
+    if workers.named and threads < workers.threads:
+        raise too_many_threads(spec, extent, workers, threads, lambda more: _all_threads_fit(spec, extent, more))
     if cut is not None:
         layout = planner.forced(layout, cut)
-    costs = planner.costs(layout)
-    lists = 2 * extent.n * 12 * widest(spec.n_neighbors, extent.n, layout.partitions)
+        threads, at_once = planner.hands(layout, workers.threads_for(layout.partitions))
+    return _planned(planner, workers, layout, threads, at_once)
+
+
+def plan_of_layout(spec: BuildSpec, extent: Extent, workers: Workers, layout: Layout) -> Plan:
+    """The plan for a layout that another one has chosen; its `peak` says whether it fits these workers."""
+    if spec.function is not None:
+        workers = replace(workers, reserved=workers.reserved + COMPILER)
+    planner = _Planner(spec, extent, workers.usable)
+    return _planned(planner, workers, layout, *planner.hands(layout, workers.threads_for(layout.partitions)))
+
+
+def _planned(planner: _Planner, workers: Workers, layout: Layout, threads: int, at_once: int) -> Plan:
+    spec, n, d = planner.spec, planner.n, planner.d
+    costs = planner.costs(layout, threads, at_once)
+    lists = 2 * n * 12 * longest(layout, spec.n_neighbors)
     mail = sum(cost.written for cost in costs if cost.name in ("draw", "route", "local"))
-    if spec.kind.euclidean and extent.d < TREE_COLUMNS:
+    if spec.kind.euclidean and d < TREE_COLUMNS:
         mail += memory.settled_disk(layout, pivot_count(layout.partitions))
     return Plan(
         spec=spec,
         layout=layout,
         costs=costs,
-        task_memory=planner.task_memory,
+        task_memory=planner.usable,
         worker_memory=workers.memory,
         reserved=workers.reserved,
-        threads=workers.threads,
+        threads=threads,
         disk=lists + (mail if layout.partitions > 1 else 0),
-        graph=extent.n * spec.n_neighbors * 12,
+        graph=n * spec.n_neighbors * 12,
+        workers=workers.count,
+        share=workers.share,
+        available=workers.threads_for(layout.partitions),
     )
 
 
-def _fit(spec: BuildSpec, extent: Extent, workers: Workers) -> tuple[_Planner, Layout | None]:
-    """Everything in one task if that fits and workers are few, else a cut; the planner that found it."""
-    usable, threads = workers.usable, workers.threads
-    spread = workers.tasks if workers.count >= 4 and extent.n >= SPREAD_ROWS else 0
-    single = _Planner(spec, extent, usable, threads)
-    whole = single.whole() if usable > 0 else None
-    if whole is not None and not spread:
-        return single, whole
-    several = _Planner(spec, extent, usable // threads, 1)
-    cut = several.cut(max(2, spread)) if usable > 0 else None
-    if cut is None and whole is None and usable > 0:
-        # More partitions take more pivots, and a larger sample of the data to draw them from.
-        cut = several.cut(2)
-    return (several, cut) if cut is not None else (single, whole)
+def _fit(spec: BuildSpec, extent: Extent, workers: Workers) -> tuple[_Planner, Layout, int, int] | None:
+    """The layout that fits, with its planner, the threads that a worker uses and local tasks side by side; or None."""
+    planner = _Planner(spec, extent, workers.usable)
+    layout = planner.layout()
+    if layout is None:
+        return None
+    return planner, layout, *planner.hands(layout, workers.threads_for(layout.partitions))
 
 
-@dataclass(frozen=True)
-class Unit:
-    """What one local task holds: for each block the mail from `first` to `last`; size: rows in all.
-
-    partitions: the first of those that it is of, and the first behind them.
-    """
-
-    slices: tuple[tuple[int, int, int], ...]
-    size: int
-    partitions: tuple[int, int]
-
-
-def least_unit(width: int, cap: int, settled: bool) -> int:
-    """Rows that a unit should have at least, with lists of `width`; settled: some rows stay at home.
-
-    Rows that are left are few: held together they are enough for a k-d tree.
-    """
-    return max(4 * width, TREE_ROWS if settled and cap >= 4 * TREE_ROWS else 0)
-
-
-def make_units(offsets: np.ndarray, cap: int, least: int, seed: int = 0) -> list[Unit]:
-    """Turn routed mail into units of at most `cap` rows, and of at least `least` where neighbouring partitions allow.
-
-    offsets: int64[blocks, partitions + 1], where each partition's mail begins in each block's. A partition above the
-    cap is cut by blocks, in an order that `seed` shuffles, so that another round cuts it otherwise; small neighbours
-    are held together. Adjacent partitions are mostly near each other, so this keeps rows among their like.
-    """
-    order = np.random.default_rng(seed).permutation(len(offsets))
-    sizes = np.diff(offsets, axis=1).sum(axis=0)
-    units: list[Unit] = []
-    first, held = 0, 0
-    for partition, size in enumerate(sizes.tolist()):
-        held += size
-        rest = int(sizes[partition + 1 :].sum())
-        if held >= least and (rest >= least or partition + 1 == len(sizes)):
-            units += _cut_by_blocks(offsets, (first, partition + 1), cap, order)
-            first, held = partition + 1, 0
-    if held:
-        units += _cut_by_blocks(offsets, (first, len(sizes)), cap, order)
-    return units
-
-
-def _cut_by_blocks(offsets: np.ndarray, partitions: tuple[int, int], cap: int, order: np.ndarray) -> list[Unit]:
-    firsts, lasts = (offsets[:, border] for border in partitions)
-    counts = lasts - firsts
-    rest = int(counts.sum())
-    room = max(cap - int(counts.max()), 1)
-    order = order if rest > cap else np.arange(len(counts))
-    units: list[Unit] = []
-    slices: list[tuple[int, int, int]] = []
-    size = 0
-    for block in order.tolist():
-        count = int(counts[block])
-        if count:
-            slices.append((block, int(firsts[block]), int(lasts[block])))
-            size += count
-        # An even share of what is left, reckoned anew for each unit, so that the last is not left with a few rows.
-        if size and size >= (rest if rest <= cap else rest / -(-rest // room)):
-            units.append(Unit(tuple(sorted(slices)), size, partitions))
-            rest, slices, size = rest - size, [], 0
-    return units
-
-
-def pieces_of(units: list[Unit], blocks: int) -> list[list[tuple[int, int, int, int]]]:
-    """For each block what the units found for its mail: (unit, start in the unit's lists, mail first, mail last)."""
-    pieces: list[list[tuple[int, int, int, int]]] = [[] for _ in range(blocks)]
-    for number, unit in enumerate(units):
-        start = 0
-        for block, first, last in unit.slices:
-            pieces[block].append((number, start, first, last))
-            start += last - first
-    return pieces
+def _all_threads_fit(spec: BuildSpec, extent: Extent, workers: Workers) -> bool:
+    found = _fit(spec, extent, workers)
+    return found is not None and found[2] >= workers.threads

@@ -64,7 +64,7 @@ class Layout:
     rows kept aside to draw pivots from; exact: so few rows that all pairs are compared; chunk_rows: rows that the
     source reads at a time; leaves: of the whole set, to which rows may be routed, 0 where partitions are to grow their
     own; entries: of sparse points, how many a local task holds, None for dense ones; block_entries: the
-    most that a block has.
+    most that a block has; longest: entries that a list may grow to, 0 for as many as are of use.
     """
 
     n: int
@@ -82,6 +82,7 @@ class Layout:
     leaves: int = 0
     entries: int | None = None
     block_entries: int = 0
+    longest: int = 0
 
     @property
     def sparse(self) -> bool:
@@ -139,7 +140,8 @@ class Job:
     source: description from which a worker opens the points; out, scratch: locations of the graph store and of the
     mailboxes; threads: how many threads one task may use; zero_rows: whether the data holds rows of
     zeros; radius: the largest norm of a row, where the metric needs it; shift: of float64 rows; bounded: whether the
-    memory of the process is, so that it must not keep a compiler's.
+    memory of the process is, so that it must not keep a compiler's; slots: threads of a worker that may be busy at a
+    time, 0 for all; room: bytes that the tasks of a worker may take together, 0 where nobody counts.
     """
 
     uuid: str
@@ -153,6 +155,8 @@ class Job:
     radius: float = 0.0
     bounded: bool = False
     shift: Shift = AS_THEY_ARE
+    slots: int = 0
+    room: int = 0
 
     @property
     def kind(self) -> Metric:
@@ -195,18 +199,28 @@ class Report:
 class Stage:
     """A plain function and the list it is mapped over.
 
-    run: called as run(job, task); projected: bytes of memory one task may take at most, its worker's own aside.
+    run: called as run(job, task); projected: bytes of memory one task may take at most, its worker's own aside;
+    threads: that one task uses.
     """
 
     name: str
     run: Callable[[Job, Task], Report]
     tasks: list[Task]
     projected: int
+    threads: int = 1
+
+    def at_once(self, threads: int, room: int = 0) -> int:
+        """Tasks that may run side by side in a worker of so many threads, whose tasks have `room` bytes; 0: any."""
+        most = max(threads // self.threads, 1)
+        return max(min(most, room // max(self.projected, 1)), 1) if room else most
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """A line of the plan's table: bytes per task, and bytes read and written by all tasks of one run of the stage."""
+    """A line of the plan's table: bytes per task, and bytes read and written by all tasks of one run of the stage.
+
+    at_once: tasks that run side by side in a worker.
+    """
 
     name: str
     tasks: int
@@ -214,14 +228,16 @@ class StageCost:
     read: int
     written: int
     each_round: bool
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
 class Plan:
     """The whole build before it starts: the layout, the costs of its stages, and what it needs of the machine.
 
-    task_memory: bytes that a task may take; worker_memory: bytes of a whole worker, `reserved` of them its own;
-    threads: tasks that run in it at a time; disk: bytes of scratch needed at most; graph: bytes of the result.
+    task_memory: bytes that the tasks of a worker may take together; worker_memory: bytes of a whole worker, of which
+    `share` may be used, `reserved` of them its own; threads: that a worker uses, of those `available`; workers: how
+    many there are; disk: bytes of scratch needed at most; graph: bytes of the result.
     """
 
     spec: BuildSpec
@@ -233,11 +249,20 @@ class Plan:
     threads: int
     disk: int
     graph: int
+    workers: int = 1
+    share: float = 1.0
+    available: int = 0
 
     @property
     def peak(self) -> int:
-        """Bytes one worker takes at most: its own, and a task of the largest stage on each of its threads."""
-        return self.reserved + max(cost.projected * min(cost.tasks, self.threads) for cost in self.costs)
+        """Bytes one worker takes at most: its own, and those tasks of the largest stage that run side by side."""
+        return self.reserved + max(cost.projected * cost.at_once for cost in self.costs)
+
+    @property
+    def task_threads(self) -> int:
+        """Threads that a task uses which compares all pairs or improves the lists of a partition."""
+        heavy = next((cost for cost in self.costs if cost.name in ("local", "blocks")), None)
+        return max(self.threads // heavy.at_once, 1) if heavy else 1
 
     @property
     def may_use_trees(self) -> bool:
@@ -249,7 +274,8 @@ class Plan:
         """The plan as JSON: sizes in bytes."""
         layout = {key: getattr(self.layout, key) for key in self.layout.__dataclass_fields__}
         stages = [{key: getattr(cost, key) for key in cost.__dataclass_fields__} for cost in self.costs]
-        numbers = {key: getattr(self, key) for key in ("task_memory", "worker_memory", "reserved", "threads")}
+        names = ("task_memory", "worker_memory", "share", "reserved", "workers", "threads")
+        numbers = {key: getattr(self, key) for key in names}
         sizes = {"peak": self.peak, "disk": self.disk, "graph": self.graph}
         return {"spec": self.spec.to_json(), "layout": layout, "stages": stages, **numbers, **sizes}
 
@@ -265,17 +291,31 @@ class Plan:
             how = f"{layout.blocks} block(s), each with all rows, exact" if layout.exact else how + ", by sketches"
         lines = [
             f"{layout.n:,} x {layout.d} {points}, k = {self.spec.n_neighbors}, {self.spec.metric}: {how}",
-            f"{'stage':<10}{'tasks':>8}{'memory/task':>14}{'read':>12}{'written':>12}",
+            f"{'stage':<10}{'tasks':>8}{'at once':>9}{'memory/task':>14}{'read':>12}{'written':>12}",
         ]
         for cost in self.costs:
             row = (format_bytes(cost.projected), format_bytes(cost.read), format_bytes(cost.written))
             name = cost.name + (" *" if cost.each_round else "")
-            lines.append(f"{name:<10}{cost.tasks:>8}{row[0]:>14}{row[1]:>12}{row[2]:>12}")
+            lines.append(f"{name:<10}{cost.tasks:>8}{cost.at_once:>9}{row[0]:>14}{row[1]:>12}{row[2]:>12}")
         lines.append("* each round")
         if self.may_use_trees:
             lines.append("a partition is solved exactly by a k-d tree if a trial in it finds that cheaper")
+        lines += self._about_workers()
         lines.append(
             f"worker memory {format_bytes(self.peak)} at most of {format_bytes(self.worker_memory)}; "
             f"scratch disk {format_bytes(self.disk)}; graph {format_bytes(self.graph)}"
         )
         return "\n".join(lines)
+
+    def _about_workers(self) -> list[str]:
+        """How many workers and threads there are, and what is to be known of them."""
+        fewer = f" of {self.available}, as more do not fit the memory" if self.threads < self.available else ""
+        lines = [f"{self.workers} worker(s), {self.threads} thread(s) each{fewer}"]
+        if self.share < 1:
+            lines.append(f"{self.share:.0%} of a worker's memory is used, as Dask spills and pauses above that")
+        if self.workers > 1 and self.layout.partitions == 1:
+            lines.append(
+                f"all rows fit one task, so one worker does the work; partitions={self.workers} would share it out, "
+                "for about twice the work in all"
+            )
+        return lines

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import ceil
 
 from . import memory
-from .budget import Workers, too_small
+from .budget import COMPILER, Workers, hands, tasks_at_once, too_many_threads, too_small
 from .errors import SpecError
 from .metric import CUSTOM, Metric, of_sparse
 from .metrics_table import ENTRIES
@@ -17,7 +17,6 @@ from .partitioning import (
     FANOUT,
     LOOKED_IN,
     SAMPLES_PER_PIVOT,
-    SPREAD_ROWS,
     forced_fields,
     local_cost,
     pivot_count,
@@ -29,8 +28,6 @@ from .spec import BuildSpec
 
 # Rows of a block at most, as many as the engine takes at once; and at least, as each looks through all others.
 LARGEST_BLOCK, LEAST_BLOCK = 65536, 1024
-# Tasks for each thread where several workers share the work, so that an uneven one does not hold up the rest.
-TASKS_A_THREAD = 4
 # Wider rows are compared by the columns of the rows that look, so that no array is as long as there are columns.
 MOST_COLUMNS = 2**22
 # Nanoseconds of an entry that a row goes through, by what a shared column adds where that is no product, and of a pair.
@@ -76,7 +73,7 @@ def block_bytes(layout: Layout, k: int, threads: int) -> int:
     over the columns; totals and candidates of each thread.
     """
     columns = min(layout.d, MOST_COLUMNS) + 1
-    rooms = (threads if layout.blocks == 1 else 1) * LARGEST_BLOCK * 24
+    rooms = threads * LARGEST_BLOCK * 24
     return memory.SLACK + 120 * layout.block_entries + layout.block_rows * (21 * k + 120) + 40 * columns + rooms
 
 
@@ -87,36 +84,65 @@ def scan_bytes(layout: Layout) -> int:
 
 
 def plan_sparse(spec: BuildSpec, extent: Extent, workers: Workers, cut: Cut | None = None) -> Plan:
-    """Blocks, as few as fit and occupy all; where an exact answer costs too much, sketches in partitions.
+    """Blocks, as few as fit; where an exact answer costs too much, sketches in partitions.
 
     cut: a forced one. Where each block looks through all rows anyway, it makes at least so many blocks as partitions.
 
     BudgetError names what is needed, what there is and the nearest setting that fits; SpecError where rows are too few.
     """
     spec.check_rows(extent.n)
-    layout = _fit(spec, extent, workers)
-    if layout is None:
+    if spec.function is not None:
+        workers = replace(workers, reserved=workers.reserved + COMPILER)
+    found = _fit(spec, extent, workers)
+    if found is None:
         raise too_small(spec, extent, workers, lambda more: _fit(spec, extent, more) is not None)
+    layout, threads, at_once = found
+    if workers.named and threads < workers.threads:
+        raise too_many_threads(spec, extent, workers, threads, lambda more: _all_threads_fit(spec, extent, more))
     if cut is not None:
         layout = _forced(spec, extent, layout, cut)
-    costs = _costs(spec, extent, layout, workers.threads)
+        threads, at_once = _hands(spec, extent, layout, workers)
+    return _planned(spec, extent, workers, layout, threads, at_once)
+
+
+def sparse_plan_of_layout(spec: BuildSpec, extent: Extent, workers: Workers, layout: Layout) -> Plan:
+    """The plan for a layout that another one has chosen; its `peak` says whether it fits these workers."""
+    if spec.function is not None:
+        workers = replace(workers, reserved=workers.reserved + COMPILER)
+    return _planned(spec, extent, workers, layout, *_hands(spec, extent, layout, workers))
+
+
+def _planned(spec: BuildSpec, extent: Extent, workers: Workers, layout: Layout, threads: int, at_once: int) -> Plan:
+    each = max(threads // at_once, 1)
+    costs = tuple(
+        replace(cost, at_once=at_once if _uses_threads(cost) else tasks_at_once(cost, threads, workers.usable))
+        for cost in _costs(spec, extent, layout, each)
+    )
     lists = 0 if layout.exact else 2 * extent.n * 12 * widest(spec.n_neighbors, extent.n, layout.partitions)
     mail = sum(cost.written for cost in costs if cost.name in ("draw", "route", "local")) if layout.copies > 1 else 0
     return Plan(
         spec=spec,
         layout=layout,
         costs=costs,
-        task_memory=workers.usable // min(workers.threads, layout.blocks),
+        task_memory=workers.usable,
         worker_memory=workers.memory,
         reserved=workers.reserved,
-        threads=workers.threads,
+        threads=threads,
         disk=lists + mail,
         graph=extent.n * spec.n_neighbors * 12,
+        workers=workers.count,
+        share=workers.share,
+        available=workers.threads_for(layout.partitions),
     )
 
 
+def _uses_threads(cost: StageCost) -> bool:
+    """Whether a task of that stage uses several threads where it is alone."""
+    return cost.name in ("blocks", "local")
+
+
 def _costs(spec: BuildSpec, extent: Extent, layout: Layout, threads: int) -> tuple[StageCost, ...]:
-    """The stages of the layout, in their order."""
+    """The stages of the layout, in their order; threads: of a task that uses several."""
     assert extent.sparsity is not None
     k, n, blocks = spec.n_neighbors, layout.n, layout.blocks
     data, result = 8 * (extent.sparsity.entries + n), n * k * 12
@@ -126,7 +152,7 @@ def _costs(spec: BuildSpec, extent: Extent, layout: Layout, threads: int) -> tup
         return scan, StageCost("blocks", blocks, task, blocks * data, result, True)
     metric, width = of_sparse(spec.kind), widest(k, n, layout.partitions)
     held, lists = layout.held_by(metric), n * width * 12
-    task = _local_bytes(metric, held, width, threads if layout.partitions == 1 else 1)
+    task = _local_bytes(metric, held, width, threads)
     if layout.partitions == 1:
         return scan, StageCost("local", 1, task, data + lists, result, True)
     pivots, found = pivot_count(layout.partitions), int(layout.copies * lists)
@@ -147,40 +173,53 @@ def _local_bytes(metric: Metric, held: Layout, width: int, threads: int) -> int:
     return fixed + row * held.cap + memory.listed_bytes(held)
 
 
-def _fit(spec: BuildSpec, extent: Extent, workers: Workers) -> Layout | None:
-    """The layout that fits the workers; None where there is none."""
+def _fit(spec: BuildSpec, extent: Extent, workers: Workers) -> tuple[Layout, int, int] | None:
+    """The layout that fits, the threads that a worker uses, and heavy tasks side by side; None where there is none.
+
+    The layout is the same however many workers and threads there are.
+    """
     if extent.n > EXACT_ROWS and exact_cost(spec, extent) > AFFORDABLE:
-        layouts = _in_partitions(spec, extent, workers)
+        layouts = _in_partitions(spec, extent)
     else:
-        layouts = _in_blocks(extent, workers)
+        layouts = _in_blocks(spec, extent)
     for layout in layouts:
-        costs = _costs(spec, extent, layout, workers.threads)
-        if max(cost.projected * min(cost.tasks, workers.threads) for cost in costs) <= workers.usable:
-            return layout
+        if max(cost.projected for cost in _costs(spec, extent, layout, 1)) <= workers.usable:
+            return layout, *_hands(spec, extent, layout, workers)
     return None
 
 
-def _in_blocks(extent: Extent, workers: Workers) -> Iterator[Layout]:
-    """Exact layouts, of the largest blocks that occupy all workers first."""
-    wanted = 1 if workers.count == 1 and extent.n <= LARGEST_BLOCK else TASKS_A_THREAD * workers.tasks
+def _hands(spec: BuildSpec, extent: Extent, layout: Layout, workers: Workers) -> tuple[int, int]:
+    def need(threads: int) -> int:
+        return max(cost.projected for cost in _costs(spec, extent, layout, threads) if _uses_threads(cost))
+
+    return hands(workers.threads_for(layout.partitions), layout.partitions, need, workers.usable)
+
+
+def _all_threads_fit(spec: BuildSpec, extent: Extent, workers: Workers) -> bool:
+    found = _fit(spec, extent, workers)
+    return found is not None and found[1] >= workers.threads
+
+
+def _in_blocks(spec: BuildSpec, extent: Extent) -> Iterator[Layout]:
+    """Exact layouts, of the largest blocks first, or of as many as are asked for."""
     rows = min(LARGEST_BLOCK, 1 << (extent.n - 1).bit_length())
-    while rows > LEAST_BLOCK and -(-extent.n // rows) < wanted:
+    while rows > LEAST_BLOCK and -(-extent.n // rows) < (spec.partitions or 1):
         rows //= 2
     while rows >= min(LEAST_BLOCK, extent.n):
         yield replace(_layout(extent, rows), partitions=-(-extent.n // rows), exact=True)
         rows //= 2
 
 
-def _in_partitions(spec: BuildSpec, extent: Extent, workers: Workers) -> Iterator[Layout]:
-    """Layouts by sketches: all rows at once, then ever more partitions."""
+def _in_partitions(spec: BuildSpec, extent: Extent) -> Iterator[Layout]:
+    """Layouts by sketches: all rows at once, then ever more partitions; or at least as many as are asked for."""
     metric, n = of_sparse(spec.kind), extent.n
     rows = min(LARGEST_BLOCK, 1 << (n - 1).bit_length())
     whole = _layout(extent, rows)
     probes = probe_count(n, metric.products(whole.columns_held(metric)))
-    spread = workers.tasks if workers.count >= 4 and n >= SPREAD_ROWS else 2
-    if spread == 2:
+    asked = spec.partitions or 1
+    if asked == 1:
         yield replace(whole, cap=n, probes=probes)
-    copies, partitions = FANOUT if metric.euclidean else FANOUT + LOOKED_IN, spread
+    copies, partitions = FANOUT if metric.euclidean else FANOUT + LOOKED_IN, max(2, asked)
     cap = n
     while cap > max(1024, 16 * widest(spec.n_neighbors, n, 2)):
         cap = min(n, ceil(n * copies / (partitions * AIM)))

@@ -20,6 +20,8 @@ from .metric import CUSTOM, OWN, Metric, as_built, metric_of, of_points
 DTYPES = ("float32", "float16", "uint8", "int8", "float64")
 # To which the points may be converted before they are compared.
 CONVERTED = ("float32", "float64")
+# Rows of a partition that somebody asks for, on the average at least.
+LEAST_ROWS = 1024
 # In which float32 points may travel between partitions instead.
 EXCHANGE_DTYPES = ("float16",)
 
@@ -108,7 +110,8 @@ class BuildSpec:
     to 1, measured on the probe rows. max_rounds: give up after so many rounds.
     memory_limit: bytes of one worker process, None for what the machine or the cluster says. random_state: seed.
     exchange_dtype: in which dtype float32 points travel between partitions; None for as they are. dtype: as which the
-    points are read and compared; None while that is unknown, and for sparse points.
+    points are read and compared; None while that is unknown, and for sparse points. partitions: at least so many, None
+    for as few as fit.
     SpecError is raised for a value of the wrong type or out of range.
     """
 
@@ -122,6 +125,7 @@ class BuildSpec:
     function: Callable[..., float] | None = None
     exchange_dtype: str | None = None
     dtype: str | None = None
+    partitions: int | None = None
 
     @classmethod
     def asked(
@@ -135,6 +139,7 @@ class BuildSpec:
         random_state: int,
         exchange_dtype: str | None = None,
         dtype: str | None = None,
+        partitions: int | None = None,
     ) -> BuildSpec:
         """The spec of what a caller gives: the metric by its name or as the function itself, memory as a text too."""
         if not (isinstance(metric, str) or callable(metric)):
@@ -147,11 +152,14 @@ class BuildSpec:
             known = " or ".join(map(repr, CONVERTED))
             raise SpecError(f"dtype is {known}, or None for the points as they are given, not {dtype!r}")
         limits = (target_recall, max_rounds, limit)
-        return cls(n_neighbors, name, metric_params, *limits, random_state, function, exchange_dtype, dtype)
+        more = (exchange_dtype, dtype, partitions)
+        return cls(n_neighbors, name, metric_params, *limits, random_state, function, *more)
 
     def __post_init__(self) -> None:
         for name, least in (("n_neighbors", 1), ("max_rounds", 1), ("random_state", 0)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
+        if self.partitions is not None:
+            object.__setattr__(self, "partitions", whole_number("partitions", self.partitions, 1))
         share = real_number(self.target_recall)
         if share is None:
             raise SpecError(f"target_recall must be a number, not {brief(self.target_recall)}")
@@ -191,11 +199,17 @@ class BuildSpec:
             raise SpecError("a metric of your own takes no metric_params: let the function hold what it needs")
 
     def check_rows(self, n: int) -> None:
-        """SpecError unless each of `n` rows can have n_neighbors others."""
+        """SpecError unless each of `n` rows can have n_neighbors others, and each of the partitions enough rows."""
         if self.n_neighbors >= n:
             raise SpecError(
                 f"n_neighbors={self.n_neighbors} needs at least {self.n_neighbors + 1} rows, but there are {n}; "
                 f"ask for at most {max(n - 1, 0)}"
+            )
+        most = max(n // LEAST_ROWS, 1)
+        if self.partitions is not None and self.partitions > most:
+            raise SpecError(
+                f"partitions={self.partitions} of {n:,} rows would have fewer than {LEAST_ROWS:,} rows each; "
+                f"ask for at most {most}"
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -23,9 +23,13 @@ from distnnd.stages.settled import cells_of, may_settle, solved_whole
 from distnnd.storage import graph, mailbox
 from distnnd.values.memory import SETTLED_BY, SETTLED_PIVOTS, route_bytes, settle_bytes
 from distnnd.values.metric import METRICS
-from distnnd.values.partitioning import NEAREST, TREE_ROWS, Unit, least_unit, pivot_count
+from distnnd.values.partitioning import (
+    NEAREST,
+    pivot_count,
+)
 from distnnd.values.plan import Job, Layout, Report, Task
 from distnnd.values.spec import BuildSpec
+from distnnd.values.units import TREE_ROWS, Unit, least_unit
 from tests.conftest import all_distances, clustered, graph_bytes, true_recall
 
 N, K, BLOCK, PARTITIONS, ROUNDS = 6000, 5, 2048, 5, 3

@@ -21,8 +21,11 @@ from distnnd.stages.drawn import Drawn, Shared
 from distnnd.stages.partition import Work, with_codes
 from distnnd.stages.route import plan_route, read_and_place
 from distnnd.storage import mailbox
-from distnnd.values.partitioning import LEAF_FANOUT, make_units
+from distnnd.values.partitioning import (
+    LEAF_FANOUT,
+)
 from distnnd.values.plan import Job, Task
+from distnnd.values.units import make_units
 from tests.conftest import graph_bytes, near_a_subspace, true_recall
 from tests.stages.test_draw import drawn
 
