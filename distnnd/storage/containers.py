@@ -49,8 +49,9 @@ def is_scipy_sparse(source: object) -> bool:
 
 def is_frame(source: object) -> bool:
     """Whether `source` is a table in memory: of pandas or of polars, or a Table of pyarrow."""
-    columns = hasattr(source, "columns") and hasattr(source, "to_numpy") and hasattr(source, "dtypes")
-    return columns or _is_arrow_table(source)
+    # Of the type: a query of polars would run to tell its columns.
+    kind = type(source)
+    return all(hasattr(kind, name) for name in ("columns", "to_numpy", "dtypes")) or _is_arrow_table(source)
 
 
 def _is_arrow_table(source: object) -> bool:
@@ -75,7 +76,7 @@ def array_of(source: Any) -> NDArray[Any] | None:
         return _array_of_rows(source)
     if is_frame(source):
         return _array_of_frame(source)
-    if type(source).__module__.partition(".")[0] == "torch" and hasattr(source, "detach"):
+    if _is_tensor(source):
         return _array_of_tensor(source)
     if hasattr(source, "__array__") or hasattr(source, "__array_interface__") or _is_buffer(source):
         return _converted(source, "write it to an .npy file or as Zarr, and give the path")
@@ -123,7 +124,9 @@ def _array_of_rows(rows: list[Any] | tuple[Any, ...]) -> NDArray[Any]:
             f"row {row} of the list has {_length(rows[row])} values and row 0 has {wanted}; rows of points are of one "
             "length: cut or fill them"
         )
-    return _converted(rows, "give one array of numbers, numpy.asarray(points)")
+    if _is_tensor(first):
+        rows = [row.detach().cpu() if _is_tensor(row) else row for row in rows]
+    return _converted(rows, "give rows of plain numbers, all of one length")
 
 
 def _length(row: Any) -> str:
@@ -204,9 +207,15 @@ def check_columns(kinds: dict[str, np.dtype[Any]], frame: Any) -> None:
 # --- tensors ---------------------------------------------------------------------------------------------
 
 
+def _is_tensor(source: object) -> bool:
+    return type(source).__module__.partition(".")[0] == "torch" and hasattr(source, "detach")
+
+
 def _array_of_tensor(tensor: Any) -> NDArray[Any]:
     if str(tensor.layout) != "torch.strided":
         raise SpecError(f"a torch tensor of the layout {tensor.layout} is not read here; give points.to_dense()")
+    if tensor.device.type == "meta":
+        raise SpecError("a torch tensor on the device meta holds no numbers; give one that does")
     return _converted(
         tensor.detach().cpu(), "give numbers that numpy has, numpy.asarray(points.detach().cpu().float())"
     )

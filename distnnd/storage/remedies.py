@@ -100,6 +100,10 @@ def _members(path: str) -> Iterator[tuple[str, int]]:
                 yield member.removesuffix(".npy"), len(header(file)[0])
 
 
+def _archive(path: str) -> str:
+    return f"zarr.open(zarr.storage.ZipStore({path!r}, mode='r'), mode='r') if it holds Zarr"
+
+
 def _called(function: str, rest: str = "") -> Callable[[str], str]:
     return lambda path: f"{function}({path!r}){rest}"
 
@@ -115,7 +119,7 @@ _FILES: dict[str, tuple[str, Callable[[str], str]]] = {
     ".mtx": ("a MatrixMarket file", _called("scipy.io.mmread", ".tocsr()")),
     ".mat": ("a Matlab file", _called("scipy.io.loadmat", "['name']")),
     ".nc": ("a netCDF file", _called("xarray.open_dataset", "['name']")),
-    ".zip": ("an archive", lambda path: f"zarr.open({path!r}, mode='r') if it holds Zarr"),
+    ".zip": ("an archive", _archive),
     **dict.fromkeys((".pt", ".pth"), ("a file of torch", _called("torch.load"))),
     ".safetensors": ("a file of tensors", _called("safetensors.numpy.load_file", "['name']")),
     **dict.fromkeys((".pkl", ".pickle"), ("a pickle, which runs code as it is read", _called("pandas.read_pickle"))),
@@ -162,7 +166,8 @@ def _named(source: Any) -> str | None:
 
 def _lazy_frame(source: Any) -> str | None:
     """A query of polars that has not run."""
-    return "give points.collect()" if hasattr(source, "collect") and hasattr(source, "columns") else None
+    kind = type(source)
+    return "give points.collect()" if hasattr(kind, "collect") and hasattr(kind, "columns") else None
 
 
 def refused(source: Any, others: str) -> str:

@@ -186,6 +186,11 @@ def open_matrix(matrix: Any) -> MatrixSource:
     Raises InputError for a shape or dtype that is not that of points.
     """
     where = "<scipy sparse matrix>"
+    if matrix.dtype.kind == "c":
+        raise InputError(
+            f"{where}: points of dtype {matrix.dtype} cannot be compared; put both parts side by side, "
+            'scipy.sparse.hstack([points.real, points.imag], format="csr")'
+        )
     formats.points_shape(matrix.shape, where)
     csr = matrix.tocsr()
     return open_parts(csr.shape, {name: np.asarray(getattr(csr, name)) for name in PARTS}, where)

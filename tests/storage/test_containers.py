@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anndata
@@ -59,7 +60,7 @@ class FakeTensor:
     """What is used of a tensor of torch: it must be detached before numpy takes it."""
 
     __module__ = "torch"
-    layout = "torch.strided"
+    layout, device = "torch.strided", SimpleNamespace(type="cpu")
 
     def __init__(self, values: Array, detached: bool = False) -> None:
         self.values, self.detached = values, detached
@@ -69,6 +70,9 @@ class FakeTensor:
 
     def cpu(self) -> FakeTensor:
         return self
+
+    def __len__(self) -> int:
+        return len(self.values)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
         if not self.detached:
@@ -113,6 +117,7 @@ CONTAINERS: dict[str, Callable[[Array], Any]] = {
     "__array__": Arrayish,
     "memoryview": memoryview,
     "torch": FakeTensor,
+    "list of torch": lambda values: list(map(FakeTensor, values)),
     "xarray": DataArray,
     "numpy subclass": lambda values: values.view(np.matrix),
     "anndata's view of an array": lambda values: anndata.AnnData(values)[:40].X,
@@ -178,6 +183,19 @@ def test_missing_numbers_of_a_frame_become_nan_which_the_scan_names(points: Arra
 def test_what_is_no_set_of_rows_is_refused_with_what_to_do(rows: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         open_source(rows)
+
+
+def test_a_complex_sparse_matrix_and_a_query_of_polars_are_refused_with_what_works(points: Array) -> None:
+    matrix = scipy.sparse.random(30, 9, 0.3, "csr", random_state=0).astype(complex)
+    for given, error, remedy in (
+        (matrix, InputError, r"scipy\.sparse\.hstack\(.*\)"),
+        (polars.DataFrame(points).lazy(), SpecError, r"points\.collect\(\)"),
+    ):
+        with pytest.raises(error) as caught:
+            open_source(given, sparse=True)
+        taken = eval(remedy_in(caught.value, remedy), {"points": given, "scipy": scipy})
+        opened = open_source(taken, sparse=True)
+        assert opened.n in (30, 40)
 
 
 def test_scipy_matrices_of_derived_classes_are_sparse_rows(points: Array) -> None:
@@ -299,6 +317,14 @@ def as_h5ad(path: Path, points: Array) -> Path:
     return path
 
 
+def as_archive(path: Path, points: Array) -> Path:
+    """A Zarr array in an archive."""
+    store = zarr.storage.ZipStore(path, mode="w")
+    zarr.create_array(store, data=points)
+    store.close()
+    return path
+
+
 def as_pickle(path: Path, points: Array) -> Path:
     """A pickled frame."""
     pandas.DataFrame(points).to_pickle(path)
@@ -313,6 +339,7 @@ FILES: dict[str, tuple[Callable[[Path, Array], Path], str]] = {
     "x.h5ad": (as_h5ad, r"anndata\.read_h5ad\([^)]*\)\.X"),
     "x.npz": (as_npz, r"numpy\.load\([^)]*\)\['rows'\]"),
     "x.mtx": (as_market, r"scipy\.io\.mmread\([^)]*\)\.tocsr\(\)"),
+    "x.zip": (as_archive, r"zarr\.open\(.*?mode='r'\), mode='r'\)"),
     "x.pkl": (as_pickle, r"pandas\.read_pickle\([^)]*\)"),
 }
 
@@ -325,7 +352,7 @@ def test_files_of_other_formats_are_refused_with_a_line_that_reads_them(
     path = write(tmp_path / name, points)
     with pytest.raises(SpecError, match=re.escape(name)) as caught:
         open_source(path)
-    known = {"pandas": pandas, "h5py": h5py, "anndata": anndata, "numpy": np, "scipy": scipy}
+    known = {"pandas": pandas, "h5py": h5py, "anndata": anndata, "numpy": np, "scipy": scipy, "zarr": zarr}
     taken = eval(remedy_in(caught.value, pattern), known)
     if scipy.sparse.issparse(taken):
         taken = taken.toarray()
