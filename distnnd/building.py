@@ -14,7 +14,7 @@ from .progress import listening
 from .runtime.clients import check_client
 from .runtime.cluster import executor_for, machine_for
 from .runtime.events import BuildEnd, BuildStart, Compiling, Listener, RoundEnd
-from .sources import Opened, extent_of, is_sparse, open_points, plan_for, within_reach
+from .sources import Opened, extent_of, is_sparse, named_points, open_points, plan_for, within_reach
 from .stages.blocks import plan_blocks, plan_scan_sparse
 from .stages.doubts import doubts_of
 from .stages.draw import plan_draw
@@ -31,14 +31,14 @@ from .stages.scan import check_scale, plan_collect, plan_scan
 from .stages.settle import plan_settle
 from .stages.settled import gather, solved_whole
 from .storage import graph as store
-from .storage import mailbox
+from .storage import mailbox, outputs
 from .storage.spool import Spool
-from .underway import Build
-from .values.errors import DistnndWarning, SpecError, Unreachable
+from .underway import Build, missed, place_for, tidy
+from .values.errors import DistnndWarning, InUse, Unreachable
 from .values.partitioning import Unit, enough_if_brief, first_width, least_unit, make_units, next_width, pieces_of
 from .values.plan import Layout, Plan, Report
 from .values.recall import EXACT, Recall, estimate_recall, good_enough
-from .values.spec import BuildSpec, exchange_dtype_of
+from .values.spec import BuildSpec, as_stored, exchange_dtype_of
 
 # A round that adds less than this to a measured recall is the last: more of them would not reach the target.
 LEAST_GAIN = 0.002
@@ -105,6 +105,7 @@ def build(
     wire: str | None = None,
     dtype: str | None = None,
     missing: str | None = None,
+    overwrite: bool = False,
 ) -> Graph:
     """Build the k-nearest-neighbour graph of `source` in the Zarr store `out`, to a recall of `target_recall`.
 
@@ -112,9 +113,12 @@ def build(
     .fbin, .u8bin, .i8bin, .fvecs or .bvecs file; a zarr.Array, dask array, numpy array or memmap, list of rows, frame
     of numbers, tensor, or dataset of h5py. Or sparse rows: a scipy matrix, an .npz of scipy.sparse, CSR in Zarr as
     AnnData stores it, or a dask array of such chunks.
-    out: path or URL of the new store. If it holds an unfinished build of the same points with the same parameters, that
-    build continues after its last committed round, unless `resume` is False. None makes a temporary graph, which is
-    deleted together with the returned object.
+    out: path or URL of the store. None makes a temporary graph, which lives as long as the returned object or anything
+    that was made from it.
+    resume: True continues an unfinished build of the same points with the same parameters at `out` after its last
+    committed round, and returns a finished one as it is.
+    overwrite: True replaces another graph at `out`, once the new one is whole; in an object store, which cannot rename,
+    the old one is deleted first. Only what distnnd wrote is ever replaced.
     n_neighbors: neighbours of each row, without the row itself.
     metric: a name of docs/metrics.md, with its parameters by name in metric_params; or a function f(x, y) of two rows
     that numba has compiled, symmetric and finite.
@@ -143,22 +147,26 @@ def build(
     check_client(client, n_workers)
     with ExitStack() as stack:
         listen = stack.enter_context(listening(progress))
-        spool = stack.enter_context(Spool(out, scratch))
-        place = spool.out
         # Whatever is wrong with the arguments is said before a cluster starts, and before a chunk is computed.
         opened = open_points(source, spec.kind, component, missing, dtype)
         if opened is not source:
             stack.callback(opened.release)
         spec = spec.for_points(opened.dtype.name, is_sparse(opened))
         check_opened(spec, opened)
-        store.check_apart(place, opened.location)
-        check_output(place, resume)
-        executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
-        points = within_reach(opened, executor, spool)._replace(missing=missing)
-        _run(Build(spec, points, place, spool.scratch, executor, listen))
-        graph = open_graph(place, spec.function)
-        spool.keep_for(graph)
-        return graph
+        points = named_points(opened)._replace(missing=missing)
+        final = place = None if out is None else store.place_of(out)
+        if final is not None:
+            store.check_apart(final, points.location)
+            place = place_for(final, spec, points, resume, overwrite)
+        spool = stack.enter_context(Spool(place, scratch))
+        if place is None or not is_finished(place):
+            executor = stack.enter_context(executor_for(client, spec.memory_limit, n_workers))
+            points = within_reach(points, executor, spool)
+            _run(Build(spec, points, spool.out, spool.scratch, executor, listen))
+        else:
+            found_again(place, spool.scratch, listen)
+        outputs.swap(spool.out, final or spool.out)
+        return open_graph(final or spool.out, spec.function)
 
 
 def check_opened(spec: BuildSpec, opened: Opened) -> None:
@@ -167,15 +175,20 @@ def check_opened(spec: BuildSpec, opened: Opened) -> None:
     check_points(spec, opened.d, opened.dtype.name, is_sparse(opened))
 
 
-def check_output(place: str, resume: bool) -> None:
-    """SpecError if `place` holds anything but an unfinished build that may go on."""
+def is_finished(place: str) -> bool:
+    """Whether a finished graph is there."""
     facts = store.facts_of(place)
-    if facts is None:
-        return
-    if facts["state"] == "complete":
-        raise SpecError(f"{place} holds a finished graph; open it with open_graph, or choose another output")
-    if not resume:
-        raise SpecError(f"{place} holds an unfinished build; resume it, delete it, or choose another output")
+    return facts is not None and facts["state"] == "complete"
+
+
+def found_again(place: str, scratch: str, listen: Listener) -> None:
+    """Tidy up after a graph that was finished before, and say what it came to as if it were now."""
+    facts = store.facts_of(place)
+    assert facts is not None
+    if "uuid" in facts:
+        tidy(place, f"{scratch}/{facts['uuid']}", facts["uuid"])
+    warn_of(facts)
+    listen(BuildEnd(Recall(**facts["recall"]), not missed(facts), 0.0, 0, found=True))
 
 
 def _run(build: Build) -> None:
@@ -184,25 +197,28 @@ def _run(build: Build) -> None:
     elsewhere = getattr(build.executor, "on_this_machine", False)
     with compiling_told(lambda: build.listen(Compiling()), build.job, elsewhere):
         recall = carry_out(build)
-    for doubt in build.facts["scan"].get("doubts", ()):
-        warnings.warn(doubt, DistnndWarning, stacklevel=3)
-    reached = recall.exact or recall.estimate >= build.spec.target_recall
-    if not reached:
-        warnings.warn(
-            f"target_recall={build.spec.target_recall} was not reached: measured {recall} after "
-            f"{len(build.facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
-            + (", or leave exchange_dtype out" if build.job.exchange_dtype else ""),
-            DistnndWarning,
-            stacklevel=3,
-        )
+    warn_of(build.facts)
+    reached = not missed(build.facts)
     build.listen(BuildEnd(recall, reached, time.perf_counter() - start, build.peak))
+
+
+def warn_of(facts: dict[str, Any]) -> None:
+    """Warn of what the scan of a graph's points found, and if it has less than the recall that was asked for."""
+    for doubt in facts.get("scan", {}).get("doubts", ()):
+        warnings.warn(doubt, DistnndWarning, stacklevel=4)
+    if missed(facts):
+        warnings.warn(
+            f"target_recall={facts['spec']['target_recall']} was not reached: measured {Recall(**facts['recall'])} "
+            f"after {len(facts['rounds'])} rounds; allow more max_rounds, or ask for more n_neighbors"
+            + (", or leave exchange_dtype out" if as_stored(facts["spec"]).get("exchange_dtype") else ""),
+            DistnndWarning,
+            stacklevel=4,
+        )
 
 
 def carry_out(build: Build) -> Recall:
     """The whole stream, from wherever the store stands to the finished graph; its recall."""
-    if store.facts_of(build.out) is None:
-        store.create(build.out, build.facts)
-    mailbox.create(build.job.scratch)
+    build.begin()
     prepare(build)
     recall = exact_rounds(build) if build.job.exchange_dtype else rounds(build)
     publish(build, recall)
@@ -214,14 +230,13 @@ def prepare(build: Build) -> None:
     try:
         scanned = build.run(plan_scan_sparse(build.job) if build.job.layout.sparse else plan_scan(build.job))
         check_scale(scanned, build.job.kind)
-    except Unreachable:
-        # The points may be as good as they were: what is done is kept for another attempt.
+    except (Unreachable, InUse):
+        # The points may be as good as they were, or another process goes on: what is done is kept.
         raise
     except Exception:
         # Nothing was computed yet that would be worth keeping: leave no trace of a build that cannot be.
         if not build.facts["rounds"]:
-            mailbox.discard(build.job.scratch)
-            store.drop(build.out)
+            build.abandon()
         raise
     zero_rows = any(report.counters["zero_rows"] for report in scanned)
     radius = max(report.counters["radius"] for report in scanned)
@@ -386,7 +401,8 @@ def settle(build: Build, one: Round) -> bool:
     """
     done = build.facts["rounds"]
     solved = [bool(entry.get("trees")) for entry in done]
-    if not any(solved):
+    # In a scratch that is new, because the former one is not ours to use, nothing is known of the round before.
+    if not any(solved) or not mailbox.holds(build.job.scratch, f"{one.number - 1}/pivots/points"):
         return False
     whole, again = done[-1]["trees"], done[-1]["settled"] > 0
     stage = plan_settle(build.job, one.number, one.before, whole, again)
@@ -450,5 +466,4 @@ def publish(build: Build, recall: Recall) -> None:
         create_result(build)
         build.run(plan_publish(build.job, last["number"], last["width"]))
     build.commit(state="complete", recall=recall.to_json())
-    mailbox.discard(build.job.scratch)
-    store.tidy(build.out)
+    build.tidy()

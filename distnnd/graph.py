@@ -15,6 +15,7 @@ from .runtime.lazy import lazy_blocks
 from .sources import points_of
 from .stages import report, views
 from .storage import graph as store
+from .storage import temporary
 from .values.errors import StoreError
 from .values.metric import function_of, metric_behind
 from .values.recall import Recall
@@ -31,7 +32,9 @@ class Graph:
         self.location = location
         self.function = function
         self.facts = facts
-        self.indices, self.distances = store.result_arrays(location)
+        # Both arrays, and this graph, keep a temporary folder: it goes with the last of them.
+        self._folder = temporary.folder_of(location)
+        self.indices, self.distances = map(temporary.held, store.result_arrays(location))
 
     @property
     def n(self) -> int:

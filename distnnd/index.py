@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -17,20 +18,22 @@ from .runtime.clients import check_client, current_client
 from .runtime.cluster import executor_for
 from .runtime.events import Compiling, Listener, told
 from .sources import points_of
-from .stages import prune, query
+from .stages import coder, own_recall, prune, query
 from .stages.measured import compiling_told
 from .stages.views import same_points
-from .storage import answers, mailbox, stores
+from .storage import answers, mailbox, outputs
 from .storage import graph as graph_store
 from .storage import index as store
 from .storage.source import Source, is_dask_array, open_source, unwrapped
 from .storage.spool import Spool
-from .values.errors import SpecError, StoreError
+from .values.errors import DistnndWarning, SpecError, StoreError
 from .values.memory import strip_rows
 from .values.metric import function_of, metric_behind
+from .values.recall import Recall
 from .values.searching import (
     IndexJob,
     IndexLayout,
+    IndexPlan,
     IndexSpec,
     SearchPlan,
     SearchSpec,
@@ -38,6 +41,8 @@ from .values.searching import (
 )
 from .values.spec import format_bytes, parse_bytes
 
+# Below such a recall a warning says what to do.
+POOR = 0.85
 Function = Callable[..., float] | None
 
 
@@ -57,8 +62,13 @@ def build_index(
     metric: str | Function = None,
     progress: Listener | bool | None = None,
     missing: str | None = None,
+    overwrite: bool = False,
 ) -> Index:
-    """Make the index of a finished kNN graph, for queries of new rows, in the new Zarr store `out`.
+    """Make the index of a finished kNN graph, for queries of new rows, in the Zarr store `out`.
+
+    If the index of the same graph with the same arguments is at `out` already, it is opened; one that a killed process
+    left there unfinished is made anew. overwrite: True replaces another index at `out`, once the new one is whole; in
+    an object store, which cannot rename, the old one is deleted first. Only what distnnd wrote is ever replaced.
 
     graph: path or URL, or a Graph. source: the points of the graph, by default from where it was built; they must be
     the same. pruning_degree_multiplier: most edges of a row, as a multiple of the graph's n_neighbors; diversify_prob:
@@ -66,6 +76,8 @@ def build_index(
     an index is opened whole, or partition by partition if a worker cannot hold it. memory_limit, client, n_workers,
     scratch, progress, missing: as for build(). metric: the function that the graph was built by, if it was one of the
     user's own; a name is compared with the metric of the graph.
+
+    The index measures its own recall, and a warning says so where that is poor.
 
     Raises SpecError, StoreError (the points have changed, damage), BudgetError (what is needed and what there is).
     """
@@ -76,74 +88,120 @@ def build_index(
     function = function_of(facts, metric, place) or getattr(graph, "function", None)
     target = graph_store.place_of(out)
     graph_store.check_apart(target, place)
-    with ExitStack() as stack:
-        listen = stack.enter_context(listening(progress))
-        given = points_named(source, facts)
-        named = stack.enter_context(points_of(given, metric_behind(facts), facts, missing))
-        points = stack.enter_context(same_points(place, facts, named))
-        executor = stack.enter_context(executor_for(client, limit, n_workers))
-        plan = index_plan_for(spec, place, facts, points, executor, limit, partitions)
-        layout = plan.layout
-        spool = stack.enter_context(Spool(target, scratch))
-        if not executor.in_process and (points.resident or is_dask_array(unwrapped(given))):
-            points = spool.copy(points)
-        name = uuid.uuid4().hex
-        work = f"{spool.scratch}/{name}"
-        job = IndexJob(
-            name,
-            spec,
-            layout,
-            facts,
-            place,
-            points.spec,
-            target,
-            work,
-            plan.threads,
-            function,
-            bounded=layout.partitions > 1 or not executor.in_process,
+    at = place_for(target, spec, facts, partitions, overwrite)
+    if at is not None:
+        with ExitStack() as stack:
+            listen = stack.enter_context(listening(progress))
+            given = points_named(source, facts)
+            named = stack.enter_context(points_of(given, metric_behind(facts), facts, missing))
+            points = stack.enter_context(same_points(place, facts, named))
+            executor = stack.enter_context(executor_for(client, limit, n_workers))
+            plan = index_plan_for(spec, place, facts, points, executor, limit, partitions)
+            spool = stack.enter_context(Spool(at, scratch))
+            if not executor.in_process and (points.resident or is_dask_array(unwrapped(given))):
+                points = spool.copy(points)
+            _build_at(_job_of(plan, facts, place, points, spool, function, executor), executor, listen)
+        outputs.swap(at, target)
+    store.tidy(target, f"{target}/scratch" if scratch is None else graph_store.place_of(scratch))
+    made = open_index(target, metric=function)
+    if made.recall is not None and made.recall.estimate < POOR:
+        warnings.warn(
+            f"the index at {target} finds {made.recall.estimate:.3f} of true neighbours as it is asked by default: "
+            f"measured {made.recall}; ask with a larger epsilon or ef, or build the graph with more n_neighbors",
+            DistnndWarning,
+            stacklevel=2,
         )
-        # Refuses a graph whose metric is not at hand, before there is anything at `out`.
-        prune.ruler(job)
-        store.create(target)
-        try:
-            elsewhere = getattr(executor, "on_this_machine", False)
-            with compiling_told(lambda: listen(Compiling()), job, elsewhere):
-                _carry_out(job, executor, listen)
-        except BaseException:
-            # No later attempt could go on with it, and it would be in that one's way.
-            stores.remove(target)
-            raise
-        finally:
-            mailbox.discard(work)
-            if spool.scratch == f"{target}/scratch":
-                mailbox.discard(spool.scratch)
-        return open_index(target, metric=function)
+    return made
+
+
+def place_for(
+    target: str, spec: IndexSpec, graph: dict[str, Any], partitions: int | None, overwrite: bool
+) -> str | None:
+    """Where to make the index that is to be at `target`: there, or beside it; None if it is there already.
+
+    graph: facts of the graph; partitions: if they were asked for. SpecError if what is there is another index, and is
+    not to be replaced, or is none of ours.
+    """
+    found, place = store.found_at(target), outputs.beside(target)
+    if overwrite:
+        # Of a former attempt, or what is there in a store that cannot rename.
+        store.drop(place)
+    if overwrite and found is not None:
+        return place
+    if found is None:
+        return target
+    asked = {**asdict(spec), "partitions": partitions or found["layout"]["partitions"]}
+    there = {**found["pruning"], "partitions": found["layout"]["partitions"]}
+    differ = [
+        f"{name}={there.get(name)!r} (now {value!r})" for name, value in asked.items() if there.get(name) != value
+    ]
+    if found["graph"]["uuid"] != graph["uuid"]:
+        differ.insert(0, f"another graph, of {found['graph']['location']}")
+    if differ:
+        raise SpecError(
+            f"{target} exists: it holds a finished index with {', '.join(differ)}; open it with open_index, choose "
+            "another output, or pass overwrite=True (--overwrite) to replace it"
+        )
+    return None
+
+
+def _job_of(
+    plan: IndexPlan,
+    facts: dict[str, Any],
+    place: str,
+    points: Any,
+    spool: Spool,
+    function: Function,
+    executor: Any,
+) -> IndexJob:
+    """What is to be made of the graph at `place`; points: where every worker can read them."""
+    name, layout = uuid.uuid4().hex, plan.layout
+    return IndexJob(
+        name,
+        plan.spec,
+        layout,
+        facts,
+        place,
+        points.spec,
+        spool.out,
+        f"{spool.scratch}/{name}",
+        plan.threads,
+        function,
+        bounded=layout.partitions > 1 or not executor.in_process,
+    )
+
+
+def _build_at(job: IndexJob, executor: Any, listen: Listener) -> None:
+    """Make the index, or leave nothing of it."""
+    # Refuses a graph whose metric is not at hand, before there is anything at the output.
+    coder.ruler(job)
+    store.create(job.out, job.uuid)
+    try:
+        elsewhere = getattr(executor, "on_this_machine", False)
+        with compiling_told(lambda: listen(Compiling()), job, elsewhere):
+            _carry_out(job, executor, listen)
+    except BaseException:
+        # No later attempt could go on with it, and it would be in that one's way.
+        store.abandon(job.out, job.uuid)
+        raise
+    finally:
+        mailbox.discard(job.scratch, job.uuid)
 
 
 def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
     """All stages, and the facts that turn what they wrote into an index."""
-    mailbox.create(job.scratch)
+    mailbox.create(job.scratch, job.uuid, job.out)
     prune.create_arrays(job)
     counters: dict[str, float] = {"edges": 0, "new_pivots": 0, "pivots": 0}
     for stage in prune.plan_index(job):
         reports = executor.run(stage, job, listen)
         for report in reports:
             counters |= {key: value + counters.get(key, 0) for key, value in report.counters.items()}
-    graph, names = job.facts, ("n", "d", "n_neighbors", "metric")
+    found = coder.facts_of(job) | own_recall.recall_facts(job, counters)
+    made_of = {"graph": {"location": job.graph, "uuid": job.facts["uuid"]}, "source": job.facts["source"]}
     store.commit(
         job.out,
-        {name: graph[name] for name in names}
-        | {
-            "uuid": job.uuid,
-            "dtype": job.layout.dtype,
-            "spec": graph["spec"],
-            "pruning": asdict(job.spec),
-            "layout": asdict(job.layout),
-            "coder": prune.coder_facts(job),
-            "graph": {"location": job.graph, "uuid": graph["uuid"]},
-            "source": graph["source"],
-            "edges": int(counters["edges"]),
-        },
+        found | made_of | {"uuid": job.uuid, "pruning": asdict(job.spec), "edges": int(counters["edges"])},
     )
 
 
@@ -207,6 +265,15 @@ class Index:
         """Name of the metric."""
         return str(self.facts["metric"])
 
+    @property
+    def recall(self) -> Recall | None:
+        """The share of true neighbours that it finds by default, as measured when it was made, with its interval.
+
+        k = 10 and epsilon = 0.1, of random rows that were hidden from their own searches. None of an index that was
+        made before this was measured.
+        """
+        return Recall(**self.facts["recall"]) if "recall" in self.facts else None
+
     def plan(self, memory_limit: int | str | None = None) -> SearchPlan:
         """How a worker of that memory would hold the index: whole, or by partitions; BudgetError where it cannot."""
         return plan_search(self.layout, metric_behind(self.facts), parse_bytes(memory_limit))
@@ -263,18 +330,20 @@ class Index:
         component: str | None = None,
         progress: Listener | bool | None = None,
         missing: str | None = None,
+        overwrite: bool = False,
     ) -> dict[str, Any]:
         """Answer the queries of a file and write ids and distances, batch by batch, in memory that does not grow.
 
         queries: whatever build() takes as dense points; component, missing: as there. out: a new Zarr group
         with the arrays `indices` int64[m, k] and `distances` float32[m, k], or "<name>.npy" for the ids, with
-        "<name>.distances.npy" beside it. client: a Dask client, cluster or address, whose workers answer; by default
-        the current client, or this process. progress: as for build(). The other arguments are those of `query`.
-        Returns location, queries (how many), k, and plan: how the index was held.
+        "<name>.distances.npy" beside it; what is there is whole. overwrite: True replaces answers of distnnd that are
+        there already. client: a Dask client, cluster or address, whose workers answer; by default the current client,
+        or this process. progress: as for build(). The other arguments are those of `query`. Returns location, queries
+        (how many), k, and plan: how the index was held.
 
         Raises what `query` does, and SpecError if something is at `out`.
         """
-        spec, place = SearchSpec(k, epsilon, ef, radius), answers.free_place(out)
+        spec, place = SearchSpec(k, epsilon, ef, radius), answers.free_place(out, overwrite)
         spec.check_rows(self.n)
         asked = open_source(queries, component, missing=missing)
         if asked.d != self.layout.d:
@@ -285,7 +354,7 @@ class Index:
             limit = parse_bytes(memory_limit) or indexes.worker_limit(own)
             run = self._asked(spec, filter, limit, own)
             found = (
-                (run.answers(self._opened(run.plan), batch, threads) for batch in batches(asked))
+                (run.answers(self._opened(run.plan), batch, threads, at) for at, batch in batches(asked))
                 if own is None
                 else (query.apart(both) for both in indexes.in_order(own, run, run.plan.need, batches(asked)))
             )
@@ -331,10 +400,14 @@ class Index:
         return {"n": self.n, "n_neighbors": self.facts["n_neighbors"], "chunks": len(chunks), "bytes": size}
 
     def info(self) -> dict[str, Any]:
-        """n, d, n_neighbors, metric, degree, edges, partitions, bytes, format_version, location."""
+        """n, d, n_neighbors, metric, degree, edges, partitions, recall, compares, bytes, format_version, location.
+
+        recall: as JSON, None where it was not measured; compares: whether searches compare "codes" or exact "rows".
+        """
         names = ("n", "d", "n_neighbors", "metric", "format_version", "edges")
         size = self.layout.bytes(metric_behind(self.facts))
-        more = {"degree": self.layout.degree, "partitions": self.layout.partitions}
+        more = {"degree": self.layout.degree, "partitions": self.layout.partitions, "recall": self.facts.get("recall")}
+        more["compares"] = self.facts.get("compares", "codes")
         return {name: self.facts[name] for name in names} | more | {"bytes": size, "location": self.location}
 
     def __repr__(self) -> str:
@@ -346,13 +419,13 @@ class Index:
         )
 
 
-def batches(asked: Source) -> Iterator[Any]:
-    """The queries of a source, a few megabytes at a time, in chunks that are read as a whole."""
+def batches(asked: Source) -> Iterator[tuple[int, Any]]:
+    """The queries of a source, a few megabytes at a time, in chunks that are read as a whole, with each first row."""
     rows = strip_rows(asked.d)
     for first in range(0, asked.n, asked.chunk_rows):
         chunk = asked.read(first, min(asked.n, first + asked.chunk_rows))
         for start in range(0, len(chunk), rows):
-            yield chunk[start : start + rows]
+            yield first + start, chunk[start : start + rows]
 
 
 def batch_count(asked: Source) -> int:
@@ -381,13 +454,13 @@ class Asked(NamedTuple):
             query.Opened, self.index.location, self.index.facts, self.plan.whole, self.index.function, self.plan.room
         )
 
-    def answers(self, opened: query.Opened, queries: Any, threads: int = 1) -> Any:
-        """ids and distances of the queries."""
-        points = query.check_queries(queries, self.index.facts, opened.metric)
+    def answers(self, opened: query.Opened, queries: Any, threads: int = 1, first: int = 0) -> Any:
+        """ids and distances of the queries; first: number of the first of them, for messages."""
+        points = query.check_queries(queries, self.index.facts, opened.metric, first)
         allowed = None if self.allowed is None else query.allowed_positions(opened, self.allowed)
         return query.answer(opened, points, self.spec, allowed, threads)
 
-    def __call__(self, queries: Any) -> Any:
+    def __call__(self, queries: Any, first: int = 0) -> Any:
         """The same in one array, by the index that this process has opened."""
         opened = indexes.opened(self.name, self.open)
-        return query.side_by_side_of(*self.answers(opened, queries))
+        return query.side_by_side_of(*self.answers(opened, queries, first=first))

@@ -60,6 +60,8 @@ def round_text(event: RoundEnd) -> str:
 
 def end_text(event: BuildEnd) -> str:
     """How long it took, and the largest worker."""
+    if event.found:
+        return "finished already, with the same points and options: left as it is"
     return f"done in {event.seconds:.1f} s, workers held {format_bytes(event.peak)} at most"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from .runtime.cluster import executor_for, machine_memory
 from .runtime.lazy import blocks_of_rows, packed_lazily, store_lazily, with_checked_chunks
 from .runtime.serial import Executor, Machine
-from .storage.converted import converted
+from .storage.converted import ConvertedSource, converted
 from .storage.declared import WHERE, Declared, declared, kept_chunk, packed_chunk
 from .storage.source import Source, SparseSource, check_sparse_dtype, is_dask_array, open_for, unwrapped
 from .storage.spool import Spool, spooled_rows
@@ -29,18 +29,6 @@ from .values.spec import BuildSpec
 # Cuts that distnnd.testing forces on all plans of this process, the innermost last. Threads that start inside have no
 # context variables of the thread that started them, so these are the module's own.
 FORCED: dict[object, Cut] = {}
-
-
-class Points(NamedTuple):
-    """What is built from: the source where workers can read it; place and fingerprint of what the user named.
-
-    missing: what the user said of chunks that are not there.
-    """
-
-    source: Source | SparseSource
-    location: str
-    fingerprint: dict[str, Any]
-    missing: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +86,24 @@ class LazyPoints:
 Opened = Source | SparseSource | LazyPoints
 
 
+class Points(NamedTuple):
+    """What is built from: its source; place and fingerprint of what the user named.
+
+    source: lazy points until they are within reach of every worker; missing: what the user said of chunks that are not
+    there.
+    """
+
+    source: Any
+    location: str
+    fingerprint: dict[str, Any]
+    missing: str | None = None
+
+
+def named_points(opened: Opened) -> Points:
+    """What the user named; of a dask array nothing is computed for it."""
+    return Points(opened, opened.location, opened.fingerprint())
+
+
 def open_points(
     source: Any, metric: Metric, component: str | None = None, missing: str | None = None, dtype: str | None = None
 ) -> Opened:
@@ -117,15 +123,22 @@ def open_points(
     return LazyPoints(source, promised, None if promised.sparse or promised.packed else dtype)
 
 
-def within_reach(opened: Opened, executor: Executor, spool: Spool) -> Points:
+def within_reach(points: Points, executor: Executor, spool: Spool) -> Points:
     """The points where every worker can read them: lazy ones, and those in this process, are copied to disk if need be.
 
     Raises as LazyPoints.spooled.
     """
-    if isinstance(opened, LazyPoints):
-        return Points(opened.spooled(executor, spool), opened.location, opened.fingerprint())
-    reachable = spool.copy(opened) if opened.resident and not executor.in_process else opened
-    return Points(reachable, opened.location, opened.fingerprint())
+    source = points.source
+    if isinstance(source, LazyPoints):
+        return points._replace(source=source.spooled(executor, spool))
+    return points._replace(source=copied(source, spool)) if source.resident and not executor.in_process else points
+
+
+def copied(source: Source | SparseSource, spool: Spool) -> Source | SparseSource:
+    """A copy on disk; of points that are read as another dtype, a copy of them as they are given."""
+    if isinstance(source, ConvertedSource):
+        return converted(copied(source.given, spool), source.dtype.name)
+    return spool.copy(source)
 
 
 @contextmanager

@@ -325,7 +325,8 @@ def test_a_finished_graph_is_not_touched(serial, tmp_path):
     graph = distnnd.build(clustered(500), tmp_path / "g", client=serial)
     before = graph_bytes(graph)
     with pytest.raises(distnnd.SpecError, match="finished graph"):
-        distnnd.build(clustered(500), tmp_path / "g", client=serial)
+        distnnd.build(clustered(500), tmp_path / "g", client=serial, target_recall=0.9)
+    assert distnnd.build(clustered(500), tmp_path / "g", client=serial).facts == graph.facts
     assert graph_bytes(distnnd.open_graph(tmp_path / "g")) == before
 
 

@@ -209,3 +209,23 @@ def test_the_command_line_rounds_on_request_and_resumes_as_it_began(tmp_path, ca
     main(["resume", out], standalone_mode=False)
     main(["verify", out, "--source", source], standalone_mode=False)
     assert "300" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["far from the origin", "around the earth's centre", "tiny beside large"])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
+def test_an_index_answers_for_the_numbers_as_given(tmp_path, name: str, metric: str) -> None:
+    points = POINTS[name]()
+    graph = distnnd.build(points, None, 10, metric=metric)
+    index = graph.build_index(tmp_path / "index.zarr", points)
+    ids, distances = index.query(points[:200], k=K)
+    between = true_distances(points, metric, np.arange(200))
+    between[np.arange(200), np.arange(200)] = 0
+    kth = np.sort(between, axis=1)[:, K - 1 : K]
+    # A unit vector in float64 is itself known to a millionth of such differences.
+    found = np.take_along_axis(between, ids, axis=1)
+    assert (found <= kth * (1 + 1e-4)).mean() > 0.93
+    np.testing.assert_array_equal(ids[:, 0], np.arange(200))
+    np.testing.assert_allclose(distances, found, rtol=1e-4, atol=1e-37)
+    assert index.recall is not None
+    assert index.recall.estimate > 0.9
+    index.close()

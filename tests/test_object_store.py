@@ -206,11 +206,28 @@ def test_a_finished_graph_is_not_touched(place: str, rows: np.ndarray, serial: A
     graph = distnnd.build(rows, f"{place}/g.zarr", 7, client=serial)
     before = graph_bytes(graph)
     with pytest.raises(distnnd.SpecError, match="holds a finished graph"):
-        distnnd.build(rows, f"{place}/g.zarr", 7, client=serial)
+        distnnd.build(rows, f"{place}/g.zarr", 6, client=serial)
+    assert distnnd.build(rows, f"{place}/g.zarr", 7, client=serial).facts == graph.facts
     distnnd.build(rows, f"{place}/other.zarr", 3, client=serial)
     with pytest.raises(distnnd.SpecError, match=r"other\.zarr exists"):
         distnnd.build_index(graph, f"{place}/other.zarr", rows)
     assert graph_bytes(distnnd.open_graph(f"{place}/g.zarr")) == before
+
+
+def test_what_is_ours_is_replaced_on_demand(place: str, rows: np.ndarray, serial: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "points.npy", rows)
+    for k in (7, 6):
+        graph = distnnd.build(tmp_path / "points.npy", f"{place}/g.zarr", k, client=serial, overwrite=True)
+        index = distnnd.build_index(graph, f"{place}/i.zarr", overwrite=True)
+        index.query_into(tmp_path / "points.npy", f"{place}/a.zarr", k, overwrite=True)
+    assert graph.n_neighbors == distnnd.open_index(f"{place}/i.zarr").info()["n_neighbors"] == 6
+    assert zarr.open_group(stores.opened(f"{place}/a.zarr"), mode="r")["indices"].shape == (len(rows), 6)
+    stores.put(f"{place}/theirs", "thesis.tex", b"years of work")
+    with pytest.raises(distnnd.SpecError):
+        distnnd.build(rows, f"{place}/theirs", 7, client=serial, overwrite=True)
+    with pytest.raises(distnnd.SpecError):
+        index.query_into(tmp_path / "points.npy", f"{place}/theirs", 7, overwrite=True)
+    assert stores.get(f"{place}/theirs", "thesis.tex") == b"years of work"
 
 
 def test_bad_points_leave_nothing_and_take_nothing_else_away(place: str, rows: np.ndarray, serial: Any) -> None:
@@ -340,7 +357,7 @@ def test_an_index_answers_as_on_a_disk_and_is_read_once(
     assert set(s3.asked.values()) == {1}, s3.asked
     assert index.verify() == local.verify()
     with pytest.raises(distnnd.SpecError, match="exists"):
-        distnnd.build_index(f"{place}/g.zarr", f"{place}/i.zarr", rows[:2000])
+        distnnd.build_index(f"{place}/g.zarr", f"{place}/i.zarr", rows[:2000], diversify_prob=0.5)
 
 
 def test_by_partitions_no_more_is_kept_than_the_limit(
@@ -397,8 +414,8 @@ def test_the_command_line(s3: Server, place: str, rows: np.ndarray, tmp_path: Pa
     assert_same((answers["indices"][:], answers["distances"][:]), index.query(rows[2000:], 5))
     for again in (
         ("convert", tmp_path / "points.npy", at["points"]),
-        ("build", at["points"], at["graph"], "-k", 7),
-        ("index", at["graph"], at["index"]),
+        ("build", at["points"], at["graph"], "-k", 6),
+        ("index", at["graph"], at["index"], "--diversify-prob", 0.5),
         ("query", at["index"], tmp_path / "queries.npy", at["answers"]),
         ("query", at["index"], tmp_path / "queries.npy", f"{place}/answers.npy"),
     ):

@@ -132,6 +132,9 @@ component = together(
 own_metric = click.option(
     "--metric", metavar="MODULE:FUNCTION", help="Your own metric, if the graph was built by one: it is not stored."
 )
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace what distnnd wrote to OUT before, once the new one is whole."
+)
 quiet = click.option("--quiet", is_flag=True, help="Print only errors and warnings.")
 random_state = click.option("--random-state", default=0, show_default=True, help="Seed: same seed, same bytes.")
 cluster = together(
@@ -239,13 +242,17 @@ def plan(**arguments: Any) -> Answer:
     "--scratch", metavar="DIR", help="Directory for temporary data, on a disk that all workers see.  [default: in OUT]"
 )
 @click.option("--resume/--no-resume", default=True, help="Continue an unfinished build at OUT.  [default: resume]")
+@overwrite
 @quiet
 @click.pass_obj
 def build(manner: Manner, /, **arguments: Any) -> Answer:
-    """Build the graph of SOURCE in the new Zarr store OUT."""
+    """Build the graph of SOURCE in the Zarr store OUT.
+
+    If it is there already, finished, of the same points and with the same options, it is left as it is.
+    """
     from . import commands
 
-    manner.stopped = lambda: commands.how_to_go_on(arguments["out"])
+    manner.stopped = lambda: commands.how_to_go_on(arguments["out"], arguments)
     return commands.build(**arguments)
 
 
@@ -253,6 +260,7 @@ def build(manner: Manner, /, **arguments: Any) -> Answer:
 @click.argument("out")
 @cluster
 @click.option("--max-rounds", type=int, help="Stop after this many rounds.  [default: as when the build began]")
+@click.option("--scratch", metavar="DIR", help="Directory for temporary data, if one was named before.")
 @own_metric
 @quiet
 @click.pass_obj
@@ -260,7 +268,7 @@ def resume(manner: Manner, /, **arguments: Any) -> Answer:
     """Continue the unfinished build at OUT, after its last committed round."""
     from . import commands
 
-    manner.stopped = lambda: commands.how_to_go_on(arguments["out"])
+    manner.stopped = lambda: commands.how_to_go_on(arguments["out"], arguments)
     return commands.resume(**arguments)
 
 
@@ -343,6 +351,7 @@ def recall(**arguments: Any) -> Answer:
 @own_metric
 @random_state
 @cluster
+@overwrite
 @quiet
 @click.option("--plan", is_flag=True, help="Only say what would be made, its size and memory; OUT is not needed.")
 def index(**arguments: Any) -> Answer:
@@ -371,6 +380,7 @@ def index(**arguments: Any) -> Answer:
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Threads of this process.")
 @click.option("--scheduler", "client", metavar="ADDRESS", help="Let the workers of this Dask cluster answer.")
 @click.option("--memory-limit", metavar="SIZE", help="Memory that the index may take in a process, for example 2GiB.")
+@overwrite
 @quiet
 def query(**arguments: Any) -> Answer:
     """Find the nearest rows to QUERIES (a source of points).
@@ -391,6 +401,7 @@ def query(**arguments: Any) -> Answer:
     type=click.Choice(DTYPES),
     help="Dtype of the new array; a value that does not fit is refused.  [default: that of SOURCE]",
 )
+@overwrite
 @quiet
 def convert(**arguments: Any) -> Answer:
     """Write the points of SOURCE to the new Zarr array OUT, block by block."""

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..building import build as build_graph
+from ..building import found_again
 from ..building import plan as plan_graph
 from ..graph import Graph, open_graph
 from ..progress import listening
-from ..runtime.events import BuildEnd, Event, Listener, StageStart, TaskEnd
+from ..runtime.events import BuildEnd, Event, Listener, StageStart, TaskEnd, silent
 from ..storage import graph as store
+from ..storage import outputs
 from ..storage.points import write_points
 from ..storage.source import Source, SparseSource, open_source
 from ..storage.sparse import convert_csr
@@ -34,6 +36,14 @@ from .metric_options import metric_of_text, params_of_texts
 LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
 # Worker processes inherit the environment, not the levels of this process.
 LOGGING = "DASK_LOGGING__DISTRIBUTED"
+# Options of `build` that `resume` needs again: what they are called in Python. A metric only if it is the user's own.
+RESUMED = {
+    "--scratch": "scratch",
+    "--memory-limit": "memory_limit",
+    "--scheduler": "client",
+    "--workers": "n_workers",
+    "--metric": "metric",
+}
 
 
 # --- plan, build, resume ----------------------------------------------------------------------------------
@@ -63,12 +73,15 @@ def metric_in(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def resume(
-    out: str, quiet: bool, max_rounds: int | None, memory_limit: str | None, metric: str | None, **cluster: Any
+    out: str, quiet: bool, max_rounds: int | None, memory_limit: str | None, metric: str | None, **others: Any
 ) -> Answer:
     """Go on with an unfinished build as it was begun, save for what is given; a finished one is left as it is."""
     facts = facts_at(out)
     if facts["state"] == "complete":
         say(f"{out} is finished already")
+        place = store.place_of(out)
+        with warnings_said():
+            found_again(place, store.place_of(others["scratch"] or f"{place}/scratch"), silent)
         return info(out)
     source = source_of(facts, out)
     asked = as_stored(facts["spec"]) | {
@@ -80,7 +93,7 @@ def resume(
         asked["metric"] = metric_of_text(metric)
     with listening(not quiet) as show:
         missing = facts["source"].get("missing")
-        graph, end = build_aloud(source, out, show, **asked, **cluster, missing=missing)
+        graph, end = build_aloud(source, out, show, **asked, **others, missing=missing)
     return built(graph, end, quiet)
 
 
@@ -111,22 +124,41 @@ def build_aloud(source: Any, out: str, listener: Listener, **arguments: Any) -> 
     return graph, ends[-1]
 
 
-def how_to_go_on(out: str) -> str:
-    """What to do about a build that was interrupted, as the rest of a sentence."""
+def how_to_go_on(out: str, asked: dict[str, Any]) -> str:
+    """What to do about a build that was interrupted, as the rest of a sentence; asked: the options of its command."""
+    place = store.place_of(out)
     try:
-        facts = store.facts_of(store.place_of(out))
+        # What replaces a graph is built beside it.
+        if asked.get("overwrite") and store.facts_of(outputs.beside(place)) is not None:
+            return "; run the same command again, and it goes on"
+        facts = store.facts_of(place)
     except DistnndError:
         # Stopped before it was found out that `out` is not for us.
         return ""
-    if facts is None:
-        return "; nothing is written yet, run the same command again"
+    if facts is None or facts["state"] == "complete":
+        return "; run the same command again" if facts else "; nothing is written yet, run the same command again"
     done = len(facts["rounds"])
-    return f" with {done} round{'s' * (done != 1)} committed; `{resume_line(out)}` goes on from there"
+    return f" with {done} round{'s' * (done != 1)} committed; `{resume_line(out, asked)}` goes on from there"
 
 
-def resume_line(out: str) -> str:
-    """The command that resumes the build at `out`."""
-    return f"distnnd resume {shlex.quote(out)}"
+def resume_line(out: str, asked: dict[str, Any]) -> str:
+    """The command that resumes the build at `out`, with the options that its facts do not hold.
+
+    asked: by the name that Python has for each.
+    """
+    words = ["distnnd", "resume", out]
+    for option, name in RESUMED.items():
+        value = asked.get(name)
+        if value is not None and (name != "metric" or ":" in str(value)):
+            words += [option, str(value)]
+    return " ".join(map(shlex.quote, words))
+
+
+def asked_of(out: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """What a command must name again to go on at `out`, as far as its facts tell. Not of a copy: that begins anew."""
+    here = store.identity(store.place_of(out))
+    elsewhere = facts.get("place") == here and facts["scratch"] != f"{here}/scratch"
+    return {"scratch": facts["scratch"]} if elsewhere else {}
 
 
 def hush() -> None:
@@ -188,7 +220,8 @@ def status(out: str) -> Answer:
     told |= {name: facts["spec"][name] for name in ("target_recall", "max_rounds")}
     told["rounds"] = [{name: one[name] for name in ("number", "width", "recall")} for one in facts["rounds"]]
     told["source"] = facts["source"]["location"]
-    told["next"] = f"distnnd info {shlex.quote(out)}" if told["state"] == "complete" else resume_line(out)
+    finished = told["state"] == "complete"
+    told["next"] = f"distnnd info {shlex.quote(out)}" if finished else resume_line(out, asked_of(out, facts))
     asked = f"{neighbours_text(facts)}, recall {told['target_recall']} in at most {told['max_rounds']} rounds"
     rounds = [
         (f"round {one['number']}", f"recall {Recall(**one['recall'])}, lists of {one['width']}")
@@ -268,27 +301,34 @@ def text_of_graph(graph: Graph) -> str:
 
 
 def convert(
-    source: str, out: str, component: str | None, missing: str | None, dtype: str | None, quiet: bool
+    source: str,
+    out: str,
+    component: str | None,
+    missing: str | None,
+    dtype: str | None,
+    quiet: bool,
+    overwrite: bool = False,
 ) -> Answer:
     """Write points to a new Zarr array, as `dtype` or as they are read; sparse ones to a group of AnnData's layout."""
     with warnings_said():
         opened = open_source(source, component, sparse=True, missing=missing)
     store.check_apart(store.place_of(out), opened.location)
     if isinstance(opened, SparseSource):
-        return convert_sparse(opened, out, dtype, quiet)
+        return convert_sparse(opened, out, dtype, quiet, overwrite)
     kind = np.dtype(dtype or opened.dtype)
     with listening(not quiet) as show:
-        write_points(out, blocks_of(opened, kind, show), n=opened.n, d=opened.d, dtype=kind)
+        blocks = blocks_of(opened, kind, show)
+        write_points(out, blocks, n=opened.n, d=opened.d, dtype=kind, overwrite=overwrite)
     size = opened.n * opened.d * kind.itemsize
     facts = {"location": out, "n": opened.n, "d": opened.d, "dtype": kind.name, "bytes": size}
     return Answer(facts, "" if quiet else f"{out}: {opened.n:,} x {opened.d} {kind}, {format_bytes(size)}")
 
 
-def convert_sparse(opened: SparseSource, out: str, dtype: str | None, quiet: bool) -> Answer:
+def convert_sparse(opened: SparseSource, out: str, dtype: str | None, quiet: bool, overwrite: bool = False) -> Answer:
     """Write sparse points, in canonical form; SpecError for a dtype, as they are kept in float32."""
     if dtype is not None:
         raise SpecError(f"--dtype {dtype} is for dense points; sparse ones are kept as float32")
-    convert_csr(opened, out)
+    convert_csr(opened, out, overwrite=overwrite)
     facts = {"location": out, "n": opened.n, "d": opened.d, "dtype": "float32", "entries": opened.entries}
     return Answer(facts, "" if quiet else f"{out}: {opened.n:,} x {opened.d} sparse, {opened.entries:,} entries")
 

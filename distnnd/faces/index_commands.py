@@ -15,7 +15,7 @@ from ..storage.source import open_source
 from ..values.errors import SpecError
 from ..values.spec import format_bytes
 from .answer import Answer, table
-from .commands import hush
+from .commands import hush, warnings_said
 from .metric_options import metric_of_text
 
 # What changes the plan of an index.
@@ -43,7 +43,7 @@ def index(
     if out is None:
         raise SpecError("name the index to be made: distnnd index GRAPH OUT; or give --plan to see what it would be")
     start = time.perf_counter()
-    with listening(not quiet) as show:
+    with listening(not quiet) as show, warnings_said():
         made = build_index(graph, out, points, metric=function, progress=show, **arguments)
     facts = made.info() | {"seconds": round(time.perf_counter() - start, 3)}
     return Answer(facts, "" if quiet else text_of_index(made))
@@ -58,6 +58,8 @@ def text_of_index(index: Index) -> str:
             ("index", index.location),
             ("rows", f"{facts['n']:,} x {facts['d']}, {facts['metric']}{parts}"),
             ("edges", f"{facts['edges'] / facts['n']:.1f} a row, at most {facts['degree']}"),
+            ("recall", "not measured" if index.recall is None else str(index.recall)),
+            ("compares", "codes of a byte" if facts["compares"] == "codes" else "exact rows"),
             ("size", f"{format_bytes(facts['bytes'])}, format {facts['format_version']}"),
         ]
     )

@@ -119,6 +119,23 @@ def farthest_from(centre, points):
     return float_of(farthest)
 
 
+def beyond(points: np.ndarray, coder: Coder) -> np.ndarray:
+    """Which prepared rows [m, w] lie beyond what codes reach, where coordinates are cut off: bool[m]."""
+    result = np.zeros(len(points), np.bool_)
+    if not coder.exact:
+        _beyond(points, coder.centre, np.float32(coder.step * (peak_of(points.shape[1]) + 0.5)), result)
+    return result
+
+
+@kernel
+def _beyond(points, centre, reach, result):
+    for row in range(points.shape[0]):
+        far = False
+        for column in range(points.shape[1]):
+            far |= abs(points[row, column] - centre[column]) > reach
+        result[row] = far
+
+
 def encode(points: np.ndarray, coder: Coder) -> Rows:
     """The rows with their codes. points: prepared rows [m, w]; exact codes are the points themselves."""
     m, width = points.shape

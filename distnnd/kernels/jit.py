@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import stat
 import tempfile
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -22,6 +24,8 @@ from typing import Any, NamedTuple
 import numba
 from numba.core import config, event
 from numba.core.serialize import dumps
+
+from ..values.errors import DistnndWarning
 
 # Reassociation lets reductions run in vector lanes; NaN and inf keep their meaning.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -42,19 +46,73 @@ def source_digest() -> str:
 def cache_dir() -> Path | None:
     """Directory of the compiled kernels: under NUMBA_CACHE_DIR, else the user's cache, else the temporary one.
 
-    None where none of them can be written: kernels are then compiled anew in every process.
+    Compiled kernels are run when they are loaded, so a place that somebody else could fill is passed over, and the user
+    is warned of it once. None where there is no place left: kernels are then compiled anew in every process.
     """
+    refused = []
     for base in _bases():
         path = base / f"kernels-{source_digest()}"
         try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            ours = path.stat().st_uid == os.getuid()
+            made = _made_private(base, path)
+            why = _danger(base) or _danger(path, alone=True)
         except OSError:
             continue
-        # Compiled kernels are run when they are loaded: never from a place that somebody else could fill.
-        if ours and os.access(path, os.W_OK):
+        if why is None and os.access(path, os.W_OK):
+            _warn_of(refused, path)
             return path
+        if why is not None:
+            refused.append(why)
+        if made:
+            with suppress(OSError):
+                path.rmdir()
+    _warn_of(refused, None)
     return None
+
+
+def _made_private(base: Path, path: Path) -> bool:
+    """Make the folder of the kernels, and the one above if it is ours to make, for this user alone; whether it was."""
+    if not base.exists():
+        base.parent.mkdir(parents=True, exist_ok=True)
+        base.mkdir(mode=0o700, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _danger(path: Path, alone: bool = False) -> str | None:
+    """Why somebody else could put files below a folder, None if nobody can; alone: if they could write into it.
+
+    In a folder that others may write to, any link may be theirs; unless it is sticky, they may replace what is in it.
+    """
+    users = (os.getuid(), 0)
+    for place in (path, *path.parents):
+        if place.is_symlink() and place.lstat().st_uid not in users and _open_to_others(place.parent):
+            return f"{place} is a link that another user made"
+    if alone and path.is_symlink():
+        return f"{path} is a link"
+    status = path.stat()
+    if status.st_uid not in users[: 1 if alone else 2]:
+        return f"{path} belongs to another user"
+    if _open_to_others(path) and (alone or not status.st_mode & stat.S_ISVTX):
+        return f"others may write to {path}"
+    return None
+
+
+def _open_to_others(folder: Path) -> bool:
+    return bool(folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _warn_of(refused: list[str], instead: Path | None) -> None:
+    if refused:
+        where = f"they are kept in {instead}" if instead else "they are compiled in each process"
+        warnings.warn(
+            f"compiled kernels are not taken from where others could have put them ({'; '.join(refused)}): {where}. "
+            "Make that folder writable for you alone (chmod 700), or name another one by NUMBA_CACHE_DIR",
+            DistnndWarning,
+            stacklevel=2,
+        )
 
 
 def _bases() -> list[Path]:

@@ -7,80 +7,19 @@ neighbours' first, until rows have as many as they may. Estimates of codes decid
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from .codes import Rows
+from .compared import keys_to, number_of, query_width, take_query
 from .jit import kernel
-from .lanes import LANES, LINE
+from .lanes import LANES
 from .neighbours import FRESH, holds, insert
-from .products import OFFSET, dots
 from .random import below
-from .rows import WORD, Form, surrogate
+from .rows import surrogate
 
 # A kept neighbour hides another one that is by so much nearer to it than to the row, as a share of the surrogate: a
 # little more than none, or searches get stuck (the factor alpha of Jayaram Subramanya et al. 2019, DiskANN).
 SLACK = np.float32(0.1)
 CERTAIN = 2**30
-
-
-class Coded(NamedTuple):
-    """Rows as a search compares them. codes: int8[m, w], w whole lines of memory; words: the same as int32[m, w / 4].
-
-    The last word of a row is its square, or 0 where only the product counts; zeros lie between.
-    """
-
-    codes: np.ndarray
-    words: np.ndarray
-
-
-def coded_width(columns: int) -> int:
-    """Bytes of a row of so many columns with its square: each begins a line of memory."""
-    return -(-(columns + WORD) // LINE) * LINE
-
-
-def lay_out(rows: Rows, form: Form, coded: np.ndarray) -> None:
-    """Write rows into int8[m, coded_width(form.columns)], which may be a part of a larger array."""
-    _lay_out(rows.values, rows.squares, form.euclidean, min(form.columns, rows.values.shape[1]), coded)
-
-
-def with_words(codes: np.ndarray) -> Coded:
-    """Rows that were laid out, ready to be compared."""
-    return Coded(codes, codes.view(np.int32))
-
-
-@kernel
-def _lay_out(values, squares, euclidean, columns, coded):
-    words = coded.view(np.int32)
-    for row in range(values.shape[0]):
-        for column in range(columns):
-            coded[row, column] = values[row, column]
-        for column in range(columns, coded.shape[1]):
-            coded[row, column] = 0
-        if euclidean:
-            words[row, words.shape[1] - 1] = squares[row]
-
-
-@kernel(inline=True)
-def take_query(values, row, columns, query):
-    """Copy a row of codes to `query`, int8, zero behind it; returns what its products begin with."""
-    total = np.int32(0)
-    for column in range(columns):
-        query[column] = values[row, column]
-        total += np.int32(values[row, column])
-    return np.int32(-OFFSET * total)
-
-
-@kernel(inline=True)
-def estimates_to(coded, others, count, query, start, square, products):
-    """products[i] becomes the estimate of a query and row others[i], for the first `count`; others has room beyond."""
-    for i in range(count, (count + LANES - 1) // LANES * LANES):
-        others[i] = others[0]
-    dots(coded.codes, others, count, query, start, products)
-    last = coded.words.shape[1] - 1
-    for i in range(count):
-        products[i] = square + coded.words[others[i], last] - 2 * products[i]
 
 
 @kernel
@@ -112,27 +51,28 @@ def append_found(ids, found):
 
 
 @kernel
-def diversify(coded, ids, probability, seed, first, last, kept):
-    """Write to `kept`, int32[m, f], the first f neighbours of the rows first .. last that no kept one hides, else -1.
+def diversify(compared, ids, slack, probability, seed, rows, kept):
+    """Write to `kept`, int32[m, f], the first f neighbours of some rows that no kept one hides, else -1.
 
-    ids: int32[m, k], ascending by distance; below -1 for rows that are not at hand, which stay. probability: how likely
-    a hidden neighbour is dropped.
+    compared: Coded or Exact rows; ids: int32[m, k], ascending by distance; below -1 for rows that are not at hand,
+    which stay; slack: by what share a hidden neighbour is nearer to a kept one; probability: how likely it is dropped;
+    rows: int32[r], which.
     """
-    width, k = coded.codes.shape[1], ids.shape[1]
+    k = ids.shape[1]
     room = (k + LANES) // LANES * LANES + LANES
     near, own = np.zeros(room, np.int32), np.zeros(room, np.int32)
     there, products = np.zeros(room, np.int32), np.zeros(room, np.int32)
-    query = np.zeros(width, np.int8)
-    square_at, certain = coded.words.shape[1] - 1, np.int64(probability * CERTAIN)
-    for row in range(first, last):
+    query = np.zeros(query_width(compared), np.int8)
+    certain = np.int64(probability * CERTAIN)
+    for row in rows:
         count = 0
         for slot in range(k):
             if ids[row, slot] >= 0:
                 near[count] = ids[row, slot]
                 count += 1
         if count > 0:
-            start = take_query(coded.codes, row, width - WORD, query)
-            estimates_to(coded, near, count, query, start, coded.words[row, square_at], own)
+            start, square = take_query(compared, row, query)
+            keys_to(compared, near, count, compared, row, query, start, square, own)
         at = used = tested = 0
         for slot in range(k):
             label = ids[row, slot]
@@ -141,11 +81,11 @@ def diversify(coded, ids, probability, seed, first, last, kept):
             if label >= 0:
                 hidden = False
                 if tested > 0:
-                    start = take_query(coded.codes, label, width - WORD, query)
-                    estimates_to(coded, there, tested, query, start, coded.words[label, square_at], products)
+                    start, square = take_query(compared, label, query)
+                    keys_to(compared, there, tested, compared, label, query, start, square, products)
                     for i in range(tested):
-                        between = np.float32(products[i])
-                        hidden |= between + SLACK * abs(between) < np.float32(own[at])
+                        between = number_of(compared, products[i])
+                        hidden |= between + slack * abs(between) < number_of(compared, own[at])
                 at += 1
                 if hidden and below(seed + row, label, CERTAIN) < certain:
                     continue
@@ -195,6 +135,84 @@ def both_ways(kept, width):
     return edges
 
 
+@kernel
+def side_by_side(kept, others):
+    """Lists int32[m, f + g] of both in turn, those of `others` first, each id once: int32[m, f], int32[m, g]."""
+    m, f, g = kept.shape[0], kept.shape[1], others.shape[1]
+    both = np.full((m, f + g), -1, np.int32)
+    for row in range(m):
+        used = 0
+        for slot in range(max(f, g)):
+            for mine in (others, kept):
+                label = mine[row, slot] if slot < mine.shape[1] else np.int32(-1)
+                if label != -1 and not holds(both, row, label):
+                    both[row, used] = label
+                    used += 1
+    return both
+
+
+@kernel(inline=True)
+def _first_equal(first, row):
+    """The first of the rows that equal a row, as far as is known; the way there is shortened."""
+    while first[row] != row:
+        first[row] = first[first[row]]
+        row = first[row]
+    return row
+
+
+@kernel
+def equals_of(ids, equals):
+    """The first of the rows that equal each row: int32[m]. ids: int32[m, k]; the first equals[row] of them equal it."""
+    first = np.arange(ids.shape[0]).astype(np.int32)
+    for row in range(ids.shape[0]):
+        for slot in range(equals[row]):
+            if ids[row, slot] >= 0:
+                one, other = _first_equal(first, row), _first_equal(first, ids[row, slot])
+                first[max(one, other)] = min(one, other)
+    for row in range(ids.shape[0]):
+        first[row] = _first_equal(first, row)
+    return first
+
+
+@kernel(inline=True)
+def _append(edges, row, label):
+    """Add an edge behind the last one of a row; whether there was room."""
+    place = edges.shape[1]
+    while place > 0 and edges[row, place - 1] == -1:
+        place -= 1
+    if place < edges.shape[1]:
+        edges[row, place] = label
+    return place < edges.shape[1]
+
+
+@kernel(inline=True)
+def _lead_to(edges, row, label, kept):
+    """Let an edge lead from a row to another: where there is no room in place of the last, but not that to `kept`."""
+    if not holds(edges, row, label) and not _append(edges, row, label):
+        place = edges.shape[1] - 1
+        if edges[row, place] == kept:
+            place -= 1
+        edges[row, place] = label
+
+
+@kernel
+def chain(edges, first, order):
+    """Let edges lead from each row to the next of its equals and back, so that whoever meets one finds them all.
+
+    Lists name the first few of many equals alone. edges: int32[m, w], changed; first: of equals_of; order: int64[m],
+    all rows, equal ones side by side.
+    """
+    before = np.int32(-1)
+    for at in range(order.size - 1):
+        one, other = np.int32(order[at]), np.int32(order[at + 1])
+        if first[one] == first[other]:
+            _lead_to(edges, one, other, before)
+            _lead_to(edges, other, one, np.int32(-1))
+            before = one
+        else:
+            before = np.int32(-1)
+
+
 @kernel(inline=True)
 def _walk(edges, piece, stack, origin, number):
     """Give all rows that edges lead to from `origin`, and that have none yet, the number of a piece; how many."""
@@ -211,17 +229,6 @@ def _walk(edges, piece, stack, origin, number):
                 size += 1
                 count += 1
     return count
-
-
-@kernel(inline=True)
-def _append(edges, row, label):
-    """Add an edge behind the last one of a row; whether there was room."""
-    place = edges.shape[1]
-    while place > 0 and edges[row, place - 1] == -1:
-        place -= 1
-    if place < edges.shape[1]:
-        edges[row, place] = label
-    return place < edges.shape[1]
 
 
 @kernel(inline=True)

@@ -265,8 +265,8 @@ _BY_PARAMETERS = ("scale", "whiten")
 _REMEDIES = {
     "gaps": "write NaN for a missing value, or leave the row out",
     "non-negative": "a distribution has no negative parts; leave the row out, or shift or clip the column",
-    "positions": "the latitude comes first; for degrees pass metric_params={'unit': 'degrees'}, or on the command line "
-    "--metric-param unit=degrees",
+    "positions": "if these are degrees pass metric_params={'unit': 'degrees'}, or on the command line --metric-param "
+    "unit=degrees; the latitude comes first",
 }
 
 
@@ -326,9 +326,9 @@ def like_degrees(signs: dict[str, float]) -> str | None:
     if signs.get("beyond_turn"):
         what = f"{signs['beyond_turn']:.0f} longitudes lie beyond 2 pi"
     elif signs.get("nonzero", 0) >= FEW_NUMBERS:
-        for step in DEGREE_STEPS:
-            if not signs[f"off_{round(1 / step)}"]:
-                what = f"all numbers are multiples of 1/{round(1 / step)}"
+        steps = [round(1 / step) for step in DEGREE_STEPS]
+        fitting = [parts for parts in steps if not signs[f"off_{parts}"]]
+        what = f"all numbers are multiples of 1/{fitting[0]}" if fitting else None
     if what is None:
         return None
     return (

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ import dask
 import distributed
 from dask.utils import parse_timedelta
 from distributed.comm import CommClosedError
-from distributed.utils import CancelledError
 
 from ..values.errors import DistnndError, DistnndWarning, SpecError, StageError
 from ..values.spec import whole_number
@@ -25,10 +25,12 @@ from ..values.spec import whole_number
 CONNECT = "distributed.comm.timeouts.connect"
 # Seconds to wait for a scheduler's answer, unless Dask's own setting is another than Dask's default.
 ANSWER, DASKS_OWN = 10.0, 30.0
-# Seconds to wait for the first worker of a cluster, and after which it is said that there is none.
+# Seconds to wait for the first worker of a cluster, and after which it is said that something does not answer.
 ARRIVAL, SILENCE = 60.0, 3.0
 # Of the environment of worker processes of our own, while they start: a file to leave a mark in.
 STARTING = "DISTNND_STARTING"
+# The reason that Dask gives for futures that are cancelled so.
+LOST = "scheduler-connection-lost"
 GUARD = 'put the call under `if __name__ == "__main__":`'
 
 
@@ -139,7 +141,10 @@ def check_usable(thing: Any, what: str) -> None:
             "asynchronous=True, or make the call in another thread by its address: "
             f"await asyncio.to_thread(distnnd.build, ..., client={_address(thing) or 'address'!r})"
         )
-    status = getattr(thing.status, "name", thing.status)
+    # One that was just made, or is about to find its scheduler again, gets a moment.
+    deadline = time.monotonic() + SILENCE
+    while (status := getattr(thing.status, "name", thing.status)) == "connecting" and time.monotonic() < deadline:
+        time.sleep(0.05)
     if status in ("closed", "closing", "failed"):
         raise SpecError(f"{name} is {status}; pass one that is open, or None")
     if status == "connecting":
@@ -154,10 +159,11 @@ def _blocks(thing: Any) -> bool:
 
 
 def _address(thing: Any) -> str:
-    if isinstance(thing, distributed.Client):
-        return str(thing.scheduler.address) if thing.scheduler is not None else ""
+    """The address of the scheduler of a client or cluster, or of one itself; "" where it has none (any more)."""
     with suppress(Exception):
-        return str(thing.scheduler_address)
+        if isinstance(thing, distributed.Client):
+            return str(thing.scheduler.address)
+        return str(thing.address if isinstance(thing, distributed.Scheduler) else thing.scheduler_address)
     return ""
 
 
@@ -234,9 +240,8 @@ def connected(address: Any) -> Iterator[Any]:
 def _check_not_own_loop(address: str) -> None:
     """SpecError if the scheduler at the address lives in the event loop of this thread, which would wait for itself."""
     for scheduler in list(distributed.Scheduler._instances):
-        with suppress(ValueError):
-            if scheduler.address == address:
-                check_usable(scheduler, "scheduler")
+        if _address(scheduler) == address:
+            check_usable(scheduler, "scheduler")
 
 
 def workers_of(client: Any) -> list[dict[str, Any]]:
@@ -286,7 +291,7 @@ def told_if_lost(client: Any, store: str | None = None) -> Iterator[None]:
         yield
     except DistnndError:
         raise
-    except (Exception, CancelledError) as error:
+    except Exception as error:
         if not is_lost(client, error):
             raise
         goes_on = "make the same call again with a scheduler that runs"
@@ -298,4 +303,5 @@ def told_if_lost(client: Any, store: str | None = None) -> Iterator[None]:
 
 def is_lost(client: Any, error: BaseException | None = None) -> bool:
     """Whether a client has lost its scheduler, by its status or by what it raised."""
-    return client.status != "running" or isinstance(error, CommClosedError | CancelledError)
+    reasons = [getattr(one, "reason", None) for one in (error, *getattr(error, "errors", ()))]
+    return client.status != "running" or isinstance(error, CommClosedError) or LOST in reasons

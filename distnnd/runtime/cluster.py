@@ -40,6 +40,7 @@ WINDOW = 2
 PATIENCE = 2
 # Seconds that tasks at work get to end when another one has failed.
 LAST_WORDS = 30
+LOOPBACK = "127.0.0.1:0"
 # Of the machine's memory, where nobody set a limit: the rest is for the user and the page cache.
 SHARE = 0.6
 
@@ -302,9 +303,14 @@ def _local_cluster(n_workers: int | None, memory_limit: int | None) -> Any:
         processes=n_workers is not None,
         # In this process a limit would count the user's own arrays too; the plan keeps the bound.
         memory_limit=machine.memory or 0,
-        # The dashboard of a LocalCluster listens on all interfaces unless told otherwise.
-        dashboard_address="127.0.0.1:0",
-        **({} if n_workers is None else {"host": "127.0.0.1", "preload": [worker_process.__name__]}),
+        # The dashboard of a LocalCluster, and the page of a worker in this process, listen on all interfaces unless
+        # told otherwise. Worker processes take theirs from the host.
+        dashboard_address=LOOPBACK,
+        **(
+            {"worker_dashboard_address": LOOPBACK}
+            if n_workers is None
+            else {"host": "127.0.0.1", "preload": [worker_process.__name__]}
+        ),
     )
 
 

@@ -56,12 +56,16 @@ class RoundEnd:
 
 @dataclass(frozen=True)
 class BuildEnd:
-    """The graph is published. reached: whether the recall that was asked for was measured; seconds: of this run."""
+    """The graph is published. reached: whether the recall that was asked for was measured; seconds: of this run.
+
+    found: whether it was there already, finished by a former run.
+    """
 
     recall: Recall
     reached: bool
     seconds: float
     peak: int
+    found: bool = False
 
 
 Event = BuildStart | Compiling | StageStart | TaskEnd | RoundEnd | BuildEnd

@@ -98,18 +98,25 @@ def uninstall(client: Any, name: str) -> None:
             client.unregister_worker_plugin(name)
 
 
-def query_lazily(queries: Any, k: int, run: Callable[[Any], Any], need: int, nothing: Any) -> tuple[Any, Any]:
+def query_lazily(queries: Any, k: int, run: Callable[..., Any], need: int, nothing: Any) -> tuple[Any, Any]:
     """ids and distances as lazy dask arrays, a chunk of whole queries at a time.
 
-    run: from queries to an array of records (ids, distances), which takes `need` bytes of a worker; nothing: such an
-    array without rows. A chunk is one task: where its worker dies it is run again on another one, and answers the same.
+    run: from queries to an array of records (ids, distances), which takes `need` bytes of a worker, called as
+    run(queries, first=number of the first); nothing: such an array without rows. A chunk is one task: where its worker
+    dies it is run again on another one, and answers the same.
     """
     queries = queries.rechunk({1: -1})
     # Dask would find out the kind of the answers by a call in this process, which need not open the index.
-    asked = partial(where_it_fits, run, need)
+    asked = partial(_answer_block, run, need)
     both = queries.map_blocks(asked, meta=nothing, chunks=(queries.chunks[0], (k,)))
     ids, distances = (both.map_blocks(_field, name, meta=nothing[name].copy()) for name in ("ids", "distances"))
     return ids, distances
+
+
+def _answer_block(run: Callable[..., Any], need: int, queries: Any, block_info: Any = None) -> Any:
+    """The answers to a block of queries. Where sizes are unknown, messages number its rows from 0."""
+    first = block_info[0]["array-location"][0][0] if block_info else 0
+    return where_it_fits(partial(run, first=int(first) if first == first else 0), need, queries)
 
 
 def _field(both: Any, name: str) -> Any:
@@ -154,16 +161,18 @@ def client_of(client: Any) -> Iterator[Any]:
         yield getattr(executor, "client", None)
 
 
-def in_order(client: Any, run: Callable[[Any], Any], need: int, batches: Iterable[Any]) -> Iterator[Any]:
+def in_order(client: Any, run: Callable[..., Any], need: int, batches: Iterable[tuple[int, Any]]) -> Iterator[Any]:
     """What workers answer to each batch, in the order of the batches, of which few are under way at any time.
+
+    batches: number of the first query, and the queries; called as run(queries, first=number).
 
     StageError if a worker died of one several times, or the scheduler is lost; errors of the project pass as they are.
     """
     waiting: deque[Any] = deque()
     try:
         with told_if_lost(client):
-            for batch in batches:
-                waiting.append(client.submit(where_it_fits, run, need, batch, pure=False))
+            for first, batch in batches:
+                waiting.append(client.submit(where_it_fits, partial(run, first=first), need, batch, pure=False))
                 if len(waiting) > WINDOW * max(sum(client.nthreads().values()), 1):
                     yield _taken(waiting.popleft())
             while waiting:

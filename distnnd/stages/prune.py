@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from ..kernels import prune
-from ..kernels.codes import Coder, coded_form, coder_of, encode, farthest_from, peak_of, routing_form
+from ..kernels import compared, prune
+from ..kernels.codes import Rows, coded_form, encode, routing_form, trusted
 from ..kernels.neighbours import empty
 from ..kernels.pivots import share_out
 from ..kernels.random import seed_of
@@ -17,16 +16,29 @@ from ..kernels.rows import plain_form
 from ..kernels.signposts import find_pivots, signposts_of
 from ..storage import graph as graph_store
 from ..storage import index as store
-from ..storage import mailbox
-from ..storage.source import Source, reopen_source
+from ..storage import mailbox, stores
+from ..storage.source import Source
 from ..values import memory
 from ..values.plan import Stage, Task
-from ..values.searching import PLACED, SAMPLED, IndexJob, pivot_count, prune_fixed, prune_row
-from .edges import Place, completed, mended, pruned
+from ..values.searching import OWN, PLACED, SAMPLED, IndexJob, index_row, pivot_count, prune_fixed, prune_row
+from .coder import (
+    blurred_rows,
+    codes_tell,
+    followed_of,
+    goes_by_rows,
+    learn_coder,
+    listed_sample,
+    points_of,
+    read_coder,
+    ruler,
+    write_coder,
+)
+from .edges import Ground, Known, Place, by_length, completed, mended, pruned
 from .measured import measured, side_by_side
+from .own_recall import draw_probes, find_truth, run_recall
 from .partition import Hands
 from .points import Held, Ruler, assemble
-from .views import blocks_of, points_at, ruler_of
+from .views import blocks_of, points_at
 
 PIVOTS = 41  # what random numbers are for: a part of their seed
 # Partitions hang together where so many edges lead from one to the other and back, as a share of their rows.
@@ -40,7 +52,7 @@ def plan_index(job: IndexJob) -> list[Stage]:
     sampled = memory.SLACK + 3 * SAMPLED * row
     placed = memory.SLACK + memory.tile_bytes(layout.d) + memory.strip_rows(layout.d) * 8 * row + 8 * PLACED
     cut = layout.partitions > 1
-    pruned = prune_fixed(layout.n, layout.d, layout.n_neighbors, cut)
+    pruned = prune_fixed(layout.n, layout.d, layout.n_neighbors, cut or not metric.euclidean)
     pruned += layout.rows * prune_row(metric, layout.dtype, layout.d, layout.n_neighbors, layout.degree, cut)
     places = [Task("place", 0, index) for index in range(-(-layout.n // PLACED))]
     parts = [Task("prune", 0, index) for index in range(layout.partitions)]
@@ -50,18 +62,16 @@ def plan_index(job: IndexJob) -> list[Stage]:
         Stage("order", run_order, [Task("order", 0, 0)], memory.SLACK + 32 * layout.n),
         Stage("prune", run_prune, parts, pruned),
         Stage("seal", run_seal, [Task("seal", 0, 0)], memory.SLACK + 16 * layout.n),
+        Stage("recall", run_recall, [Task("recall", 0, 0)], recall_bytes(job)),
     ]
     return stages  # type: ignore[return-value]
 
 
-def ruler(job: IndexJob) -> Ruler:
-    """How rows of the index are prepared and measured."""
-    return ruler_of(job.facts, job.function)
-
-
-def points_of(job: IndexJob) -> Source:
-    """The points, opened again in this process."""
-    return reopen_source(job.source)
+def recall_bytes(job: IndexJob) -> int:
+    """Bytes of the task that asks the index: of what is in files only pages are mapped."""
+    layout = job.layout
+    held = index_row(ruler(job).metric, layout.dtype, layout.d, layout.width) * layout.rows
+    return memory.SLACK + OWN // 4 + 8 * layout.n + (0 if stores.is_local(job.out) else held)
 
 
 @measured
@@ -74,27 +84,27 @@ def run_pivots(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     seed = seed_of(job.spec.random_state, PIVOTS)
     draw = np.random.default_rng(seed)
     chosen = np.sort(draw.choice(layout.n, min(SAMPLED, layout.n), replace=False))
-    sample = how.hold(points_at(points, chosen)).points
-    coder = coder_of(sample, how.metric)
-    if not how.metric.euclidean:
-        # What were cut off of a long row would make it look shorter, hence farther, than it is.
-        far = max(float(farthest_from(coder.centre, how.hold(points.read(a, b)).points)) for a, b in blocks_of(points))
-        coder = coder._replace(step=far / peak_of(sample.shape[1]) or 1.0)
+    listed = listed_sample(job)
+    probes, others = draw_probes(job, how, listed), followed_of(listed.ids)
+    # All that is wanted of the points by one pass over them.
+    wanted = np.unique(np.concatenate([chosen, listed.rows, others, *probes]))
+    read = points_at(points, wanted)
+
+    def rows_at(rows: np.ndarray) -> np.ndarray:
+        return read[np.searchsorted(wanted, rows)]
+
+    probes.write(job.scratch, rows_at)
+    sample = how.hold(rows_at(chosen)).points
+    coder = learn_coder(how, points, sample)
     count = pivot_count(layout.n)
     some = draw.choice(len(chosen), min(count, len(chosen)), replace=False)
     form = plain_form(how.metric, sample.shape[1])._replace(euclidean=True)
     near = share_out(sample[some], np.ones(len(some)), max(len(some) // 2, 1), form, seed)
     some = some[np.argsort(near, kind="stable")]
     mailbox.write(job.scratch, "pivots", {"rows": chosen[some], "points": sample[some]})
-    numbers = np.array([coder.step, coder.exact, coder.cuts], np.float64)
-    mailbox.write(job.scratch, "coder", {"centre": coder.centre, "numbers": numbers})
+    told = codes_tell(how.metric, coder, *(how.hold(rows_at(rows)).points for rows in (listed.rows, others)))
+    write_coder(job.scratch, coder, not told)
     return {"pivots": len(some)}, sample.nbytes, sample[some].nbytes
-
-
-def read_coder(scratch: str) -> Coder:
-    """How rows become codes."""
-    step, exact, cuts = mailbox.read(scratch, "coder", "numbers")
-    return Coder(mailbox.read(scratch, "coder", "centre"), float(step), bool(exact), bool(cuts))
 
 
 @measured
@@ -139,32 +149,37 @@ def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
 
     Counters: edges, rows that had to become pivots, and rows that did not find themselves at first.
     """
-    layout, how, coder = job.layout, ruler(job), read_coder(job.scratch)
+    layout, how, coder, by_rows = job.layout, ruler(job), read_coder(job.scratch), goes_by_rows(job.scratch)
     first, last = layout.range_of(task.index)
     position = mailbox.read(job.scratch, "position", "at")
     held = gather_rows(points_of(job), how, position, first, last)
+    find_truth(job, how, task.index, held, position, first)
     rows = encode(held.points, coder)
     form = coded_form(how.metric, rows, coder)
-    codes = np.empty((last - first, prune.coded_width(form.columns)), np.int8)
-    prune.lay_out(rows, form, codes)
+    codes = np.empty((last - first, compared.coded_width(form.columns)), np.int8)
+    compared.lay_out(rows, form, codes)
     exact = as_stored(how, held)
     store.write(job.out, "codes", first, codes)
     store.write(job.out, "rows", first, exact)
     read, written = exact.nbytes, exact.nbytes + codes.nbytes
+    judge = how.judge(held)
+    judge = judge._replace(rows=type(judge.rows)(exact) if isinstance(judge.rows, tuple) else exact)
     del held, exact
-    known, ids = gather_lists(job, position, first, last)
+    known, ids, zeros = gather_lists(job, position, first, last)
     pivots = position[mailbox.read(job.scratch, "pivots", "rows")]
     mine = (pivots[(pivots >= first) & (pivots < last)] - first).astype(np.int32)
     cells = mailbox.read(job.scratch, "position", "cell", first, last)
     with side_by_side(job.threads) as each:
         place = Place(job, task.index, coder, how.metric, Hands(each, job.threads))
         if layout.partitions > 1:
-            ids = completed(place, rows, form, ids)
+            ids = completed(place, rows, form if by_rows else trusted(form), ids)
+        near = known_of(place, how, rows, ids, zeros)
+        blurred = np.ones(last - first, bool) if by_rows else blurred_rows(rows, coder, how.metric, ids)
         del rows
-        coded = prune.with_words(codes)
-        edges = pruned(place, coded, ids)
-        begins, piece = prune.make_reachable(edges, ids, mine, cells)
-        begins, strayed = mended(place, coded, edges, begins, piece)
+        ground = Ground(compared.with_words(codes), judge, blurred)
+        edges = pruned(place, ground, near)
+        begins, piece = prune.make_reachable(edges, near.nearest, mine, cells)
+        begins, strayed = mended(place, ground, edges, begins, piece)
     prune.into_whole(edges, known, first)
     store.write(job.out, "edges", first, edges)
     columns = {"at": begins.astype(np.int64) + first, "pieces": piece[begins].astype(np.int64) + first}
@@ -175,6 +190,14 @@ def run_prune(job: IndexJob, task: Task) -> tuple[dict[str, float], int, int]:
     mailbox.write(job.scratch, f"pivots/{task.index}", columns)
     counters = {"edges": int((edges >= 0).sum()), "new_pivots": len(begins) - len(mine), "strayed": strayed}
     return counters, read + known.nbytes, written + edges.nbytes
+
+
+def known_of(place: Place, how: Ruler, rows: Rows, ids: np.ndarray, zeros: np.ndarray) -> Known:
+    """What is known of the neighbours of a partition's rows; zeros: int32[m], entries of lists at distance 0."""
+    if not how.metric.euclidean:
+        near, equals = by_length(place, rows)
+        return Known(ids, equals, near)
+    return Known(ids, np.zeros_like(zeros) if how.metric.zeros_are_near else zeros, None)
 
 
 def gather_rows(points: Source, how: Ruler, position: np.ndarray, first: int, last: int) -> Held:
@@ -196,21 +219,25 @@ def as_stored(how: Ruler, held: Held) -> np.ndarray:
     return rows[0] if isinstance(rows, tuple) else rows
 
 
-def gather_lists(job: IndexJob, position: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+def gather_lists(
+    job: IndexJob, position: np.ndarray, first: int, last: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The neighbours of the rows at the positions first .. last, as positions in the whole and in this part.
 
-    int64[last - first, k] and int32[last - first, k], the latter -2 - slot for a neighbour that is elsewhere.
+    int64[last - first, k] and int32[last - first, k], the latter -2 - slot for a neighbour that is elsewhere; and how
+    many of them are at distance 0, int64[last - first].
     """
     known = np.empty((last - first, job.layout.n_neighbors), np.int64)
-    inside = np.empty(known.shape, np.int32)
+    inside, zeros = np.empty(known.shape, np.int32), np.empty(len(known), np.int64)
     slots = -2 - np.arange(known.shape[1], dtype=np.int32)
-    for start, ids, _ in graph_store.result_blocks(job.graph):
+    for start, ids, distances in graph_store.result_blocks(job.graph):
         here = position[start : start + len(ids)]
         mine = np.flatnonzero((here >= first) & (here < last))
         there, at = position[ids[mine]], here[mine] - first
         known[at] = there
         inside[at] = np.where((there >= first) & (there < last), there - first, slots)
-    return known, inside
+        zeros[at] = np.count_nonzero(distances[mine] == 0, axis=1)
+    return known, inside, zeros
 
 
 def main_piece(piece: np.ndarray) -> np.ndarray:
@@ -257,16 +284,10 @@ def create_arrays(job: IndexJob) -> None:
     rows = as_stored(how, held)
     columns = held.points.shape[1] - (not how.metric.euclidean)
     shapes = {
-        "codes": ((layout.n, prune.coded_width(columns)), np.int8),
+        "codes": ((layout.n, compared.coded_width(columns)), np.int8),
         "rows": ((layout.n, rows.shape[1]), rows.dtype),
         "edges": ((layout.n, layout.width), np.int32),
         "order": ((layout.n,), np.int64),
     }
     for name, (shape, dtype) in shapes.items():
         store.create_array(job.out, name, shape, dtype, layout.n if name == "order" else layout.rows)
-
-
-def coder_facts(job: IndexJob) -> dict[str, Any]:
-    """The coder as JSON; float32 and float64 come back from it as they were."""
-    coder = read_coder(job.scratch)
-    return {"centre": coder.centre.tolist(), "step": coder.step, "exact": coder.exact, "cuts": coder.cuts}

@@ -7,66 +7,52 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels import search as kernels
 from ..kernels.bit_distances import BitRows
-from ..kernels.codes import Coder, Rows, coded_form, encode, trusted
-from ..kernels.judge import judge_of
+from ..kernels.codes import Coder, beyond, coded_form, trusted
+from ..kernels.compared import Coded, Exact, offer_all, with_words
+from ..kernels.judge import Judge, judge_of
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
-from ..kernels.prune import Coded, with_words
 from ..kernels.ranges import even_cuts
-from ..kernels.rows import WORD, Form, finish, stays_narrow
-from ..kernels.signposts import Signposts, compare_all, find_pivots, signposts_of
-from ..kernels.transforms import check_rows
+from ..kernels.rows import stays_narrow
+from ..kernels.signposts import compare_all
+from ..kernels.transforms import check_rows, surrogates_near
 from ..storage import index as store
 from ..values.errors import InputError, SpecError
 from ..values.metric import CUSTOM, Metric
-from ..values.searching import AT_ONCE, ENTRIES, EXHAUSTED, FEW_ALLOWED, PIECES, SIGHT, VISITED, IndexLayout, SearchSpec
+from ..values.searching import AT_ONCE, EXHAUSTED, FEW_ALLOWED, SIGHT, IndexLayout, SearchSpec
+from .coder import TELLING
 from .measured import one_blas_thread, side_by_side
 from .points import Ruler
 from .views import ruler_of
-
-# No query wants a certain row.
-NOBODY = np.empty(0, np.int32)
+from .walk import (
+    EVERYBODY,
+    NOBODY,
+    Asked,
+    Pivots,
+    as_rows,
+    coded_queries,
+    entries_in,
+    first_distinct,
+    pivots_of,
+    reach_of,
+    walk,
+)
 
 
 class Part(NamedTuple):
-    """A range of positions, ready to be searched: its codes, edges, exact rows, and their row ids."""
+    """A range of positions, ready to be searched: its codes, edges, who judges its exact rows, and their row ids."""
 
     first: int
     last: int
     coded: Coded
     edges: np.ndarray
-    rows: np.ndarray
+    judge: Judge
     order: np.ndarray
 
-
-class Pivots(NamedTuple):
-    """Where searches begin. at: positions, int64[p]; pieces: int64[p], what is reached together in the whole.
-
-    signposts: the way to them; form: how queries are compared with them, by estimates.
-    """
-
-    at: np.ndarray
-    pieces: np.ndarray
-    signposts: Signposts
-    form: Form
-
-    @property
-    def wanted(self) -> int:
-        """How many a query looks at, if all of the graph is at hand."""
-        return PIECES if (self.pieces != self.pieces[0]).any() else ENTRIES
-
-    def near(self, rows: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The positions and the pieces of those nearest to some rows, the nearest first: int64[m, count], -1 for none.
-
-        Fewer columns where there are fewer pivots.
-        """
-        lists = empty(len(rows.points), min(count, len(self.at)))
-        find_pivots(rows, np.arange(len(rows.points), dtype=np.int32), self.signposts, self.form, lists)
-        at = np.maximum(lists.ids, 0)
-        at, pieces = (np.where(lists.ids >= 0, part[at], -1).astype(np.int64) for part in (self.at, self.pieces))
-        return at, pieces
+    def compared(self, exact: bool) -> Coded | Exact:
+        """Its rows as a search compares them."""
+        return Exact(*self.judge) if exact else self.coded
 
 
 class Opened:
@@ -89,6 +75,7 @@ class Opened:
         self.ruler: Ruler = ruler_of(facts, function)
         coder = facts["coder"]
         self.coder = Coder(np.array(coder["centre"], np.float32), coder["step"], coder["exact"], coder["cuts"])
+        self.exact = facts.get("compares") == "rows"
         self._whole: Part | None = None
         self._pivots: Pivots | None = None
 
@@ -104,48 +91,38 @@ class Opened:
         codes, edges, rows, order = (
             self.arrays.rows(name, first, last) for name in ("codes", "edges", "rows", "order")
         )
-        part = Part(first, last, with_words(codes), edges, rows, order)
+        part = Part(first, last, with_words(codes), edges, self.judge_of(rows), order)
         if self.whole:
             self._whole = part
         return part
+
+    def judge_of(self, rows: np.ndarray) -> Judge:
+        """Who settles answers among some rows of the index, as these are stored."""
+        return judge_of(rows, rows if self.metric.judged else None, self.metric, self.layout.d, self.function)
 
     def pivots(self) -> Pivots:
         """The pivots, read when they are first asked for."""
         if self._pivots is None:
             at = self.arrays.rows("pivots")
             step = self.layout.n if self.whole else self.layout.rows
-            codes = []
+            codes, rows = [], []
             for first in range(0, self.layout.n, step):
-                part = self.arrays.rows("codes", first, min(first + step, self.layout.n))
-                codes.append(part[at[(at >= first) & (at < first + step)] - first])
-            pieces = self.arrays.rows("pieces")
-            self._pivots = pivots_of(at, pieces, np.concatenate(codes), self.coder, self.metric)
+                mine = at[(at >= first) & (at < first + step)] - first
+                for name, parts in (("codes", codes), ("rows", rows)):
+                    parts.append(self.arrays.rows(name, first, min(first + step, self.layout.n))[mine])
+            judge, pieces = self.judge_of(np.concatenate(rows)), self.arrays.rows("pieces")
+            self._pivots = pivots_of(at, pieces, np.concatenate(codes), self.coder, self.metric, judge)
         return self._pivots
-
-
-def pivots_of(at: np.ndarray, pieces: np.ndarray, codes: np.ndarray, coder: Coder, metric: Metric) -> Pivots:
-    """Pivots at these positions, with their pieces and codes, and the way to them."""
-    rows = as_rows(codes, coder, metric)
-    form = trusted(coded_form(metric, rows, coder))
-    return Pivots(at, pieces, signposts_of(rows, form), form)
-
-
-def as_rows(codes: np.ndarray, coder: Coder, metric: Metric) -> Rows:
-    """Rows of the index, whose codes are int8[m, w], as other kernels compare them by estimates alone."""
-    columns = len(coder.centre)
-    inner = columns - (not metric.euclidean)
-    values = np.zeros((len(codes), -(-columns // WORD) * WORD), np.int8)
-    values[:, :inner] = codes[:, :inner]
-    rows = encode(values, coder._replace(exact=True))
-    # Estimates are never measured anew: the rows themselves only say their kind and how wide they are.
-    return rows._replace(points=np.zeros((len(codes), columns), np.int8 if coder.exact else np.float32))
 
 
 # --- queries ---------------------------------------------------------------------------------------------
 
 
-def check_queries(queries: np.ndarray, facts: dict[str, Any], metric: Metric) -> np.ndarray:
-    """The queries as the index takes them, [m, d]; InputError says what is wrong with them, and the first bad row."""
+def check_queries(queries: np.ndarray, facts: dict[str, Any], metric: Metric, first: int = 0) -> np.ndarray:
+    """The queries as the index takes them, [m, d]; InputError says what is wrong with them, and the first bad row.
+
+    first: number of queries[0] among all that were asked.
+    """
     queries, d, dtype = np.asarray(queries), facts["d"], np.dtype(facts["dtype"])
     if queries.ndim != 2 or queries.shape[1] != d:
         remedy = "; write queries[None] for a single one" if queries.shape == (d,) else ""
@@ -154,16 +131,20 @@ def check_queries(queries: np.ndarray, facts: dict[str, Any], metric: Metric) ->
         raise InputError(f"queries of dtype {queries.dtype} cannot be compared; the index holds {dtype}")
     if queries.dtype.kind == "f" and metric.name != "nan_euclidean" and not np.isfinite(queries).all():
         row, column = np.argwhere(~np.isfinite(queries))[0].tolist()
-        raise InputError(f"query {row}, column {column} holds {queries[row, column]}; leave the row out or fill it")
+        raise InputError(
+            f"query {first + row}, column {column} holds {queries[row, column]}; leave the row out or fill it"
+        )
     if queries.dtype != dtype:
         queries = converted(queries, dtype, metric.form == "bits" or stays_narrow(metric, dtype, d))
     if metric.name != CUSTOM:
-        check_rows(queries, metric)
+        check_rows(queries, metric, first)
     return np.ascontiguousarray(queries)
 
 
 def converted(queries: np.ndarray, dtype: np.dtype[Any], only: bool) -> np.ndarray:
     """Queries of another dtype than the index; InputError where it takes its own `only` and values would change."""
+    if dtype == np.float64:
+        return queries.astype(dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         same, wide = queries.astype(dtype), queries.astype(np.float32)
     if dtype.kind in "iu" and (same == queries).all():
@@ -222,30 +203,8 @@ def answer_some(
     opened: Opened, queries: np.ndarray, spec: SearchSpec, allowed: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for one batch."""
-    held = opened.ruler.hold(queries)
-    rows = encode(held.points, opened.coder)
-    asked = BitRows(held.raw) if opened.metric.form == "bits" else held.points if held.raw is None else held.raw
-    width = spec.candidates(opened.metric, opened.layout.n)
-    result = empty(len(queries), width, np.int64)
-
-    def look(part: Part, mine: np.ndarray, entries: np.ndarray, everywhere: bool) -> None:
-        if everywhere:
-            found = exhaust(opened, part, chosen(rows, mine), width, allowed)
-        else:
-            found = walk(opened, part, chosen(rows, mine), entries, spec, width, allowed)
-        lists = settle(opened, part, found, chosen_asked(asked, mine))
-        ids = np.where(lists.ids >= 0, part.order[np.maximum(lists.ids, 0)], -1)
-        fold(result, mine.astype(np.int64), ids, lists.distances)
-
-    for part, mine, entries in visits(opened, rows):
-        look(part, mine, entries, allowed is not None and is_few(allowed[part.first : part.last]))
-        del part
-    # Where a search ends with too few answers, on a small piece say, all rows are compared: seldom, and never in vain.
-    there = opened.layout.n if allowed is None else int(allowed.sum())
-    short = np.flatnonzero(result.ids[:, min(spec.k, there) - 1] < 0) if there else np.empty(0, np.int64)
-    for first, last in parts_of(opened) if len(short) else ():
-        look(opened.part(first, last), short, np.empty((len(short), 0), np.int32), True)
-    distances = result.distances if opened.metric.judged else finish(result.distances, opened.metric)
+    result = search_for(opened, queries, spec, allowed).result
+    distances = opened.ruler.finish(result.distances)
     distances[result.ids < 0] = np.inf
     if spec.radius is not None:
         result.ids[distances > spec.radius], distances[distances > spec.radius] = -1, np.inf
@@ -254,28 +213,118 @@ def answer_some(
     return result.ids[:, : spec.k].copy(), distances[:, : spec.k].copy()
 
 
+def search_for(
+    opened: Opened, queries: np.ndarray, spec: SearchSpec, allowed: np.ndarray | None, hidden: np.ndarray | None = None
+) -> Search:
+    """The search for a batch of queries, done. hidden: int64[m], the position of a row that each must not meet."""
+    held = opened.ruler.hold(queries)
+    raw = BitRows(held.raw) if opened.metric.form == "bits" else held.points if held.raw is None else held.raw
+    asked = Asked(coded_queries(held.points, opened.coder, opened.metric), raw)
+    search = Search(opened, spec, asked, allowed, hidden)
+    # However long a query is, codes of its own step reach it.
+    exact = beyond(held.points, opened.coder) & opened.metric.euclidean | opened.exact
+    search.by(np.flatnonzero(~exact), exact=False)
+    exact[search.doubtful()] = True
+    search.doubts = int(exact.sum())
+    search.by(np.flatnonzero(exact), exact=True)
+    search.complete()
+    return search
+
+
+class Search:
+    """A batch of queries on its way. result: their lists so far; doubts: how many queries exact rows were asked for."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        spec: SearchSpec,
+        asked: Asked,
+        allowed: np.ndarray | None = None,
+        hidden: np.ndarray | None = None,
+    ) -> None:
+        """The arguments are those of search_for."""
+        self.opened, self.spec, self.asked, self.allowed, self.hidden = opened, spec, asked, allowed, hidden
+        self.width = spec.candidates(opened.metric, opened.layout.n)
+        count = len(asked.rows.values)
+        self.result, self.doubts = empty(count, self.width, np.int64), 0
+        # How near the nearest answer is that codes would almost have missed.
+        self.late = np.full(count, np.inf, np.float32)
+
+    def by(self, mine: np.ndarray, exact: bool) -> None:
+        """Search for some of the queries along the edges, by codes or by exact rows."""
+        for part, there, entries in visits(self.opened, self.asked.some(mine), exact) if len(mine) else ():
+            self.look(part, mine[there], entries, exact)
+            del part
+
+    def look(self, part: Part, mine: np.ndarray, entries: np.ndarray | None, exact: bool) -> None:
+        """Take in what a part holds for some of the queries; entries: None to compare all of it."""
+        opened, asked, hidden = self.opened, self.asked.some(mine), self._hidden_in(part, mine)
+        allowed = None if self.allowed is None else self.allowed[part.first : part.last]
+        if entries is None or (allowed is not None and is_few(allowed)):
+            lists = exhaust(opened, part, asked, self.width, allowed, exact)
+            if len(hidden):
+                lists.ids[lists.ids == -2 - hidden[:, None]] = -1
+        else:
+            reach = reach_of(self.spec, opened.metric, self.width, exact, opened.coder)
+            mask = EVERYBODY if allowed is None else allowed
+            rows = part.compared(exact)
+            found = walk(rows, asked, part.edges, part.first, entries, reach, self.width, opened.metric, mask, hidden)
+            lists = as_lists(found)
+        part.judge.measure(lists, 0, len(mine), asked.judged)
+        if not exact and not opened.coder.exact:
+            last = lists.distances[:, self.width - (self.width - self.spec.k) // 2 :]
+            self.late[mine] = np.minimum(self.late[mine], last.min(axis=1, initial=np.inf))
+        sort_rows(lists, 0, len(mine))
+        ids = np.where(lists.ids >= 0, part.order[np.maximum(lists.ids, 0)], -1)
+        fold(self.result, mine.astype(np.int64), ids, lists.distances)
+
+    def _hidden_in(self, part: Part, mine: np.ndarray) -> np.ndarray:
+        """The rows of a part that some queries must not meet, as `search` takes them."""
+        if self.hidden is None:
+            return NOBODY
+        at = self.hidden[mine] - part.first
+        return np.where((at >= 0) & (at < part.last - part.first), -2 - at, -1).astype(np.int32)
+
+    def doubtful(self) -> np.ndarray:
+        """The queries whose answers codes cannot tell from others: they are too near, or almost were no candidates.
+
+        Where the layout is another metric than what it selects for, neither says anything of codes.
+        """
+        metric, coder = self.opened.metric, self.opened.coder
+        if metric.form != "inner" or coder.exact:
+            return NOBODY
+        farthest = self.result.distances[:, self.spec.k - 1]
+        doubtful = self.late < farthest
+        if metric.euclidean:
+            near = surrogates_near(farthest, metric) if metric.judged else farthest
+            doubtful |= (near > 0) & (near < TELLING * coder.step**2)
+        return np.flatnonzero(doubtful)
+
+    def complete(self) -> None:
+        """Compare all rows where edges do not lead to the answers: seldom, and never in vain."""
+        there = self.opened.layout.n if self.allowed is None else int(self.allowed.sum())
+        if not there:
+            return
+        last = min(self.spec.k, there) - 1
+        lost = self.result.ids[:, last] < 0
+        if not self.opened.metric.euclidean:
+            # Edges lead to large products; where these are below nothing, they lead astray.
+            lost |= (self.result.distances[:, last] >= 0) & (self.asked.rows.values.any(axis=1))
+        mine = np.flatnonzero(lost)
+        for first, end in parts_of(self.opened) if len(mine) else ():
+            self.look(self.opened.part(first, end), mine, None, self.opened.exact)
+
+
 def parts_of(opened: Opened) -> list[tuple[int, int]]:
     """First position and end of all that is opened at a time."""
     layout = opened.layout
     return [(0, layout.n)] if opened.whole else [layout.range_of(part) for part in range(layout.partitions)]
 
 
-def chosen(rows: Rows, mine: np.ndarray) -> Rows:
-    """Some of the queries."""
-    return rows if len(mine) == len(rows.values) else Rows(*(np.ascontiguousarray(part[mine]) for part in rows))
-
-
-def chosen_asked(asked: Any, mine: np.ndarray) -> Any:
-    """The same as a judge takes them."""
-    if isinstance(asked, tuple):
-        return type(asked)(*(np.ascontiguousarray(part[mine]) for part in asked))
-    return np.ascontiguousarray(asked[mine])
-
-
-def visits(opened: Opened, rows: Rows) -> Iterator[tuple[Part, np.ndarray, np.ndarray]]:
+def visits(opened: Opened, asked: Asked, exact: bool) -> Iterator[tuple[Part, np.ndarray, np.ndarray]]:
     """The parts to search, the queries that go to each, and where each of them begins: int32[m, e], -1 for none."""
     pivots = opened.pivots()
-    near, piece = pivots.near(rows, pivots.wanted if opened.whole else SIGHT * opened.layout.partitions)
+    near, piece = pivots.near(asked, pivots.wanted if opened.whole else SIGHT * opened.layout.partitions, exact)
     for first, last in parts_of(opened):
         inside = np.where((near >= first) & (near < last), piece, -1)
         visited = first_distinct(inside)
@@ -291,74 +340,35 @@ def visits(opened: Opened, rows: Rows) -> Iterator[tuple[Part, np.ndarray, np.nd
                 yield part, mine, entries_in(inside[mine], number[mine], near[mine] - first)
 
 
-def entries_in(piece: np.ndarray, wanted: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """The first few pivots of each row that are of the piece it wants: int32[m, p], -1 for the others.
-
-    piece, near: int64[m, p], of each pivot, the nearest first; wanted: int64[m].
-    """
-    own = piece == wanted[:, None]
-    return np.where(own & (np.cumsum(own, axis=1) <= ENTRIES), near, -1).astype(np.int32)
-
-
-def first_distinct(place: np.ndarray) -> np.ndarray:
-    """The first VISITED different numbers of each row, int64[m, VISITED], -1 where there are fewer, as for none."""
-    visited = np.full((len(place), VISITED), -1, np.int64)
-    count = np.zeros(len(place), np.int64)
-    for column in place.T:
-        new = (column >= 0) & (count < VISITED) & (visited != column[:, None]).all(axis=1)
-        visited[new, count[new]] = column[new]
-        count[new] += 1
-    return visited
-
-
 def is_few(allowed: np.ndarray) -> bool:
     """Whether so few rows are allowed that it is cheaper to compare them all than to walk past the others."""
     share, most = FEW_ALLOWED
     return int(allowed.sum()) <= max(most, int(share * len(allowed)))
 
 
-def walk(
-    opened: Opened, part: Part, rows: Rows, entries: np.ndarray, spec: SearchSpec, width: int, allowed: Any
-) -> np.ndarray:
-    """Candidates by a search along the edges: int32[m, width], positions in the part, -1 where there are no more."""
-    mask = np.zeros(0, np.uint8) if allowed is None else allowed[part.first : part.last]
-    searched = kernels.Searched(part.coded, part.edges, part.first, mask)
-    reach = reach_of(spec, opened.metric, opened.coder, width)
-    found = np.empty((len(rows.values), width), np.int32)
-    kernels.search(searched, rows.values, rows.squares, entries, reach, NOBODY, found)
-    return found
-
-
-def reach_of(spec: SearchSpec, metric: Metric, coder: Coder, width: int) -> kernels.Reach:
-    """How far a search for so many candidates goes."""
-    euclidean = metric.euclidean
-    columns = len(coder.centre) - (not euclidean)
-    return kernels.Reach(spec.followed(width), spec.factor(euclidean), spec.pool(), columns, euclidean)
-
-
-def exhaust(opened: Opened, part: Part, rows: Rows, width: int, allowed: Any) -> np.ndarray:
-    """The same by comparing all rows that are allowed."""
-    mine = slice(part.first, part.last)
-    at = np.arange(part.last - part.first) if allowed is None else np.flatnonzero(allowed[mine])
-    count = len(rows.values)
+def exhaust(opened: Opened, part: Part, asked: Asked, width: int, allowed: np.ndarray | None, exact: bool) -> Lists:
+    """Candidates from all rows that are allowed; their distances are still to be measured."""
+    at = np.arange(part.last - part.first) if allowed is None else np.flatnonzero(allowed)
+    count = len(asked.rows.values)
     everyone, result = np.arange(count, dtype=np.int32), empty(count, width, np.int64)
     for first in range(0, len(at), EXHAUSTED):
         some = at[first : first + EXHAUSTED]
-        others = as_rows(part.coded.codes[some], opened.coder, opened.metric)
         lists = empty(count, min(width, len(some)))
-        compare_all(rows, everyone, others, trusted(coded_form(opened.metric, others, opened.coder)), lists)
+        if exact:
+            rows = Exact(part.judge.of(some), part.judge.form)
+            offer_all(rows, Exact(asked.judged, rows.form), len(some), lists)
+        else:
+            others = as_rows(part.coded.codes[some], opened.coder, opened.metric)
+            form = trusted(coded_form(opened.metric, others, opened.coder))
+            compare_all(asked.rows, everyone, others, form, lists)
         ids = np.where(lists.ids >= 0, some[np.maximum(lists.ids, 0)], -1)
         fold(result, everyone.astype(np.int64), ids, lists.distances)
-    return result.ids.astype(np.int32)
+    return as_lists(result.ids.astype(np.int32))
 
 
-def settle(opened: Opened, part: Part, found: np.ndarray, asked: Any) -> Lists:
-    """The candidates with their exact distances, in order."""
-    raw = part.rows if opened.metric.judged else None
-    judge = judge_of(part.rows, raw, opened.metric, opened.layout.d, opened.function)
-    lists = Lists(found, np.full(found.shape, np.inf, np.float32), np.zeros(found.shape, np.uint8))
-    judge.settle(lists, 0, len(found), asked)
-    return lists
+def as_lists(found: np.ndarray) -> Lists:
+    """Candidates, int32[m, w], as lists whose distances are still to be measured."""
+    return Lists(found, np.full(found.shape, np.inf, np.float32), np.zeros(found.shape, np.uint8))
 
 
 RECORD = np.dtype([("ids", "<i8"), ("distances", "<f4")])

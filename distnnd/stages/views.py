@@ -306,7 +306,7 @@ def same_points(location: str, facts: dict[str, Any], source: Any) -> Iterator[S
 
     Of a lazy array no more is known than its shape: then only that is compared.
     """
-    points = open_for(source, None, metric_behind(facts), read_as(facts))
+    points = open_for(source, None, metric_behind(facts), dtype=read_as(facts))
     try:
         now, then = points.fingerprint(), facts["source"]["fingerprint"]
         if now["shape"] != then["shape"] or (now != then and "dask" not in (now["kind"], then["kind"])):

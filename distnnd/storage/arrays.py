@@ -34,17 +34,18 @@ def create(
     dims: tuple[str, ...],
     separator: Literal[".", "/"] = "/",
     one_file: bool = False,
+    attributes: dict[str, Any] | None = None,
 ) -> Any:
     """A new array at location/name, cut along its first axis only; what a dead attempt left there is replaced.
 
     separator: "." puts all chunks into one folder; a folder for each takes as long to make as a small chunk.
-    one_file: on a local disk, all chunks into one file, to be written by `shards.Writer`.
+    one_file: on a local disk, all chunks into one file, to be written by `shards.Writer`. attributes: of the array.
     """
     chunk_shape = (max(1, min(chunk_rows, max(shape[0], 1))), *shape[1:])
     kind, form = documents.Kind(np.dtype(dtype).str, separator, one_file), documents.Form(shape, chunk_shape, dims)
     if not stores.is_local(location):
         kind = kind._replace(one_file=False)
-    array = documents.create(location, name, kind, form)
+    array = documents.create(location, name, kind, form, attributes)
     if array is not None:
         return array
     # Zarr would read and write a shard again for each strip that is added: it gets a file for each chunk.

@@ -37,8 +37,8 @@ def name_of(source: object) -> str:
 
 
 def is_xarray(source: object) -> bool:
-    """Whether `source` is a DataArray of xarray."""
-    return type(source).__module__.partition(".")[0] == "xarray" and hasattr(source, "data")
+    """Whether `source` is a DataArray or a Dataset of xarray: either may be lazy or not."""
+    return type(source).__module__.partition(".")[0] == "xarray"
 
 
 def is_scipy_sparse(source: object) -> bool:

@@ -16,11 +16,11 @@ from distnnd.values.errors import InputError, SpecError, StoreError
 from .formats import (
     BLOCK_BYTES,
     Source,
+    digest_of,
     keep_resident,
     points_dtype,
     points_shape,
     rows_within,
-    sampled_digest,
 )
 from .remedies import remedy_for_file
 
@@ -37,9 +37,9 @@ class ArraySource(Source):
         return self.array[start:stop]
 
     def fingerprint(self) -> dict[str, Any]:
-        """Layout, and a digest: of all bytes up to 64 MiB, beyond that of evenly spaced rows of that size."""
+        """Layout, and a digest of all bytes."""
         layout = {"kind": "array", "shape": [self.n, self.d], "dtype": self.array.dtype.str}
-        return layout | sampled_digest(self.array, self.chunk_rows)
+        return layout | digest_of(self.array, self.chunk_rows)
 
 
 def open_array(array: NDArray[Any], where: str = "<numpy array>", given: str = "points") -> Source:

@@ -72,10 +72,10 @@ def create_by_zarr(store: Any, name: str, kind: Kind, form: Form) -> Any:
     )
 
 
-def create(location: str, name: str, kind: Kind, form: Form) -> Any | None:
-    """The same at a location, from a copied document; None where Zarr has to do it."""
+def create(location: str, name: str, kind: Kind, form: Form, attributes: dict[str, Any] | None = None) -> Any | None:
+    """The same at a location, from a copied document; None where Zarr has to do it. attributes: of the array."""
     try:
-        array_text, group_text = _text(kind, form), _group()
+        array_text, group_text = _text(kind, form, attributes), _group()
         array = _array(location, name, json.loads(array_text), read_only=False)
     except (MemoryError, SpecError):
         raise
@@ -117,9 +117,10 @@ def _array(location: str, name: str, document: Any, read_only: bool) -> Any:
     return zarr.Array(zarr.AsyncArray(document, place, CONFIG))
 
 
-def _text(kind: Kind, form: Form) -> str:
+def _text(kind: Kind, form: Form, attributes: dict[str, Any] | None = None) -> str:
     """The document of an array, as Zarr would write it."""
     document = json.loads(_template(kind, len(form.shape)))
+    document["attributes"] = attributes or {}
     document["shape"] = list(form.shape)
     document["dimension_names"] = list(form.dims)
     document["chunk_grid"]["configuration"]["chunk_shape"] = list(form.shard() if kind.one_file else form.chunks)
@@ -140,8 +141,13 @@ def _template(kind: Kind, ndim: int) -> str:
 @lru_cache(maxsize=1)
 def _group() -> str:
     """The document of a group without attributes, made by Zarr."""
+    return group_text({})
+
+
+def group_text(attributes: dict[str, Any]) -> str:
+    """The document of a group, as Zarr writes it."""
     store: dict[str, Any] = {}
-    zarr.create_group(store=store)
+    zarr.create_group(store=store, attributes=attributes)
     return _written(store)
 
 

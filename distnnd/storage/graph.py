@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..values.errors import SpecError, StoreError, brief
-from . import arrays, facts, stores
+from . import arrays, facts, files, marks, stores
 from .formats import absolute
 
 FORMAT_VERSION = "1.0"
@@ -32,8 +32,18 @@ KIND = facts.Kind(
 
 
 def facts_of(location: str) -> dict[str, Any] | None:
-    """The facts of the graph store at `location`, None if nothing is there; errors as `facts.read` has them."""
-    return facts.read(location, KIND)
+    """The facts of the graph store at `location`, None if nothing is there; errors as `facts.read` has them.
+
+    StoreError if they name what no build of ours would: a uuid or a number of a round that would lead elsewhere.
+    """
+    found = facts.read(location, KIND)
+    if found is not None:
+        if "uuid" in found:
+            marks.checked(found["uuid"], location)
+        for place, one in enumerate(found.get("rounds", []), 1):
+            if not isinstance(one, dict) or type(one.get("number")) is not int or one["number"] != place:
+                raise StoreError(f"{location}: its facts do not number the rounds 1, 2, ...; restore them from a copy")
+    return found
 
 
 def create(location: str, known: dict[str, Any]) -> None:
@@ -41,9 +51,17 @@ def create(location: str, known: dict[str, Any]) -> None:
     facts.create(location, KIND, known)
 
 
-def commit(location: str, known: dict[str, Any]) -> None:
-    """Replace the facts: from now on the store is what they say."""
-    facts.commit(location, KIND, known)
+def commit(location: str, known: dict[str, Any], was: str | None = None) -> dict[str, Any]:
+    """Replace the facts, which are returned: from now on the store is what they say.
+
+    was: the uuid that stands there, if it is to change. InUse if another process has replaced them since `known`.
+    """
+    return facts.commit(location, KIND, known, was)
+
+
+def check_current(location: str, known: dict[str, Any]) -> None:
+    """InUse if another process has replaced the facts since `known` were read or written."""
+    facts.check_current(location, KIND, known)
 
 
 def create_round(location: str, number: int, n: int, width: int, block_rows: int) -> None:
@@ -68,9 +86,11 @@ def read_lists(location: str, number: int, first: int, last: int) -> tuple[np.nd
 
 
 def tidy(location: str) -> None:
-    """Delete what only a build needs, once the graph is published."""
+    """Delete what only a build needs, once the graph is published, and what killed processes left half-written."""
     for name in ("rounds", "scratch"):
         stores.remove(location, name)
+    if stores.is_local(location):
+        files.sweep(location)
 
 
 def drop_round(location: str, number: int) -> None:
@@ -147,7 +167,25 @@ def free_bytes(location: str) -> int | None:
     return shutil.disk_usage(folder).free
 
 
+def check_no_links(location: str) -> None:
+    """StoreError if a folder of a store is a symbolic link: a build would write into what is somebody else's."""
+    if not stores.is_local(location):
+        return
+    for parent, folders, _ in os.walk(location):
+        for path in (os.path.join(parent, name) for name in folders):
+            if os.path.islink(path):
+                raise StoreError(
+                    f"{path} is a symbolic link to {os.readlink(path)}, which a build does not follow; put the folder "
+                    "itself in its place, or remove the link. A scratch on another disk is named by scratch (--scratch)"
+                )
+
+
+def identity(location: str) -> str:
+    """The name of the place of a store, the same by whatever link a process came there."""
+    return os.path.realpath(location) if stores.is_local(location) else location
+
+
 def drop(location: str) -> None:
     """Delete a graph store of ours, whole."""
     if facts_of(location) is not None:
-        stores.remove(location)
+        marks.remove_store(location)

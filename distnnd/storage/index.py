@@ -20,8 +20,8 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from ..values.errors import StoreError
-from . import arrays, chunks, facts, stores
+from ..values.errors import InUse, SpecError, StoreError
+from . import arrays, chunks, facts, files, marks, stores
 from .files import write_all
 
 AT_ONCE = 2**22
@@ -30,7 +30,7 @@ REMEDY = "restore it from a copy, or build the index again"
 KIND = facts.Kind(
     "index",
     "distnnd_index",
-    "1.0",
+    "1.1",
     other="no finished index of distnnd; build it with build_index",
     damaged=REMEDY,
     outdated="build the index again from its graph",
@@ -45,17 +45,68 @@ def facts_of(location: str) -> dict[str, Any]:
     found = facts.read(location, KIND)
     if found is None:
         raise StoreError(f"there is no index at {location}")
+    marks.checked(found.get("uuid"), location)
     return found
 
 
-def create(location: str) -> None:
-    """Begin an index; SpecError if anything is at `location` already."""
-    facts.create(location, KIND)
+def found_at(location: str) -> dict[str, Any] | None:
+    """The facts of a finished index, None if nothing is there, or one that was begun and will never be finished.
+
+    SpecError if something else is there; InUse if a process of this machine is still at work on it.
+    """
+    mark = begun_at(location)
+    if mark is None:
+        try:
+            return facts.read(location, KIND)
+        except SpecError as error:
+            raise SpecError(f"{location} exists and is no index of distnnd; choose another output") from error
+    if mark.at_work:
+        raise InUse(f"{location}: process {mark.pid} is making this index; wait for it, or choose another output")
+    return None
+
+
+def begun_at(location: str) -> marks.Mark | None:
+    """The mark of an index that was begun and is not finished; None where there is none."""
+    mark = marks.of(location)
+    if mark is None or mark.kind != KIND.name:
+        return None
+    try:
+        facts.read(location, KIND)
+    except SpecError:
+        return mark
+    return None
+
+
+def create(location: str, uuid: str) -> None:
+    """Begin an index, in the place of one that was begun and never finished; SpecError if anything else is there."""
+    left = begun_at(location)
+    if left is not None:
+        marks.remove(location, KIND.name, left.uuid)
+    facts.create(location, KIND, attributes=marks.attributes(KIND.name, uuid, location))
 
 
 def commit(location: str, known: dict[str, Any]) -> None:
-    """Write the facts, which turn what was written into an index."""
+    """Write the facts, which turn what was written into an index; InUse if another process has begun one here."""
     facts.commit(location, KIND, known)
+
+
+def tidy(location: str, scratch: str) -> None:
+    """Delete what only the making of an index needs, and what killed processes left, there or in the scratch."""
+    stores.remove(location, "scratch")
+    if stores.is_local(location):
+        files.sweep(location)
+    marks.sweep(location, scratch)
+
+
+def drop(location: str) -> None:
+    """Delete an index of ours, finished or only begun."""
+    if begun_at(location) is not None or facts.read(location, KIND) is not None:
+        marks.remove_store(location)
+
+
+def abandon(location: str, uuid: str) -> None:
+    """Delete the index that was begun with that uuid."""
+    marks.remove(location, KIND.name, uuid)
 
 
 # --- writing ---------------------------------------------------------------------------------------------

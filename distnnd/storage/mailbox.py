@@ -29,18 +29,34 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import zarr
 
+from ..values.errors import StoreError
 from ..values.memory import WRITTEN_AT_ONCE
-from . import arrays, shards, stores
+from . import arrays, documents, marks, shards, stores
 
+KIND = "scratch"
 # Smaller chunks cost more in calls than they save in bytes.
 LEAST_CHUNK = 32768
 
 
-def create(scratch: str) -> None:
-    """Make the scratch group, if it is not there."""
-    zarr.open_group(store=stores.opened(scratch), mode="a", zarr_format=3)
+def create(scratch: str, uuid: str, output: str) -> None:
+    """Make the scratch of the build with that uuid, if it is not there; StoreError if something else is."""
+    text = documents.group_text(marks.attributes(KIND, uuid, output)).encode()
+    if stores.is_vacant(scratch) and stores.put_new(scratch, marks.DOCUMENT, text):
+        return
+    if not is_of(scratch, uuid):
+        raise StoreError(f"{scratch} exists and is not the scratch of this build; name another scratch directory")
+
+
+def is_of(scratch: str, uuid: str) -> bool:
+    """Whether there is a scratch of the build with that uuid."""
+    mark = marks.of(scratch)
+    return mark is not None and (mark.kind, mark.uuid) == (KIND, uuid)
+
+
+def holds(scratch: str, place: str) -> bool:
+    """Whether there is an array at a place of the scratch."""
+    return documents.stands(scratch, place)
 
 
 def drop(scratch: str, place: str) -> None:
@@ -57,9 +73,10 @@ def drop_round(scratch: str, number: int) -> None:
         drop(scratch, str(number - 1))
 
 
-def discard(scratch: str) -> None:
-    """Delete the whole scratch of a build."""
-    drop(scratch, "")
+def discard(scratch: str, uuid: str) -> None:
+    """Delete the whole scratch of the build with that uuid; nothing if there is something else."""
+    marks.remove(scratch, KIND, uuid)
+    arrays.opened_once.cache_clear()
 
 
 def strips(first: int, last: int, rows: int) -> Iterator[tuple[int, int]]:

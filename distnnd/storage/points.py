@@ -16,7 +16,7 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec
 from zarr.errors import ContainsArrayError, ContainsGroupError
 
-from distnnd.storage import formats, stores
+from distnnd.storage import files, formats, marks, outputs, stores
 from distnnd.storage.foreign import ForeignArray, foreign_array
 from distnnd.storage.formats import Source
 from distnnd.values.errors import InputError, SpecError, StoreError, Unreachable
@@ -86,13 +86,16 @@ def write_points(
     d: int,
     dtype: DTypeLike,
     chunk_rows: int | None = None,
+    attributes: dict[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write blocks of rows, together (n, d), to a new Zarr v3 array of float64, float32, float16, uint8 or int8.
 
     The array is uncompressed, with a crc32c in each chunk of (chunk_rows, d); by default `chunk_rows` is a
     power of two that takes 8 to 16 MiB. Memory: a block and two or three chunks. A local array appears under
-    `path` once it is whole. Raises SpecError if `path` exists or an argument makes no sense, InputError if
-    the blocks do not add up to (n, d) or lose precision in `dtype`, StoreError if they cannot be written.
+    `path` once it is whole. attributes: of the array. overwrite: whether points that were written so before may be
+    replaced. Raises SpecError if something else is at `path` or an argument makes no sense, InputError if the blocks
+    do not add up to (n, d) or lose precision in `dtype`, StoreError if they cannot be written.
     """
     stored = np.dtype(dtype)
     if stored not in formats.KEPT:
@@ -101,9 +104,10 @@ def write_points(
         raise SpecError(f"n={n}, d={d}, chunk_rows={chunk_rows}: each must be at least 1")
     # No larger than the points: a chunk is stored in full, whatever part of it is used.
     rows = chunk_rows or min(formats.rows_within(CHUNK_BYTES, d * stored.itemsize), 1 << (n - 1).bit_length())
-    with new_store(formats.absolute(path)) as store:
+    with new_store(place := formats.absolute(path), overwrite) as store:
         array = zarr.create_array(
             store=store,
+            attributes=attributes or marked(place),
             shape=(n, d),
             chunks=(rows, d),
             dtype=stored,
@@ -150,25 +154,60 @@ def _checked(block: NDArray[Any], d: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     return block
 
 
+KIND = "points"
+
+
+def marked(path: str) -> dict[str, Any]:
+    """The attributes that say that points at `path` were written by us."""
+    return marks.lasting(KIND, uuid.uuid4().hex, path)
+
+
 @contextmanager
-def new_store(path: str) -> Iterator[Store]:
-    """A store for one new array, removed if that fails; if local, it bears the name `path` from the last chunk on."""
+def new_store(path: str, overwrite: bool = False) -> Iterator[Store]:
+    """A store for one new array, removed if that fails; if local, it bears the name `path` from the last chunk on.
+
+    overwrite: whether it may take the place of what bears our mark, which in an object store is deleted first.
+    """
     if not stores.is_empty(path):
-        raise SpecError(f"{path} exists already; name a new path, or remove it first")
-    place = f"{path}.{uuid.uuid4().hex}.partial" if stores.is_local(path) else path
+        mark = marks.of(path)
+        if not overwrite or mark is None or mark.kind != KIND:
+            raise exists_already(path, overwrite)
+        if not stores.is_local(path):
+            marks.remove_store(path)
+    place = files.name_aside(os.path.realpath(path)) if stores.is_local(path) else path
     kept = False
     try:
         yield stores.opened(place)
         if place != path:
-            os.rename(place, path)
+            _move(place, path, overwrite)
+            marks.sweep(path)
         kept = True
     except (ContainsArrayError, ContainsGroupError) as error:
         # Somebody else's, made meanwhile.
         kept = True
-        raise SpecError(f"{path} exists already; name a new path, or remove it first") from error
+        raise exists_already(path, overwrite) from error
     except OSError as error:
         raise StoreError(f"the points cannot be written to {path} ({error})") from error
     finally:
         if not kept:
             with suppress(Unreachable, OSError):
                 stores.remove(place)
+
+
+def _move(place: str, path: str, overwrite: bool) -> None:
+    if overwrite:
+        outputs.swap(place, path)
+    else:
+        os.rename(place, path)
+
+
+def exists_already(path: str, overwrite: bool) -> SpecError:
+    """The error for a path where something is."""
+    if overwrite:
+        return SpecError(
+            f"{path} exists and was not written by distnnd: overwrite does not replace it; name a new path"
+        )
+    return SpecError(
+        f"{path} exists already; name a new path, remove it first, or pass overwrite=True (--overwrite) to replace "
+        "what distnnd wrote there"
+    )

@@ -154,7 +154,7 @@ def _backed(source: Any) -> str | None:
 
 def _named(source: Any) -> str | None:
     """Files and data sets that hold arrays by name: of h5py, numpy, xarray."""
-    if isinstance(source, dict) or not (hasattr(source, "keys") and hasattr(source, "__getitem__")):
+    if type(source) is dict or not (hasattr(source, "keys") and hasattr(source, "__getitem__")):
         return None
     names = [name for name in source if len(getattr(source[name], "shape", ())) == 2] or list(source)
     return "give one of its arrays: " + ", ".join(f"points[{name!r}]" for name in names[:LISTED]) if names else None

@@ -29,7 +29,7 @@ from distnnd.storage.dense import open_array, open_file, reopen_mapped
 from distnnd.storage.foreign import check_missing
 from distnnd.storage.formats import Opened, Source, absolute, find_resident, keep_resident
 from distnnd.storage.points import ZarrSource, open_zarr
-from distnnd.storage.remedies import refused, remedy_for_file
+from distnnd.storage.remedies import refused, remedy_for_file, remedy_for_object
 from distnnd.storage.sparse import CsrSource, SparseSource, open_csr, open_matrix, open_npz, sparse_encoding
 from distnnd.values.errors import SpecError, StoreError, Unreachable
 from distnnd.values.metric import Metric
@@ -56,7 +56,7 @@ def is_dask_array(source: object) -> bool:
 
 def unwrapped(source: Any) -> Any:
     """The array in a DataArray of xarray, which may be a dask array; anything else as it is."""
-    return source.data if is_xarray(source) else source
+    return source.data if is_xarray(source) and hasattr(source, "data") else source
 
 
 def made_of(source: Source | SparseSource, fingerprint: dict[str, Any]) -> Source | SparseSource:
@@ -135,16 +135,20 @@ def _open_container(source: object, sparse: bool) -> Source | SparseSource:
     """The points in what is of no kind that is known by its type; SpecError says what to do about anything else."""
     if is_read_by_rows(source):
         return open_rows(source)
-    if (array := array_of(source)) is not None:
-        return open_array(array, f"<{name_of(source)}>", "numpy.asarray(points)")
     sparse_too = "a scipy sparse matrix, " if sparse else ""
-    raise SpecError(
-        refused(
-            source,
-            f"give a path, a URL, a zarr.Array, a dask array, {sparse_too}a frame of numbers, or a numpy array, "
-            "numpy.asarray(points)",
-        )
+    others = (
+        f"give a path, a URL, a zarr.Array, a dask array, {sparse_too}a frame of numbers, or a numpy array, "
+        "numpy.asarray(points)"
     )
+    try:
+        array = array_of(source)
+    except SpecError as error:
+        if remedy_for_object(source) is None:
+            raise
+        raise SpecError(refused(source, others)) from error
+    if array is None:
+        raise SpecError(refused(source, others))
+    return open_array(array, f"<{name_of(source)}>", "numpy.asarray(points)")
 
 
 def open_for(

@@ -24,7 +24,7 @@ from distnnd.storage import formats
 from distnnd.storage.documents import fill_of
 from distnnd.storage.foreign import ForeignArray, foreign_array
 from distnnd.storage.formats import Opened
-from distnnd.storage.points import CHUNK_BYTES, new_store
+from distnnd.storage.points import CHUNK_BYTES, marked, new_store
 from distnnd.storage.remedies import remedy_for_npz
 from distnnd.values.errors import InputError, SpecError, StoreError
 from distnnd.values.plan import Sparsity
@@ -174,7 +174,7 @@ class MatrixSource(SparseSource):
     def fingerprint(self) -> dict[str, Any]:
         """The shape, and of each part its length, its dtype and a digest like that of a numpy array."""
         parts = {
-            name: {"length": len(part), "dtype": part.dtype.str, **formats.sampled_digest(part, len(part))}
+            name: {"length": len(part), "dtype": part.dtype.str, **formats.digest_of(part, len(part))}
             for name, part in self.parts.items()
         }
         return {"kind": "csr", "shape": [self.n, self.d], "parts": parts}
@@ -331,16 +331,26 @@ class _Part:
             self._pending, self._at = [values[ready:].copy()], self._at + ready
 
 
-def write_csr(path: str | os.PathLike[str], blocks: Iterable[Csr], *, n: int, d: int, entries: int) -> None:
+def write_csr(
+    path: str | os.PathLike[str],
+    blocks: Iterable[Csr],
+    *,
+    n: int,
+    d: int,
+    entries: int,
+    attributes: dict[str, Any] | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write blocks of rows, together n of d columns, to a new Zarr v3 group of AnnData's layout.
 
     entries: of all blocks, at most. The arrays are uncompressed, with a crc32c in each chunk of at most 16 MiB. Memory:
-    two blocks and two chunks. A local group appears under `path` once it is whole. Raises SpecError if `path` exists,
-    InputError if the blocks do not add up, StoreError if they cannot be written.
+    two blocks and two chunks. A local group appears under `path` once it is whole. attributes, overwrite: as of
+    write_points. Raises SpecError if something else is at `path`, InputError if the blocks do not add up, StoreError if
+    they cannot be written.
     """
-    attributes = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [n, d]}
-    with new_store(formats.absolute(path)) as store:
-        group = zarr.create_group(store, attributes=attributes)
+    encoding = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [n, d]}
+    with new_store(place := formats.absolute(path), overwrite) as store:
+        group = zarr.create_group(store, attributes=encoding | (attributes or marked(place)))
         data, indices = _Part(group, "data", "<f4", entries), _Part(group, "indices", "<i4", entries)
         indptr = _Part(group, "indptr", "<i8", n + 1)
         indptr.append(np.zeros(1, np.int64))
@@ -361,8 +371,14 @@ def write_csr(path: str | os.PathLike[str], blocks: Iterable[Csr], *, n: int, d:
             part.close()
 
 
-def convert_csr(source: SparseSource, path: str | os.PathLike[str]) -> None:
+def convert_csr(
+    source: SparseSource,
+    path: str | os.PathLike[str],
+    attributes: dict[str, Any] | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write sparse points, in canonical form, to a new Zarr group, a strip at a time; raises as write_csr and read."""
     starts = range(0, source.n, source.chunk_rows)
     blocks = (source.read(start, min(start + source.chunk_rows, source.n)) for start in starts)
-    write_csr(path, blocks, n=source.n, d=source.d, entries=source.entries)
+    size = {"n": source.n, "d": source.d, "entries": source.entries}
+    write_csr(path, blocks, **size, attributes=attributes, overwrite=overwrite)

@@ -28,7 +28,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
-from ..values.errors import SpecError, Unreachable
+from ..values.errors import SpecError, StoreError, Unreachable
 from . import files
 
 # What obstore opens, by scheme: the environment that its settings come from.
@@ -166,6 +166,32 @@ class Objects(ObjectStore[Any]):  # type: ignore[misc]
         with self._telling(key):
             await super().set_if_not_exists(key, value)
 
+    def tagged(self, key: str) -> tuple[bytes | None, str | None]:
+        """An object and its etag; None for both where there is none."""
+        with self._telling(key):
+            try:
+                found = self.store.get(key)
+            except FileNotFoundError:
+                return None, None
+            return bytes(found.bytes()), found.meta["e_tag"]
+
+    def put_if(self, key: str, data: bytes, mode: Any) -> bool:
+        """Write an object in one request if `mode` ("create", or the etag it must have) allows; whether it did.
+
+        A store that knows no such conditions writes it.
+        """
+        with self._telling(key):
+            try:
+                self.store.put(key, data, mode=mode, use_multipart=False)
+            except Exception as error:
+                refused = type(error).__name__
+                if refused in ("AlreadyExistsError", "PreconditionError"):
+                    return False
+                if refused != "NotSupportedError" and not isinstance(error, NotImplementedError):
+                    raise
+                self.store.put(key, data, use_multipart=False)
+        return True
+
     async def delete(self, key: str) -> None:
         """As in Store."""
         with self._telling(key):
@@ -279,13 +305,54 @@ def put(location: str, name: str, data: bytes) -> None:
         sync(opened(location).set(name, buffer_prototype.buffer.from_bytes(data)))
 
 
-def remove(location: str, name: str = "") -> None:
-    """Delete everything below location/name."""
+def put_new(location: str, name: str, data: bytes) -> bool:
+    """Write it unless it is there already; whether it was written. Of several that try at once, one succeeds."""
     if is_local(location):
-        # Another attempt at the same task may be writing or deleting there.
-        shutil.rmtree(os.path.join(location, name), ignore_errors=True)
-    else:
+        return files.write_new(os.path.join(location, name), data)
+    store = opened(location)
+    if isinstance(store, Objects):
+        return store.put_if(name, data, "create")
+    if sync(store.exists(name)):
+        return False
+    put(location, name, data)
+    return True
+
+
+def change(location: str, name: str, changed: Callable[[bytes | None], bytes]) -> bool:
+    """Replace a document by what `changed` makes of it; False if another process replaced it meanwhile.
+
+    On local disks this holds a lock, and object stores compare etags. Other stores of fsspec compare nothing.
+    """
+    if is_local(location):
+        with files.locked(location):
+            put(location, name, changed(get(location, name)))
+        return True
+    store = opened(location)
+    if isinstance(store, Objects):
+        before, tag = store.tagged(name)
+        return store.put_if(name, changed(before), "create" if tag is None else {"e_tag": tag})
+    put(location, name, changed(get(location, name)))
+    return True
+
+
+def remove(location: str, name: str = "") -> None:
+    """Delete everything below location/name, a path of ours. A symbolic link may go, but is never followed."""
+    parts = [part for part in name.split("/") if part]
+    if {".", ".."} & set(parts) or name.startswith("/"):
+        raise StoreError(f"{name!r} does not lie below {location}: nothing is deleted")
+    if not is_local(location):
         sync(opened(location).delete_dir(name))
+        return
+    path = location
+    for part in parts:
+        if os.path.islink(path) and path != location:
+            return
+        path = os.path.join(path, part)
+    if os.path.islink(path):
+        os.unlink(path)
+    else:
+        # Another attempt at the same task may be writing or deleting there.
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def is_empty(location: str) -> bool:
@@ -293,6 +360,11 @@ def is_empty(location: str) -> bool:
     if is_local(location):
         return not os.path.lexists(location)
     return not _lists(location) or bool(sync(opened(location, read_only=True).is_empty("")))
+
+
+def is_vacant(location: str) -> bool:
+    """The same, but for an empty folder, or one in which a killed process had written nothing yet, which count too."""
+    return files.is_vacant(location) if is_local(location) else is_empty(location)
 
 
 def fetch(store: Store, wanted: Mapping[str, NDArray[np.uint8]]) -> list[bytes | None]:

@@ -51,6 +51,12 @@ class Unreachable(StoreError):
     exit_code = 1
 
 
+class InUse(StoreError):
+    """A store that another process changes while this one writes to it; nothing in it is damaged."""
+
+    exit_code = 1
+
+
 class BudgetError(DistnndError):
     """A plan that would exceed the memory or the disk it was given."""
 

@@ -59,8 +59,8 @@ class Entry(NamedTuple):
 DOMAINS = {
     "finite": "finite numbers",
     "non-negative": "finite numbers of at least 0",
-    "positions": "two columns, latitude and then longitude, in radians (in degrees with unit='degrees'): "
-    "latitudes within a quarter turn of 0, longitudes within two turns",
+    "positions": "two columns, latitude first, in radians (latitudes within pi/2, longitudes within 4 pi), or in "
+    "degrees with unit='degrees'",
     "gaps": "finite numbers, and NaN where a value is missing",
     "bits": "uint8, eight columns to a byte",
 }

@@ -17,6 +17,8 @@ from .spec import format_bytes, real_number, whole_number
 POOL = 2048
 # The bound follows this answer at least: the first few alone would end a search before it has come near.
 FOLLOWED = 10
+# Where products are compared: the largest few, of the longest rows, stand far before all others.
+FOLLOWED_PRODUCTS = 40
 # Queries that are answered together: their codes, entries and candidates are held for so many.
 AT_ONCE = 1024
 # Pivots: so many times the root of n, where searches begin; a query begins at the nearest few.
@@ -97,9 +99,9 @@ class SearchSpec:
         if self.k > n:
             raise SpecError(f"k={self.k}, but the index holds {n} rows; ask for at most {n}")
 
-    def followed(self, n: int) -> int:
+    def followed(self, metric: Metric, n: int) -> int:
         """The answer that the bound follows."""
-        return min(max(self.k, FOLLOWED), n)
+        return min(max(self.k, FOLLOWED if metric.euclidean else FOLLOWED_PRODUCTS), n)
 
     def pool(self) -> int:
         """Rows that may wait to be looked at."""
@@ -113,7 +115,7 @@ class SearchSpec:
 
     def candidates(self, metric: Metric, n: int) -> int:
         """Rows whose exact distances are computed: estimates order them almost, but not quite."""
-        return min(n, metric.selected(2 * self.k + 10))
+        return min(n, metric.selected(max(2 * self.k + 10, self.followed(metric, n))))
 
 
 @dataclass(frozen=True)
@@ -186,16 +188,20 @@ def index_row(metric: Metric, dtype: str, d: int, width: int) -> int:
 def prune_row(metric: Metric, dtype: str, d: int, k: int, degree: int, cut: bool) -> int:
     """Bytes per row of a partition that is pruned; cut: there are several, so that lists have to be completed.
 
-    Rows prepared, as they came and coded, with their lists as positions in the whole and in the partition, and lists
-    that are completed with the companions of passes and longer ones after them, or else a copy of what is written. Then
-    codes and lists alone, what was kept of them, edges, and what is reached from where.
+    Rows prepared, as they came and coded, and as they are stored, with their lists as positions in the whole and in the
+    partition, and lists that are completed with the companions of passes and longer ones after them: where neighbours
+    lie elsewhere, or are sought by distance beside those by product. Then codes, exact rows and lists alone, what was
+    kept of them, edges, and what is reached from where.
     """
     codes, width = code_bytes(metric, d), edge_width(degree)
     rows = memory.coded_bytes(metric, dtype, d) + memory.raw_bytes(metric, dtype, d) + codes
-    completing = 17 * k + 8 * companion_cap(k) + 40 if cut else 0
-    known = 12 * k + 4 * k * cut
-    edges = 4 * min(2 * k if cut else k, degree) + 4 * degree + 8 * width + 32
-    return max(rows + 12 * k + completing, rows + exact_bytes(metric, dtype, d), codes + known + edges)
+    near = 0 if metric.euclidean else k
+    completing = 17 * k + 8 * companion_cap(k) + 40 if cut or near else 0
+    known = 12 * k + 4 * k * cut + 4 * near + 20
+    kept = 4 * min(2 * k if cut else k, degree)
+    edges = (2 * kept + 8 * min(near, degree) if near else kept) + 4 * degree + 8 * width + 32
+    exact = exact_bytes(metric, dtype, d)
+    return max(rows + exact + known + completing, codes + exact + known + edges)
 
 
 def edge_width(degree: int) -> int:
@@ -206,7 +212,7 @@ def edge_width(degree: int) -> int:
 def prune_fixed(n: int, d: int, k: int, cut: bool) -> int:
     """Bytes of such a task beside them: where each row of the graph stands, a strip of points and of lists.
 
-    Where lists are completed, the finds and the holders of a pass of NN-descent.
+    cut: lists are completed, which takes the finds and the holders of a pass of NN-descent.
     """
     passes = 2 * 12 * memory.DESCENT_ROWS * memory.DESCENT_FINDS + 4 * memory.DRAWN_AT_ONCE * (memory.HOLDERS + 1)
     strips = memory.strip_rows(d) * 24 * d + 3 * 131072 * 16 * k
@@ -222,7 +228,7 @@ def lay_out_index(
     """
     degree = spec.degree(k)
     wanted = None if partitions is None else min(whole_number("partitions", partitions, 1), n)
-    row, fixed = prune_row(metric, dtype, d, k, degree, False), prune_fixed(n, d, k, False)
+    row, fixed = prune_row(metric, dtype, d, k, degree, False), prune_fixed(n, d, k, not metric.euclidean)
     cut = fixed + n * row > task_memory if wanted is None else wanted > 1
     if cut:
         row, fixed = prune_row(metric, dtype, d, k, degree, True), prune_fixed(n, d, k, True)

@@ -137,6 +137,10 @@ class BuildSpec:
         dtype: str | None = None,
     ) -> BuildSpec:
         """The spec of what a caller gives: the metric by its name or as the function itself, memory as a text too."""
+        if not (isinstance(metric, str) or callable(metric)):
+            raise SpecError(
+                f"metric is a name of docs/metrics.md or a function that numba has compiled, not {brief(metric)}"
+            )
         name, function = (metric, None) if isinstance(metric, str) else (CUSTOM, metric)
         limit = parse_bytes(memory_limit)
         if dtype is not None and dtype not in CONVERTED:

@@ -38,7 +38,7 @@ def test_index_says_what_it_made(shelf: Path, tmp_path: Path) -> None:
     assert said.code == 0
     assert {"n", "d", "degree", "edges", "partitions", "bytes", "seconds"} <= set(said.json)
     assert (said.json["n"], said.json["partitions"]) == (300, 2)
-    again = run("index", shelf / "points.zarr", tmp_path / "index.zarr", "--quiet")
+    again = run("index", shelf / "points.zarr", tmp_path / "index.zarr", "--partitions", 3, "--quiet")
     assert again.code == 2
     assert "exists" in again.err
 

@@ -362,8 +362,8 @@ def test_what_is_no_index(tmp_path: Path, made: Made) -> None:
         distnnd.open_index(tmp_path / "nothing")
     with pytest.raises(SpecError, match="no finished index"):
         distnnd.open_index(made.folder / "graph.zarr")
-    with pytest.raises(SpecError, match="exists"):
-        distnnd.build_index(made.folder / "graph.zarr", made.folder / "index.zarr")
+    with pytest.raises(SpecError, match=r"exists: it holds a finished index with partitions=1 \(now 2\)"):
+        distnnd.build_index(made.folder / "graph.zarr", made.folder / "index.zarr", partitions=2)
     with pytest.raises(StoreError, match="no graph"):
         distnnd.build_index(tmp_path / "nothing", tmp_path / "index")
 
@@ -389,7 +389,7 @@ def test_a_changed_graph_another_version_and_damage(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="checksum"):
         distnnd.open_index(index).verify()
     file.write_bytes(content)
-    edit(graph, uuid="another")
+    edit(graph, uuid="0" * 32)
     with pytest.raises(StoreError, match="changed since"):
         distnnd.open_index(index)
     edit(index, format_version="9.0")

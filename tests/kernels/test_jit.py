@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -285,3 +286,80 @@ def test_compiled_kernels_are_kept_this_way() -> None:
     kept = [made for made in ours if type(made._cache).__name__ == "FunctionCache"]
     assert len(kept) > 20
     assert all(isinstance(made._cache._cache_file, jit.OneFileEach) for made in kept)
+
+
+# --- whom the cache is open to --------------------------------------------------------------------
+
+
+def the_user(homes: dict[str, Path]) -> Path:
+    return homes["user"] / "distnnd" / f"kernels-{jit.source_digest()}"
+
+
+def test_the_cache_is_for_its_user_alone(copy: Path, homes: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.core.config, "CACHE_DIR", "")
+    before = os.umask(0)
+    try:
+        path = cache_dir(copy)
+    finally:
+        os.umask(before)
+    assert path == the_user(homes)
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (path, path.parent)] == [0o700, 0o700]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o720, 0o702])
+@pytest.mark.parametrize("which", ["the kernels", "the folder above"])
+def test_a_folder_that_others_can_write_to_is_passed_over(
+    copy: Path, homes: dict[str, Path], mode: int, which: str
+) -> None:
+    path = homes["numba"] / f"kernels-{jit.source_digest()}"
+    path.mkdir(parents=True, mode=0o700)
+    (path if which == "the kernels" else path.parent).chmod(mode)
+    with pytest.warns(UserWarning, match=r"others may write to .*numba") as warned:
+        assert cache_dir(copy) == the_user(homes)
+    assert len(warned) == 1
+    assert os.listdir(path) == []
+
+
+def test_a_sticky_folder_is_as_good_as_a_temporary_one(copy: Path, homes: dict[str, Path]) -> None:
+    homes["numba"].mkdir()
+    homes["numba"].chmod(0o1777)
+    assert cache_dir(copy).parent == homes["numba"]
+
+
+def test_a_folder_of_another_user_is_passed_over(
+    copy: Path, homes: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = loaded(copy / "distnnd" / "kernels" / "jit.py")
+    module.cache_dir()
+    module.cache_dir.cache_clear()
+    monkeypatch.setattr(os, "getuid", lambda: os.stat(homes["numba"]).st_uid + 1)
+    with pytest.warns(UserWarning, match="belongs to another user"):
+        assert module.cache_dir() != homes["numba"] / f"kernels-{jit.source_digest()}"
+
+
+def test_a_link_that_leads_to_the_cache_is_the_users_own(
+    copy: Path, homes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    homes["numba"].symlink_to(tmp_path / "real")
+    assert cache_dir(copy).parent == homes["numba"]
+    # Planted by another user, in a folder where he may.
+    tmp_path.chmod(0o1777)
+    module, lstat = loaded(copy / "distnnd" / "kernels" / "jit.py"), Path.lstat
+
+    def of_another(path: Path) -> os.stat_result:
+        status = list(lstat(path))
+        status[stat.ST_UID] += 1
+        return os.stat_result(status)
+
+    monkeypatch.setattr(Path, "lstat", of_another)
+    with pytest.warns(UserWarning, match="is a link that another user made"):
+        assert module.cache_dir() == the_user(homes)
+
+
+def test_kernels_in_a_link_are_not_loaded(copy: Path, homes: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    homes["numba"].mkdir(mode=0o700)
+    (homes["numba"] / f"kernels-{jit.source_digest()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(UserWarning, match="is a link"):
+        assert cache_dir(copy) == the_user(homes)

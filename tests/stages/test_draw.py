@@ -45,7 +45,7 @@ def drawn(
         str(folder / "g"),
         str(folder / "scratch"),
     )
-    mailbox.create(job.scratch)
+    mailbox.create(job.scratch, "0" * 32, job.out)
     for stage in (plan_scan(job), plan_collect(job), plan_probe(job), plan_truth(job)):
         SerialExecutor().run(stage, job, silent)
     draw.run_draw(job, Task("draw", number, 0))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from distnnd.kernels import compared
 from distnnd.kernels import prune as kernels
 from distnnd.kernels.codes import coded_form, coder_of, encode
+from distnnd.kernels.judge import judge_of
 from distnnd.kernels.ranges import serial
-from distnnd.stages.edges import Place, completed, mended, unfound
+from distnnd.stages.edges import Ground, Place, completed, mended, unfound
 from distnnd.stages.partition import Hands
 from distnnd.stages.prune import joined
 from distnnd.values.metric import metric_of
@@ -23,11 +25,12 @@ def placed(points: np.ndarray, k: int, partitions: int = 1):
     coder = coder_of(points, EUCLIDEAN)
     rows = encode(points, coder)
     form = coded_form(EUCLIDEAN, rows, coder)
-    codes = np.empty((n, kernels.coded_width(form.columns)), np.int8)
-    kernels.lay_out(rows, form, codes)
+    codes = np.empty((n, compared.coded_width(form.columns)), np.int8)
+    compared.lay_out(rows, form, codes)
     layout = IndexLayout(n, d, "float32", k, 2 * k, 16, partitions, n)
     job = IndexJob("uuid", IndexSpec(), layout, {}, "graph", {}, "out", "scratch")
-    return Place(job, 0, coder, EUCLIDEAN, Hands(serial, 1)), rows, kernels.with_words(codes), form
+    ground = Ground(compared.with_words(codes), judge_of(points, None, EUCLIDEAN, d), np.zeros(n, bool))
+    return Place(job, 0, coder, EUCLIDEAN, Hands(serial, 1)), rows, ground, form
 
 
 def nearest(points: np.ndarray, k: int) -> np.ndarray:
@@ -54,7 +57,7 @@ def test_short_lists_are_completed_behind_what_was_known() -> None:
 
 def test_rows_that_nobody_holds_are_found_after_mending() -> None:
     points = clustered(1500, 12)
-    place, _, coded, _ = placed(points, 7)
+    place, _, ground, _ = placed(points, 7)
     ids = nearest(points, 7)
     edges = np.full((1500, 16), -1, np.int32)
     edges[:, :7] = ids
@@ -64,37 +67,37 @@ def test_rows_that_nobody_holds_are_found_after_mending() -> None:
     edges = np.take_along_axis(edges, np.argsort(edges < 0, axis=1, kind="stable"), axis=1)
     begins, piece = np.arange(7, 1500, 90, dtype=np.int32), np.zeros(1500, np.int32)
     everyone = np.arange(1500, dtype=np.int32)
-    missed, _ = unfound(place, coded, edges, begins, piece, everyone)
+    missed, _ = unfound(place, ground, edges, begins, piece, everyone, False)
     assert set(gone.tolist()) <= set(missed.tolist())
-    more, strayed = mended(place, coded, edges, begins, piece)
+    more, strayed = mended(place, ground, edges, begins, piece)
     assert strayed == len(missed)
     assert more[: len(begins)].tolist() == begins.tolist()
     # An edge was enough for most of them.
     assert len(more) - len(begins) < len(missed) / 4
     # What was added may divert the search for another row, seldom.
-    still, _ = unfound(place, coded, edges, more, piece, everyone)
+    still, _ = unfound(place, ground, edges, more, piece, everyone, False)
     assert set(still.tolist()).isdisjoint(missed.tolist())
     assert len(still) < len(missed) / 4
 
 
 def test_a_row_without_room_around_it_becomes_a_pivot() -> None:
     points = clustered(400, 6)
-    place, _, coded, _ = placed(points, 4)
+    place, _, ground, _ = placed(points, 4)
     edges = kernels.both_ways(nearest(points, 4), 4)
     edges[np.isin(edges, [123])] = 5
     edges[edges == -1] = 6
     begins, piece = np.array([0, 200, 399], np.int32), np.zeros(400, np.int32)
-    more, _ = mended(place, coded, edges, begins, piece)
+    more, _ = mended(place, ground, edges, begins, piece)
     assert 123 in more
 
 
 def test_equals_are_as_good_as_each_other() -> None:
     points = np.repeat(clustered(5, 6), 60, axis=0)
-    place, _, coded, _ = placed(points, 4)
+    place, _, ground, _ = placed(points, 4)
     edges = np.full((300, 16), -1, np.int32)
     edges[:, 0] = np.arange(300) // 60 * 60 + (np.arange(300) + 1) % 60
     begins, piece = np.arange(0, 300, 60, dtype=np.int32), np.zeros(300, np.int32)
-    more, strayed = mended(place, coded, edges, begins, piece)
+    more, strayed = mended(place, ground, edges, begins, piece)
     assert (len(more), strayed) == (5, 0)
 
 

@@ -112,7 +112,7 @@ def test_rows_that_nothing_guides_are_routed_by_pivots(tmp_path: Path) -> None:
 
 def test_what_was_drawn_is_read_as_it_was_written(job: Job, tmp_path: Path) -> None:
     what, other = Drawn.read(job, 2), replace(job, scratch=str(tmp_path / "scratch"))
-    mailbox.create(other.scratch)
+    mailbox.create(other.scratch, "0" * 32, other.out)
     what = what._replace(narrow=what.guide)
     what.write(other, 1)
     again = Drawn.read(other, 1)

@@ -87,6 +87,17 @@ class DataArray:
     def __dask_graph__(self) -> None: ...
 
 
+class Dataset(dict[str, Any]):
+    """What is used of a Dataset of xarray."""
+
+    __module__ = "xarray.core.dataset"
+
+    def __dask_graph__(self) -> None: ...
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        raise TypeError("it holds several arrays")
+
+
 CONTAINERS: dict[str, Callable[[Array], Any]] = {
     "list of lists": lambda values: values.tolist(),
     "tuple of arrays": tuple,
@@ -233,6 +244,15 @@ def test_objects_that_hold_several_arrays_are_refused_by_their_names(tmp_path: P
                 open_source(given)
             taken = eval(remedy_in(caught.value, remedy), {"points": given})
             np.testing.assert_array_equal(rows_of(taken), points[:, : taken.shape[1]])
+
+
+def test_a_dataset_of_xarray_is_refused_by_its_names(points: Array) -> None:
+    dataset = Dataset(one=points[:, 0], rows=points)
+    with pytest.raises(SpecError) as caught:
+        open_source(dataset)
+    np.testing.assert_array_equal(
+        rows_of(eval(remedy_in(caught.value, r"points\['rows'\]"), {"points": dataset})), points
+    )
 
 
 def test_sparse_matrices_that_anndata_keeps_in_files(tmp_path: Path) -> None:

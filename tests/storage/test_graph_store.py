@@ -64,7 +64,7 @@ def test_a_commit_replaces_the_facts_in_one_piece(place: str) -> None:
     names = set(os.listdir(place))
     after = {key: FACTS[key] for key in ("n", "n_neighbors")} | {"state": "complete", "rounds": [{"number": 1}]}
     store.commit(place, after)
-    assert store.facts_of(place) == {"format_version": store.FORMAT_VERSION, **after}
+    assert store.facts_of(place) == {"format_version": store.FORMAT_VERSION, **after, "commits": 1}
     # One document: what is written beside it would have to be swapped in with it.
     assert set(os.listdir(place)) == names == {"zarr.json"}
 
@@ -108,15 +108,11 @@ def foreign_array(place: str) -> None:
     zarr.create_array(place, shape=(3, 3), dtype="float32")
 
 
-def empty_folder(place: str) -> None:
-    os.mkdir(place)
-
-
 def flat_file(place: str) -> None:
     Path(place).write_bytes(b"no store")
 
 
-@pytest.mark.parametrize("make", [foreign_group, foreign_attribute, foreign_array, empty_folder, flat_file])
+@pytest.mark.parametrize("make", [foreign_group, foreign_attribute, foreign_array, flat_file])
 def test_what_is_no_graph_is_not_taken_for_one(place: str, make: Any) -> None:
     make(place)
     with pytest.raises(SpecError, match="no graph of distnnd; name another place"):
@@ -124,6 +120,15 @@ def test_what_is_no_graph_is_not_taken_for_one(place: str, make: Any) -> None:
     with pytest.raises(SpecError, match="no graph of distnnd"):
         store.drop(place)
     assert os.path.exists(place)
+
+
+def test_an_empty_folder_is_no_store_yet(place: str) -> None:
+    """A process that was killed before the first document leaves one."""
+    os.mkdir(place)
+    Path(place, f"zarr.json.{'0' * 32}.partial").touch()
+    assert store.facts_of(place) is None
+    store.create(place, FACTS)
+    assert store.facts_of(place) == {"format_version": store.FORMAT_VERSION, **FACTS}
 
 
 def test_damaged_metadata_are_named(place: str) -> None:
@@ -346,7 +351,7 @@ def test_a_published_graph_sheds_what_only_its_build_needed(place: str) -> None:
     store.create(place, FACTS)
     write_round(place, 1, *lists())
     write_result(place, *lists())
-    mailbox.create(f"{place}/scratch/0")
+    mailbox.create(f"{place}/scratch/0", "0" * 32, place)
     for _ in range(2):  # the second time after an interruption, when nothing is left
         store.tidy(place)
         assert sorted(os.listdir(place)) == ["distances", "indices", "zarr.json"]

@@ -47,7 +47,7 @@ def some_records(length: int, record: np.dtype[Any]) -> Array:
 @pytest.fixture
 def scratch(tmp_path: Path) -> str:
     place = str(tmp_path / "scratch")
-    mailbox.create(place)
+    mailbox.create(place, "0" * 32, "out")
     return place
 
 
@@ -93,7 +93,7 @@ def test_strips_need_not_meet_the_borders_of_chunks(strips: list[int], at_once: 
 def test_any_range_comes_back_as_it_was_written(strips: list[int], record: np.dtype[Any], data: st.DataObject) -> None:
     sent = some_records(sum(strips), record)
     with tempfile.TemporaryDirectory() as scratch, mock.patch.object(mailbox, "LEAST_CHUNK", 1):
-        mailbox.create(scratch)
+        mailbox.create(scratch, "0" * 32, "out")
         writer = mailbox.RecordWriter(scratch, "1/mail/0", len(sent), record, data.draw(st.integers(1, 30)))
         for start, stop in pairwise(np.cumsum([0, *strips])):
             writer.append(sent[start:stop])
@@ -206,7 +206,7 @@ def test_what_is_dropped_is_gone_and_the_rest_is_not(scratch: str) -> None:
     with pytest.raises(StoreError, match=r"1/mail/0/rows cannot be opened"):
         mailbox.read(scratch, "1/mail/0", "rows")
     assert len(mailbox.read(scratch, "2/mail/0", "rows")) == 5
-    mailbox.discard(scratch)
+    mailbox.discard(scratch, "0" * 32)
     assert not os.path.exists(scratch)
 
 
@@ -266,7 +266,7 @@ def test_mail_is_one_file_and_a_failed_writer_leaves_none(scratch: str, monkeypa
 def test_records_go_to_other_stores_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailbox, "LEAST_CHUNK", 1)
     record, place = mailbox.found_record(3), "memory://records-of-a-test"
-    mailbox.create(place)
+    mailbox.create(place, "0" * 32, "out")
     sent = some_records(20, record)
     with mailbox.RecordWriter(place, "1/found/0", 20, record, 8) as writer:
         for first in (0, 7, 14):
@@ -277,7 +277,7 @@ def test_records_go_to_other_stores_in_chunks(monkeypatch: pytest.MonkeyPatch) -
 
 def test_other_stores_than_folders_are_looked_after_too() -> None:
     place = "memory://mailbox-of-a-test"
-    mailbox.create(place)
+    mailbox.create(place, "0" * 32, "out")
     mailbox.write(place, "1/mail/0", {"points": np.zeros((20, 3), np.uint8)})
     assert mailbox.read(place, "1/mail/0", "points").shape == (20, 3)
     group = zarr.open_group(place, mode="a")

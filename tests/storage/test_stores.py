@@ -62,7 +62,7 @@ def test_facts_are_replaced_by_one_request(s3: Server, place: str) -> None:
     s3.asked.clear()
     graph.commit(place, {"state": "complete"})
     assert s3.requests("PUT") == 1
-    assert facts.read(place, graph.KIND) == {"format_version": "1.0", "state": "complete"}
+    assert facts.read(place, graph.KIND) == {"format_version": "1.0", "state": "complete", "commits": 1}
 
 
 # --- chunks ------------------------------------------------------------------------------------------------

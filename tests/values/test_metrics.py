@@ -44,7 +44,7 @@ def test_an_entry_says_everything(name: str) -> None:
     assert entry.form == "inner" or entry.finish == "none"
     for param in entry.params:
         assert param.words
-        assert param.kind in ("number", "whole", "vector", "matrix")
+        assert param.kind in ("number", "whole", "vector", "matrix", "choice")
 
 
 def test_the_metrics_of_builds_are_those_of_the_table() -> None:
