@@ -44,6 +44,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "there and back": lambda matrix: matrix.astype(np.float64).astype(np.float32),
     "astype of the same": lambda matrix: matrix.astype(np.float32).astype(np.float64),
     "astype without a copy": lambda matrix: matrix.astype(np.float32, copy=False).astype(np.float64),
+    "copied": lambda matrix: matrix.copy().astype(np.float64),
     "pickled": lambda matrix: pickle.loads(pickle.dumps(matrix)).astype(np.float64),
     "deep copy": lambda matrix: copy.deepcopy(matrix).astype(np.float64),
 }
