@@ -124,6 +124,9 @@ def test_named_threads_build_the_same_graph(tmp_path: Path) -> None:
     done = run("build", tmp_path / "x.npy", tmp_path / "g", "--threads-per-worker", 2, "--quiet")
     assert done.code == 0, done.err
     assert graph_bytes(distnnd.open_graph(tmp_path / "g")) == graph_bytes(one)
+    done = run("index", tmp_path / "g", tmp_path / "made", "--threads-per-worker", 1, "--quiet")
+    assert done.code == 0, done.err
+    assert run("resume", tmp_path / "g", "--threads-per-worker", 1).code == 0
     index = distnnd.build_index(one, tmp_path / "i", rows, threads_per_worker=1)
     assert (index.query(rows[:5], 1)[0][:, 0] == np.arange(5)).all()
 
