@@ -289,7 +289,9 @@ class Search:
         farthest = self.result.distances[:, self.spec.k - 1]
         doubtful = self.late < farthest
         if metric.euclidean:
-            near = surrogates_near(farthest, metric) if metric.judged else farthest
+            # Where too few were found the last is at infinity, which no angle is.
+            with np.errstate(invalid="ignore"):
+                near = surrogates_near(farthest, metric) if metric.judged else farthest
             doubtful |= (near > 0) & (near < TELLING * coder.step**2)
         return np.flatnonzero(doubtful)
 
