@@ -1,8 +1,8 @@
 """`python -m benchmarks.index_scale [part of a name ...] [--rows N]`: indexes of points and queries of uneven scale.
 
-Recall of the ten nearest of new queries, in float64. Ours is shown as it is asked by default, beside what the index says
-of itself, and then with hnswlib (M=16, ef_construction=200) where both look at the nearest `ef` rows. Recall alone is
-measured, no time. Writes benchmarks/results/index_scale.md.
+Recall of the ten nearest of new queries, in float64. Ours is shown as it is asked by default, beside what the index
+says of itself, and then with hnswlib (M=16, ef_construction=200) where both look at the nearest `ef` rows. Recall alone
+is measured, no time. Writes benchmarks/results/index_scale.md.
 """
 
 from __future__ import annotations

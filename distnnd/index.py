@@ -124,14 +124,19 @@ def build_index(
             mailbox.discard(work)
             if spool.scratch == f"{target}/scratch":
                 mailbox.discard(spool.scratch)
-        made = open_index(target, metric=function)
-        if made.recall is not None and made.recall.estimate < POOR:
-            warnings.warn(
-                f"the index at {target} finds {made.recall.estimate:.3f} of true neighbours as it is asked by default: "
-                f"measured {made.recall}; ask with a larger epsilon or ef, or build the graph with more n_neighbors",
-                stacklevel=2,
-            )
-        return made
+        return _told(open_index(target, metric=function))
+
+
+def _told(index: Index) -> Index:
+    """The index itself, after a warning where its recall is poor."""
+    recall = index.recall
+    if recall is not None and recall.estimate < POOR:
+        warnings.warn(
+            f"the index at {index.location} finds {recall.estimate:.3f} of true neighbours as it is asked by default: "
+            f"measured {recall}; ask with a larger epsilon or ef, or build the graph with more n_neighbors",
+            stacklevel=3,
+        )
+    return index
 
 
 def _carry_out(job: IndexJob, executor: Any, listen: Listener) -> None:
@@ -348,6 +353,11 @@ class Index:
             f"<distnnd.Index of {self.n:,} rows{parts}, {self.metric}, {facts['edges'] / self.n:.1f} edges a row, "
             f"{format_bytes(facts['bytes'])} at {self.location}>"
         )
+
+
+def ask_by_rows(index: Index, queries: Any) -> None:
+    """Ask a small index by exact rows, whatever its codes tell, so that what this needs is compiled."""
+    query.try_rows(query.Opened(index.location, index.facts, True, index.function), queries)
 
 
 def batches(asked: Source) -> Iterator[Any]:
