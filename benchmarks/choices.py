@@ -70,7 +70,7 @@ def chosen(choice: Choice) -> Iterator[None]:
     from distnnd.stages import leaves, passes
     from distnnd.values import partitioning
 
-    stream = importlib.import_module("distnnd.building")
+    stream = importlib.import_module("distnnd.stream")
 
     def times(function: Callable[..., int], factor: float, more: int = 0) -> Callable[..., int]:
         return lambda *given: max(1, round(function(*given) * factor) + more)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .building import build, plan
     from .graph import Graph, open_graph
-    from .index import Index, build_index, open_index
+    from .index import Index, open_index
     from .index_plan import plan_index
+    from .indexing import build_index
     from .values.errors import (
         BudgetError,
         DistnndError,
@@ -59,7 +60,7 @@ _HOMES = {
     "plan": "building",
     "open_graph": "graph",
     "plan_index": "index_plan",
-    "build_index": "index",
+    "build_index": "indexing",
     "open_index": "index",
     "warmup": "warming",
     "Graph": "graph",

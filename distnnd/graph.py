@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from .index import Index
-from .index import build_index as index_of
+from .indexing import build_index as index_of
 from .progress import listening
 from .runtime.events import Listener, told
 from .runtime.lazy import lazy_blocks

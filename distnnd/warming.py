@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .building import carry_out
 from .graph import Graph, open_graph
-from .index import Index, build_index
+from .indexing import ask_by_rows, build_index
 from .kernels import apart
 from .kernels.codes import coder_of, encode
 from .kernels.groups import keep_range
@@ -30,7 +29,6 @@ from .kernels.lanes import LANES
 from .kernels.merge import permute
 from .kernels.neighbours import empty
 from .kernels.projection import project, projection_of, sampled
-from .kernels.prune import SLACK, diversify
 from .kernels.rows import prepare
 from .kernels.settled import Cells, Seen, find_exact, find_unwanted
 from .progress import listening
@@ -38,15 +36,14 @@ from .runtime.cluster import on_each_worker
 from .runtime.events import Compiling, Listener, silent, told
 from .runtime.serial import SerialExecutor
 from .sources import Points
-from .stages.query import Opened, check_queries, search_for
 from .storage.source import Source, SparseSource, open_source
 from .storage.sparse import open_parts
 from .storage.spool import Spool
+from .stream import carry_out
 from .underway import Build
 from .values.errors import DistnndError, SpecError
 from .values.metric import METRICS, described, metric_of, of_sparse
 from .values.plan import Layout
-from .values.searching import SearchSpec
 from .values.sparse_plan import check_sparse
 from .values.spec import DTYPES, BuildSpec
 
@@ -279,17 +276,7 @@ def ask_tiny(graph: Graph, source: Source, place: str) -> None:
         index = build_index(graph, f"{place}-{partitions}", source, partitions=partitions)
         for allowed in (None, [0, 1], range(graph.n - 1)):
             index.query(queries, 5, filter=None if allowed is None else np.array(allowed))
-        compare_tiny(index, queries)
-
-
-def compare_tiny(index: Index, queries: np.ndarray) -> None:
-    """Ask an index by exact rows, as is done where codes cannot tell, and prune a few of its rows by them."""
-    opened = Opened(index.location, index.facts, True, index.function)
-    opened.exact = True
-    for allowed in (None, np.ones(index.n, np.uint8)):
-        search_for(opened, check_queries(queries, index.facts, opened.metric), SearchSpec(5), allowed)
-    part, ids = opened.part(0, index.n), np.ones((2, 2), np.int32)
-    diversify(part.compared(True), ids, SLACK, 1.0, 0, np.arange(2, dtype=np.int32), ids.copy())
+        ask_by_rows(index, queries)
 
 
 def listed_source(points: np.ndarray) -> SparseSource:

@@ -13,7 +13,7 @@ import distributed
 import numpy as np
 import pytest
 
-import distnnd.building  # noqa: F401  tests change what it chooses
+import distnnd.stream  # noqa: F401  tests change what it chooses
 from distnnd.kernels import apart
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage import stores

@@ -41,11 +41,13 @@ HOUSE = {
     "index_plan": Room(5,  "values storage stages runtime",             ""),
     "testing": Room(5,     "values sources",                            ""),
     "index":   Room(6,     "values storage stages runtime sources progress index_plan", ""),
+    "indexing": Room(7,    "values storage stages runtime sources progress index_plan index", ""),
     "underway": Room(5,    "values storage runtime sources",            ""),
-    "graph":   Room(7,     "values storage stages runtime sources progress index", ""),
-    "building": Room(8,    "values storage stages runtime progress graph sources underway", ""),
-    "warming": Room(9,     "values kernels storage runtime progress graph building index sources underway", "numpy"),
-    "faces":   Room(10,    "values storage runtime.events progress graph building index index_plan warming",
+    "stream":  Room(6,     "values storage stages runtime underway",    ""),
+    "graph":   Room(8,     "values storage stages runtime sources progress index indexing", ""),
+    "building": Room(9,    "values storage stages runtime progress graph sources underway stream", ""),
+    "warming": Room(10,    "values kernels storage runtime progress graph stream indexing sources underway", "numpy"),
+    "faces":   Room(11,    "values storage runtime.events progress graph building index index_plan indexing warming",
                                                                         "numpy click matplotlib "
                                                                         "scipy.sparse sklearn anndata"),
 }

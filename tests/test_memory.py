@@ -127,7 +127,7 @@ def test_tasks_stay_under_their_projection(tmp_path, cut, partitions, metric, dt
 
 @pytest.mark.skipif(not STATUS.exists(), reason="reads /proc, which only Linux has")
 def test_what_finds_settled_rows_stays_under_its_projection(tmp_path, cut, monkeypatch):
-    monkeypatch.setattr(sys.modules["distnnd.building"], "finished", lambda build, done: len(done) >= 2)
+    monkeypatch.setattr(sys.modules["distnnd.stream"], "finished", lambda build, done: len(done) >= 2)
     cut(4, 8192, cap=30_000)
     points = stored_points(tmp_path / "p.zarr", 40_000, "float32", 3)
     distnnd.build(points[:36_000], client=SerialExecutor())

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..index import Index, build_index, open_index
+from ..index import Index, open_index
 from ..index_plan import plan_index
+from ..indexing import build_index
 from ..progress import listening
 from ..storage.source import open_source
 from ..values.errors import SpecError

@@ -13,6 +13,7 @@ from ..kernels.compared import Coded, Exact, offer_all, with_words
 from ..kernels.judge import Judge, judge_of
 from ..kernels.merge import fold
 from ..kernels.neighbours import Lists, empty, sort_rows
+from ..kernels.prune import SLACK, diversify
 from ..kernels.ranges import even_cuts
 from ..kernels.rows import stays_narrow
 from ..kernels.signposts import compare_all
@@ -231,6 +232,15 @@ def search_for(
     return search
 
 
+def try_rows(opened: Opened, queries: np.ndarray) -> None:
+    """Search for queries by exact rows, and prune a few of these, whatever codes tell: for what this compiles."""
+    points, opened.exact = check_queries(queries, opened.facts, opened.metric), True
+    for allowed in (None, np.ones(opened.layout.n, np.uint8)):
+        search_for(opened, points, SearchSpec(), allowed)
+    ids, rows = np.ones((2, 2), np.int32), np.arange(2, dtype=np.int32)
+    diversify(opened.part(0, opened.layout.n).compared(True), ids, SLACK, 1.0, 0, rows, ids.copy())
+
+
 class Search:
     """A batch of queries on its way. result: their lists so far; doubts: how many queries exact rows were asked for."""
 
@@ -296,7 +306,9 @@ class Search:
         farthest = self.result.distances[:, self.spec.k - 1]
         doubtful = self.late < farthest
         if metric.euclidean:
-            near = surrogates_near(farthest, metric) if metric.judged else farthest
+            # Where too few were found the last is at infinity, which no angle is.
+            with np.errstate(invalid="ignore"):
+                near = surrogates_near(farthest, metric) if metric.judged else farthest
             doubtful |= (near > 0) & (near < TELLING * coder.step**2)
         return np.flatnonzero(doubtful)
 

@@ -206,7 +206,7 @@ def test_a_choice_changes_one_thing_and_only_while_it_is_tried(choice: choices.C
     from distnnd.stages import leaves, passes
     from distnnd.values.partitioning import companion_cap, leaf_fanout, leaf_rows
 
-    stream = importlib.import_module("distnnd.building")
+    stream = importlib.import_module("distnnd.stream")
 
     def now() -> tuple[int, ...]:
         lists = stream.first_width(15, 10_000, 0.95)

@@ -33,7 +33,7 @@ from distnnd.values.units import TREE_ROWS, Unit, least_unit
 from tests.conftest import all_distances, clustered, graph_bytes, true_recall
 
 N, K, BLOCK, PARTITIONS, ROUNDS = 6000, 5, 2048, 5, 3
-BUILD = sys.modules["distnnd.building"]
+BUILD = sys.modules["distnnd.stream"]
 
 
 @pytest.fixture
