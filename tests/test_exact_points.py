@@ -55,7 +55,7 @@ def true_distances(points: np.ndarray, metric: str, rows: np.ndarray) -> np.ndar
 
 
 def true_recall(graph: distnnd.Graph, points: np.ndarray, metric: str = "euclidean") -> float:
-    rows = np.random.default_rng(1).choice(len(points), 300, replace=False)
+    rows = np.random.default_rng(1).choice(len(points), min(len(points), 300), replace=False)
     between = true_distances(points, metric, rows)
     kth = np.sort(between, axis=1)[:, K - 1 : K]
     ids = graph.indices[:][rows]
@@ -142,7 +142,20 @@ def test_same_bytes_from_memory_file_and_dask_and_by_any_number_of_threads(tmp_p
 def test_numbers_of_16_bits_and_truths_are_told_by_float32() -> None:
     for points in (whole(-(2**15), 2**15, 100, 3).astype(np.int16), whole(0, 2, 100, 30).astype(bool)):
         assert distnnd.plan(points, K).layout.dtype == "float32"
-    assert distnnd.plan(whole(0, 9, 100, 3), K).layout.dtype == "float64"
+    assert distnnd.plan(whole(2**30, 2**31, 100, 3), K).layout.dtype == "float64"
+
+
+def test_arrays_of_wide_numbers_that_float32_holds_give_the_bytes_of_float32() -> None:
+    narrow = normal(500, 4).astype(np.float32)
+    graph = distnnd.build(narrow, None, K)
+    for points in (narrow.astype(np.float64), narrow.tolist()):
+        again = distnnd.build(points, None, K)
+        np.testing.assert_array_equal(again.indices[:], graph.indices[:])
+        np.testing.assert_array_equal(again.distances[:], graph.distances[:])
+        assert again.verify(points)["recomputed"] == 500
+    # Unit length is rounded by float32, so directions are compared in float64.
+    assert distnnd.plan(narrow.astype(np.float64), K, metric="cosine").layout.dtype == "float64"
+    assert distnnd.plan(narrow.astype(np.float64) * 1e-30, K).layout.dtype == "float64"
 
 
 # --- where rounding is asked for -------------------------------------------------------------------
@@ -229,3 +242,21 @@ def test_an_index_answers_for_the_numbers_as_given(tmp_path, name: str, metric: 
     assert index.recall is not None
     assert index.recall.estimate > 0.9
     index.close()
+
+
+def test_rows_too_small_beside_the_largest_are_told() -> None:
+    points = normal(200, 4) * np.where(np.arange(200) < 100, 1e-60, 1)[:, None]
+    with pytest.warns(UserWarning, match="100 of 200 rows are so small beside"):
+        distnnd.build(points, None, K)
+
+
+def test_a_metric_of_ones_own_gets_rows_of_float64() -> None:
+    import numba
+
+    @numba.njit
+    def taxicab(x, y):
+        return np.abs(x - y).sum()
+
+    points = 1e9 + np.random.default_rng(0).random((200, 6))
+    graph = distnnd.build(points, None, K, metric=taxicab)
+    assert true_recall(graph, points, "manhattan") == 1

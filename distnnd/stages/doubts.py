@@ -6,7 +6,7 @@ from collections import Counter
 
 from ..kernels.transforms import like_degrees
 from ..values.plan import Job, Report
-from .rounding import count_equal
+from .rounding import count_equal, count_vanishing
 
 
 def doubts_of(job: Job, reports: list[Report]) -> list[str]:
@@ -15,7 +15,9 @@ def doubts_of(job: Job, reports: list[Report]) -> list[str]:
     for report in reports:
         signs.update(report.counters)
     equal = count_equal(job, [int(report.counters["rounded"]) for report in reports])
-    doubts = [like_degrees(signs), became_equal(job, equal), vanish(job, int(signs["tiny"]))]
+    largest = max(report.counters.get("largest", 0.0) for report in reports)
+    smaller = far_smaller(job, count_vanishing(job, signs, largest), largest)
+    doubts = [like_degrees(signs), became_equal(job, equal), vanish(job, int(signs["tiny"])), smaller]
     return [doubt for doubt in doubts if doubt is not None]
 
 
@@ -41,4 +43,15 @@ def vanish(job: Job, rows: int) -> str | None:
     return (
         f"{rows:,} of {job.layout.n:,} rows hold no number beyond 1e-15, and squares of such numbers vanish from "
         'float32: distances between these rows are told as 0. Build with dtype="float64", or scale the data up'
+    )
+
+
+def far_smaller(job: Job, rows: int, largest: float) -> str | None:
+    """Of float64 rows that are too small beside the largest."""
+    if not rows:
+        return None
+    return (
+        f"{rows:,} of {job.layout.n:,} rows are so small beside {largest:g}, the largest number, that squares between "
+        "them vanish from float32, in which distances are told: they are told as 0. Leave the largest rows out, or "
+        "scale them down"
     )

@@ -7,6 +7,7 @@ Shift); where the points are rounded as they are read, it is counted how many ro
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -23,8 +24,12 @@ from .measured import measured
 CENTRE = 8  # part of a seed, after those of other stages
 # Rows of which the median is the centre.
 ROWS = 1024
-# The largest number after scaling: its squares, and their sums, are far from the ends of float32.
-LARGEST = 2.0**48
+# The largest number after scaling, by the root of the columns: sums of squares stay below float32's largest number.
+LARGEST = 2.0**58
+# Squares of smaller numbers vanish from float32.
+LEAST = 2.0**-63
+# Sizes of rows are counted by so many powers of two, under such names.
+STEP, SIZE = 16, "size "
 # Of about so many rows at most it is told whether they became equal.
 COMPARED = 2**20
 
@@ -67,8 +72,31 @@ def shift_of(job: Job, largest: float) -> Shift:
         centre = tuple(mailbox.read(job.scratch, "centre/all", "row").tolist())
     if job.kind.unit or largest == 0:
         return Shift(centre)
-    # No number is farther from the centre than twice the largest.
-    return Shift(centre, 2.0 ** math.floor(math.log2(LARGEST / (2 * largest))))
+    return Shift(centre, scale_for(job, largest))
+
+
+def scale_for(job: Job, largest: float) -> float:
+    """The power of two that brings the largest number near LARGEST; none is farther from the centre than twice it."""
+    columns = job.kind.laid_out_columns(job.layout.d)
+    return 2.0 ** math.floor(math.log2(LARGEST / (2 * largest * columns**0.5)))
+
+
+def sizes_of(reach: np.ndarray) -> dict[str, int]:
+    """How many rows have their largest number within which powers of two; reach: that number, float64[m]."""
+    powers, counts = np.unique(np.frexp(reach[reach > 0])[1] // STEP, return_counts=True)
+    return {f"{SIZE}{power}": int(count) for power, count in zip(powers, counts, strict=True)}
+
+
+def count_vanishing(job: Job, counters: Mapping[str, float], largest: float) -> int:
+    """How many float64 rows are so much smaller than the largest that float32 loses squares between them.
+
+    counters: of the scan, with those of `sizes_of`. Metrics without an inner form look at the rows themselves.
+    """
+    if not job.kind.double or job.kind.form != "inner" or largest == 0:
+        return 0
+    told = math.log2(LEAST / scale_for(job, largest))
+    sizes = {int(name.removeprefix(SIZE)): count for name, count in counters.items() if name.startswith(SIZE)}
+    return int(sum(count for power, count in sizes.items() if STEP * (power + 1) <= told))
 
 
 # --- rows that rounding made equal -----------------------------------------------------------------
@@ -93,6 +121,8 @@ def note_rounding(job: Job, task: Task) -> int:
 
 def rounds(source: Source | SparseSource, row: int) -> bool:
     """Whether numbers like those of that row may be rounded as they are read."""
+    if isinstance(source, Source) and source.lossless:
+        return False
     stored = source.stored_dtype if isinstance(source, SparseSource) else source.as_stored(row, row + 1).dtype
     if stored.kind in "iu" and source.dtype == np.float64:
         return stored.itemsize == 8

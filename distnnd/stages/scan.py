@@ -17,7 +17,7 @@ from ..values.plan import Job, Report, Stage, Task
 from ..values.points import together
 from .measured import measured
 from .points import PROBES, SAMPLE, chosen_rows, read_strips
-from .rounding import note_rounding, rows_for_centre
+from .rounding import note_rounding, rows_for_centre, sizes_of
 
 # The largest difference of float64 numbers that a distance may be made of.
 LARGEST_DISTANCE = 1e37
@@ -65,7 +65,9 @@ def run_scan(job: Job, task: Task) -> tuple[dict[str, float], int, int]:
             largest = largest if largest >= LEAST else largest_of(strip)
             tiny += count_tiny(strip)
         elif job.kind.double and not job.kind.unit:
-            largest = max(largest, float(np.abs(transform(strip, job.kind)).max(initial=0)))
+            reach = np.abs(transform(strip, job.kind)).max(axis=1)
+            largest = max(largest, float(reach.max()))
+            signs.update(sizes_of(reach))
         if job.kind.unit:
             zero_rows += int(vacant(strip, job.kind).sum())
         elif not job.kind.euclidean:

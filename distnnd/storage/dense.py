@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ from .formats import (
 )
 from .remedies import remedy_for_file
 
+# Squares of smaller or larger numbers, or their sums, would not be told by float32.
+LEAST_TOLD, MOST_TOLD = 1e-15, 1e15
+
 # --- arrays in memory ------------------------------------------------------------------------------------
 
 
@@ -32,6 +35,12 @@ class ArraySource(Source):
     """Points in a numpy array of any strides and byte order."""
 
     array: NDArray[Any]
+    told_by_float32: bool = False
+
+    @property
+    def lossless(self) -> bool:
+        """As in Source."""
+        return self.told_by_float32
 
     def _stored_rows(self, start: int, stop: int) -> NDArray[Any]:
         return self.array[start:stop]
@@ -57,6 +66,25 @@ def open_array(array: NDArray[Any], where: str = "<numpy array>", given: str = "
         return MappedSource.over(path, offset, (n, d), (array.strides[0], array.strides[1]), array.dtype)
     rows = rows_within(READ_BYTES, d * array.itemsize)
     return keep_resident(ArraySource(n, d, dtype, rows, where, None, np.asarray(array)))
+
+
+def narrowed(source: Source) -> Source:
+    """The source read as float32, if it is an array in memory of float64 or wide integers that float32 holds all of.
+
+    Numbers whose squares vanish from float32, or overflow it, are not what it holds.
+    """
+    if not isinstance(source, ArraySource) or source.dtype != np.float64:
+        return source
+    for start in range(0, source.n, source.chunk_rows):
+        given = source.array[start : start + source.chunk_rows]
+        with np.errstate(over="ignore", invalid="ignore"):
+            rounded = given.astype(np.float32)
+        sizes = np.abs(rounded)
+        if not ((rounded == given) & ((sizes == 0) | ((sizes > LEAST_TOLD) & (sizes < MOST_TOLD)))).all():
+            return source
+    # Tasks find points in memory by their token.
+    source.release()
+    return keep_resident(replace(source, dtype=np.dtype(np.float32), told_by_float32=True))
 
 
 def _mapping_of(array: NDArray[Any]) -> tuple[str, int] | None:

@@ -90,6 +90,11 @@ class Source(Opened):
     def _stored_rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows [start, stop) in any layout and stored dtype; may be a view of someone's memory."""
 
+    @property
+    def lossless(self) -> bool:
+        """Whether it is known that `read` rounds no number that is stored."""
+        return False
+
     def as_stored(self, start: int, stop: int) -> NDArray[Any]:
         """Rows [start, stop) in the dtype in which they are stored, which `read` may round; not to be written to."""
         self.check_range(start, stop)

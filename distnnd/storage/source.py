@@ -25,7 +25,7 @@ from distnnd.storage.containers import (
     open_rows,
 )
 from distnnd.storage.converted import converted
-from distnnd.storage.dense import open_array, open_file, reopen_mapped
+from distnnd.storage.dense import narrowed, open_array, open_file, reopen_mapped
 from distnnd.storage.foreign import check_missing
 from distnnd.storage.formats import Opened, Source, absolute, find_resident, keep_resident
 from distnnd.storage.points import ZarrSource, open_zarr
@@ -156,14 +156,17 @@ def open_for(
 ) -> Source | SparseSource:
     """The points as builds by this metric take them, see open_source: truths packed where it compares bits.
 
-    dtype: "float32" or "float64", as which they are read; None for the dtype that suits them. SpecError where sparse
-    points are asked for as float64.
+    dtype: "float32" or "float64", as which they are read; None for the dtype that suits them: arrays in memory of
+    float64 numbers that float32 holds are read as float32, unless the metric scales rows to unit length, which float32
+    would round. SpecError where sparse points are asked for as float64.
     """
     opened = open_source(source, component, sparse=True, missing=missing)
     if isinstance(opened, SparseSource):
         check_sparse_dtype(dtype)
         return opened
-    return packed(opened) if metric.bits else converted(opened, dtype)
+    if metric.bits:
+        return packed(opened)
+    return converted(opened, dtype) if dtype is not None or metric.unit else narrowed(opened)
 
 
 def check_sparse_dtype(dtype: str | None) -> None:
