@@ -79,6 +79,25 @@ def test_points_of_uneven_scale(tmp_path: Path, name: str) -> None:
     assert distances[:, 0].max() == 0
 
 
+@pytest.mark.parametrize("name", ["clusters 1,000 widths apart", "few rows 100 times as far out", "heavy tails"])
+def test_an_index_in_partitions_of_uneven_scale(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distnnd.values import searching
+
+    points, queries = sets(name)
+    index, true = make(tmp_path / "here", points, queries, partitions=3).index, between(queries, points)
+    assert recall_of(index.query(queries)[0], true) > 0.93
+    monkeypatch.setattr(searching, "OWN", 0)
+    limit = index.plan().index - 1
+    assert not index.plan(limit).whole
+    ids, distances = index.query(queries, memory_limit=limit)
+    assert recall_of(ids, true) > 0.93
+    np.testing.assert_allclose(distances, np.take_along_axis(true, ids, 1), rtol=1e-4, atol=1e-4)
+    allowed = np.random.default_rng(0).random(N) < 0.9
+    found = index.query(queries, filter=allowed)[0]
+    assert allowed[found].all()
+    assert recall_of(found, np.where(allowed, true, np.inf)) > 0.93
+
+
 def test_rows_that_codes_blur_are_searched_exactly_among_others(tmp_path: Path) -> None:
     # One row in fifty is in a cluster that is a thousandth as wide as all others: too few for the index to go by rows.
     points = normal(N)

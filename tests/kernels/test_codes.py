@@ -18,6 +18,7 @@ from distnnd.kernels.codes import (
     Coder,
     Rows,
     add_up,
+    beyond,
     coded_form,
     coder_of,
     encode,
@@ -344,3 +345,12 @@ def test_gather_pack_and_multiply_make_the_estimates(name: str, dtype: type) -> 
     squares = coded.squares if metric.euclidean else np.zeros(40, np.int32)
     told = squares[5:13, None] + squares - 2 * out[:, :40]
     np.testing.assert_array_equal(told, estimated(coded, coded, form)[5:13])
+
+
+def test_rows_beyond_the_reach_of_codes_are_known() -> None:
+    points = np.random.default_rng(0).normal(size=(4000, 6)).astype(np.float32)
+    points[[3, 17], 2] = [1e5, -1e5]
+    coder = coder_of(points, EUCLIDEAN)
+    assert coder.cuts
+    assert np.flatnonzero(beyond(points, coder)).tolist() == [3, 17]
+    assert not beyond(points, coder._replace(exact=True)).any()
