@@ -310,7 +310,7 @@ def test_real_rows_out_of_core_within_a_bound(tmp_path: Path) -> None:
         if isinstance(event, BuildEnd):
             ends.append(event)
 
-    limit = {"memory_limit": "500MiB", "n_workers": 1}
+    limit = {"memory_limit": "300MiB", "n_workers": 1}
     # The first of the two finds kernels that are not on disk; what the memory of a compiler is, is measured elsewhere.
     for place in ("first", "second"):
         graph = distnnd.build(tmp_path / "x.zarr", tmp_path / place, metric="cosine", progress=listen, **limit)
