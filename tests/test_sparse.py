@@ -258,7 +258,7 @@ def test_plans_by_sketches_keep_within_the_memory(memory: str) -> None:
     assert limit is not None
     plan = plan_sparse(BuildSpec(metric="cosine"), extent, Workers(limit))
     assert plan.layout.partitions > 1
-    assert plan.peak <= 0.7 * limit
+    assert plan.peak <= limit
     assert plan.layout.cap >= 1024
 
 
@@ -273,9 +273,9 @@ def test_a_plan_reads_no_more_than_a_sample_and_keeps_within_its_memory(tmp_path
     assert extent.sparsity.most(8192) == matrix.nnz
     plan = distnnd.plan(tmp_path / "x.zarr", metric="cosine", memory_limit="2GiB")
     assert "sparse" in str(plan)
-    assert plan.peak <= 0.7 * 2 * 2**30
+    assert plan.peak <= 2 * 2**30
     with pytest.raises(BudgetError, match="memory_limit="):
-        distnnd.plan(tmp_path / "x.zarr", metric="cosine", memory_limit="400MiB")
+        distnnd.plan(tmp_path / "x.zarr", metric="cosine", memory_limit="240MiB")
 
 
 @pytest.mark.skipif(not TFIDF.is_file(), reason="needs the TF-IDF rows")
@@ -288,10 +288,10 @@ def test_real_rows_out_of_core_within_a_bound(tmp_path: Path) -> None:
         if isinstance(event, BuildEnd):
             ends.append(event)
 
-    limit = {"memory_limit": "500MiB", "n_workers": 1}
+    limit = {"memory_limit": "300MiB", "n_workers": 1}
     # The first of the two finds kernels that are not on disk; what the memory of a compiler is, is measured elsewhere.
     for place in ("first", "second"):
         graph = distnnd.build(tmp_path / "x.zarr", tmp_path / place, metric="cosine", progress=listen, **limit)
-    assert graph.facts["layout"]["partitions"] >= 8
-    assert ends[1].peak < 500 * 2**20
+    assert graph.facts["layout"]["partitions"] >= 2
+    assert ends[1].peak < 300 * 2**20
     assert graph_bytes(graph) == graph_bytes(whole)

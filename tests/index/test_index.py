@@ -296,7 +296,7 @@ def test_partitions_find_what_the_whole_finds(tmp_path: Path, monkeypatch: pytes
 
 def test_a_plan_refuses_what_does_not_fit(made: Made, tmp_path: Path) -> None:
     with pytest.raises(distnnd.BudgetError, match="MiB"):
-        distnnd.build_index(made.folder / "graph.zarr", tmp_path / "index", memory_limit="330MiB")
+        distnnd.build_index(made.folder / "graph.zarr", tmp_path / "index", memory_limit="240MiB")
     assert not (tmp_path / "index").exists()
 
 

@@ -36,7 +36,7 @@ from distnnd.runtime.serial import SerialExecutor
 project, projected = projection.project, []
 projection.WORTH_IT = 1000
 projection.project = lambda *arguments: projected.append(1) or project(*arguments)
-graph = distnnd.build(*sys.argv[1:3], metric=sys.argv[3], memory_limit="580MiB", client=SerialExecutor(1))
+graph = distnnd.build(*sys.argv[1:3], metric=sys.argv[3], partitions=3, client=SerialExecutor(1))
 assert graph.facts["layout"]["partitions"] > 1
 assert len(projected) > 1, "partitions that need axes"
 digest = hashlib.sha256(graph.indices[:].tobytes() + graph.distances[:].tobytes())
