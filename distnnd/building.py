@@ -13,7 +13,7 @@ from .progress import listening
 from .runtime.clients import check_client
 from .runtime.cluster import executor_for, machine_for
 from .runtime.events import BuildEnd, BuildStart, Compiling, Listener
-from .sources import Opened, extent_of, is_sparse, named_points, open_points, plan_for, within_reach
+from .sources import Opened, extent_of, is_sparse, known_dtype, named_points, open_points, plan_for, within_reach
 from .stages.measured import compiling_told
 from .stages.points import check_points
 from .storage import graph as store
@@ -143,7 +143,8 @@ def build(
         opened = open_points(source, spec.kind, component, missing, dtype)
         if opened is not source:
             stack.callback(opened.release)
-        spec = spec.for_points(opened.dtype.name, is_sparse(opened))
+        sparse = is_sparse(opened)
+        spec = spec.for_points(known_dtype(opened), sparse)
         check_opened(spec, opened)
         points = named_points(opened)._replace(missing=missing)
         final = place = None if out is None else store.place_of(out)
@@ -155,6 +156,7 @@ def build(
             workers = executor_for(client, spec.memory_limit, n_workers, threads_per_worker)
             executor = stack.enter_context(workers)
             points = within_reach(points, executor, spool)
+            spec = spec.for_points(points.source.dtype.name, sparse)
             _run(Build(spec, points, spool.out, spool.scratch, executor, listen))
         else:
             found_again(place, spool.scratch, listen)

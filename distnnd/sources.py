@@ -16,6 +16,7 @@ from .runtime.lazy import blocks_of_rows, packed_lazily, store_lazily, with_chec
 from .runtime.serial import Executor, Machine
 from .storage.converted import ConvertedSource, converted
 from .storage.declared import WHERE, Declared, declared, kept_chunk, packed_chunk
+from .storage.dense import holds_in_float32
 from .storage.source import Source, SparseSource, check_sparse_dtype, is_dask_array, open_for, unwrapped
 from .storage.spool import Spool, spooled_rows
 from .values.budget import Workers
@@ -35,12 +36,14 @@ FORCED: dict[object, Cut] = {}
 class LazyPoints:
     """The points of a dask array, of which nothing is computed yet; what it says of itself has been checked.
 
-    read_as: the dtype as which dense points are read, None for the one that suits them.
+    read_as: the dtype as which dense points are read, None for the one that suits them; narrow: whether float64 numbers
+    that float32 holds are read as float32, which is known once they are computed.
     """
 
     array: Any
     said: Declared
     read_as: str | None = None
+    narrow: bool = False
     location: str = WHERE
 
     @property
@@ -80,7 +83,10 @@ class LazyPoints:
             dtype = said.dtype.name
             store_lazily(executor, chunks.astype(dtype), spool.target(said.n, said.d, dtype))
         points = spool.spooled(self.fingerprint())
-        return converted(points, self.read_as) if isinstance(points, Source) else points
+        if not isinstance(points, Source):
+            return points
+        narrow = self.narrow and holds_in_float32(points)
+        return converted(points, "float32" if narrow else self.read_as)
 
 
 Opened = Source | SparseSource | LazyPoints
@@ -120,7 +126,14 @@ def open_points(
     promised = declared(source, metric.bits)
     if promised.sparse:
         check_sparse_dtype(dtype)
-    return LazyPoints(source, promised, None if promised.sparse or promised.packed else dtype)
+    if promised.sparse or promised.packed:
+        return LazyPoints(source, promised)
+    return LazyPoints(source, promised, dtype, dtype is None and promised.dtype == np.float64 and not metric.unit)
+
+
+def known_dtype(opened: Opened) -> str | None:
+    """As which dtype points are compared; None where that is known only once they are computed."""
+    return None if isinstance(opened, LazyPoints) and opened.narrow else str(opened.dtype.name)
 
 
 def within_reach(points: Points, executor: Executor, spool: Spool) -> Points:

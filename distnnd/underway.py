@@ -259,6 +259,9 @@ def differences(found: dict[str, Any], spec: BuildSpec) -> str:
     """
     # Earlier versions read all points as the dtype that the layout names.
     now, was, free = spec.to_json(), {"dtype": read_as(found), **as_stored(found["spec"])}, set(FREE)
+    if now["dtype"] is None:
+        # What a dask array holds is known once it is computed.
+        free.add("dtype")
     if found["state"] == "complete" and missed(found) and now["max_rounds"] > was["max_rounds"]:
         free.discard("max_rounds")
     differ = [name for name in now if name not in free and was.get(name) != now[name]]

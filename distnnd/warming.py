@@ -199,7 +199,8 @@ def warm_process(kinds: list[Kind], listen: Listener = silent) -> Warmed:
             build_tiny(kind, layout)
         put_tiny()
         narrow_tiny()
-        for dtype in (np.float32, np.float64, np.int8):
+        doubles = [np.float64] if any(kind.dtype == "float64" for kind in kinds) else []
+        for dtype in (np.float32, np.int8, *doubles):
             walk_tiny(dtype)
     now = tally()
     new = now.since(before)

@@ -16,8 +16,8 @@ Distances are float32; the largest float32 stands for all that is larger. No fin
 or inf. Rows whose squares overflow float32 are refused. Points are refused too if all of their squares would vanish
 from float32 and the metric compares by squares.
 
-The metric may also be a function of your own, `f(x, y)` of two rows of float32 (of float64 where the points are float64 or
-whole numbers of 32 bits and more), compiled by numba (`@numba.njit`),
+The metric may also be a function of your own, `f(x, y)` of two rows of float32 (of float64 where the points are float64
+or whole numbers of 32 bits and more), compiled by numba (`@numba.njit`),
 symmetric and finite: `distnnd.build(points, out, metric=f)`, or `--metric module:f`. A graph stores the name `custom`
 for it, not the function. To verify the graph, open it with `open_graph(out, metric=f)`.
 

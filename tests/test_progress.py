@@ -171,7 +171,7 @@ def test_build_warns_the_caller_of_a_missed_target(tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(5000, 30)).astype(np.float32)
     with pytest.warns(UserWarning, match="was not reached") as caught:
         distnnd.build(points, n_neighbors=5, target_recall=1.0, max_rounds=1)
-    assert [warning.filename for warning in caught if warning.category is UserWarning] == [__file__]
+    assert [warning.filename for warning in caught if warning.category is distnnd.DistnndWarning] == [__file__]
 
 
 def test_build_passes_errors_on(points: Path) -> None:

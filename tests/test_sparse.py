@@ -20,6 +20,7 @@ from distnnd.runtime.events import BuildEnd, TaskEnd
 from distnnd.runtime.serial import SerialExecutor
 from distnnd.storage.source import open_source
 from distnnd.storage.sparse import convert_csr
+from distnnd.testing import forced_partitions
 from distnnd.values import sparse_plan
 from distnnd.values.errors import BudgetError, InputError, SpecError
 from distnnd.values.metric import metric_of, of_sparse
@@ -212,7 +213,8 @@ def test_an_index_of_sparse_points_is_refused(tmp_path: Path) -> None:
 def test_processes_find_the_same(processes: Any) -> None:
     matrix = words(3000, 200)
     serial = distnnd.build(matrix, n_neighbors=5, metric="cosine", client=SerialExecutor())
-    spread = distnnd.build(matrix, n_neighbors=5, metric="cosine", client=processes)
+    with forced_partitions(3):
+        spread = distnnd.build(matrix, n_neighbors=5, metric="cosine", client=processes)
     assert spread.facts["layout"]["partitions"] == 3
     assert graph_bytes(spread) == graph_bytes(serial)
 

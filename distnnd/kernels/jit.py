@@ -25,8 +25,6 @@ import numba
 from numba.core import config, event
 from numba.core.serialize import dumps
 
-from ..values.errors import DistnndWarning
-
 # Reassociation lets reductions run in vector lanes; NaN and inf keep their meaning.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
@@ -110,7 +108,6 @@ def _warn_of(refused: list[str], instead: Path | None) -> None:
         warnings.warn(
             f"compiled kernels are not taken from where others could have put them ({'; '.join(refused)}): {where}. "
             "Make that folder writable for you alone (chmod 700), or name another one by NUMBA_CACHE_DIR",
-            DistnndWarning,
             stacklevel=2,
         )
 

@@ -46,6 +46,12 @@ def check_compiles(function: Any, rows: Rows) -> None:
     except TypeError as error:
         raise _refusal(function, rows, f"{error} where it is given {len(arguments)} arguments") from None
 
+    # A copy: within a kernel the function itself is compiled with the kernel's flags, unless it has been compiled
+    # before, and then its sums are rounded otherwise than on workers. What was declared for some types compiles for no
+    # others.
+    if function._can_compile:
+        function = numba.jit(**function.targetoptions)(function.py_func)
+
     # Made anew each time: the type of the function is its argument, and nothing of it should outlive the check.
     @numba.njit
     def called(own, both):

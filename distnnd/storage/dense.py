@@ -73,18 +73,23 @@ def narrowed(source: Source) -> Source:
 
     Numbers whose squares vanish from float32, or overflow it, are not what it holds.
     """
-    if not isinstance(source, ArraySource) or source.dtype != np.float64:
+    if not isinstance(source, ArraySource) or source.dtype != np.float64 or not holds_in_float32(source):
         return source
+    # Tasks find points in memory by their token.
+    source.release()
+    return keep_resident(replace(source, dtype=np.dtype(np.float32), told_by_float32=True))
+
+
+def holds_in_float32(source: Source) -> bool:
+    """Whether float32 holds all numbers of the points and their squares; it ends at the first one that it does not."""
     for start in range(0, source.n, source.chunk_rows):
-        given = source.array[start : start + source.chunk_rows]
+        given = source.as_stored(start, min(start + source.chunk_rows, source.n))
         with np.errstate(over="ignore", invalid="ignore"):
             rounded = given.astype(np.float32)
         sizes = np.abs(rounded)
         if not ((rounded == given) & ((sizes == 0) | ((sizes > LEAST_TOLD) & (sizes < MOST_TOLD)))).all():
-            return source
-    # Tasks find points in memory by their token.
-    source.release()
-    return keep_resident(replace(source, dtype=np.dtype(np.float32), told_by_float32=True))
+            return False
+    return True
 
 
 def _mapping_of(array: NDArray[Any]) -> tuple[str, int] | None:

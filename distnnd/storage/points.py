@@ -146,10 +146,11 @@ def _whole_chunks(
 
 
 def _checked(block: NDArray[Any], d: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """`block`; raises InputError unless it is (rows, d) and `dtype` holds what it would be read as."""
+    """`block`; raises InputError unless it is (rows, d) and `dtype` holds what it would be read as, or is float32."""
     if block.ndim != 2 or block.shape[1] != d:
         raise InputError(f"a block of shape {block.shape} does not have rows of {d} values")
-    if not np.can_cast(formats.points_dtype(block.dtype, "a block"), dtype, "safe"):
+    # To float32 whatever is wider is rounded, as points may be that are compared.
+    if not np.can_cast(formats.points_dtype(block.dtype, "a block"), dtype, "safe") and dtype != np.float32:
         raise InputError(f"a block of {block.dtype} would lose precision as {dtype}; convert it first")
     return block
 

@@ -137,7 +137,8 @@ def as_built(metric: Metric) -> Metric:
 
 def of_points(metric: Metric, dtype: str | None) -> Metric:
     """The metric as dense points of that dtype take it: rows of float64 are prepared in float64."""
-    return metric._replace(double=dtype == "float64")
+    double = dtype == "float64"
+    return metric if metric.double == double else metric._replace(double=double)
 
 
 def of_sparse(metric: Metric) -> Metric:
@@ -179,7 +180,7 @@ def metric_of(name: str, params: Mapping[str, Any] | None = None, d: int | None 
 def metric_behind(facts: Mapping[str, Any]) -> Metric:
     """The metric of a graph, from its facts, as its points take it."""
     metric = OWN if facts["metric"] == CUSTOM else metric_of(facts["metric"], facts["spec"]["metric_params"])
-    return of_sparse(metric) if of_sparse_points(facts) else of_points(metric, facts["layout"]["dtype"])
+    return of_sparse(metric) if of_sparse_points(facts) else of_points(metric, facts.get("layout", {}).get("dtype"))
 
 
 def function_of(facts: Mapping[str, Any], metric: Any, place: str) -> Callable[..., float] | None:

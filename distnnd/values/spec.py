@@ -185,8 +185,8 @@ class BuildSpec:
         metric = OWN if self.metric == CUSTOM else as_built(metric_of(self.metric, self.metric_params))
         return of_points(metric, self.dtype)
 
-    def for_points(self, dtype: str, sparse: bool) -> BuildSpec:
-        """The same for points that are read as `dtype`."""
+    def for_points(self, dtype: str | None, sparse: bool) -> BuildSpec:
+        """The same for points that are read as `dtype`, None while that is unknown."""
         return replace(self, dtype=None if sparse else dtype)
 
     def check_metric(self, d: int | None = None) -> None:
@@ -219,8 +219,8 @@ class BuildSpec:
 
 def read_as(facts: Mapping[str, Any]) -> str | None:
     """As which dtype the points of a graph with these facts are read, where they might be given as another."""
-    dtype = facts["layout"]["dtype"]
-    return dtype if dtype in CONVERTED and facts["layout"].get("entries") is None else None
+    layout = facts.get("layout", {})
+    return layout.get("dtype") if layout.get("dtype") in CONVERTED and layout.get("entries") is None else None
 
 
 def _as_lists(value: Any) -> Any:

@@ -236,9 +236,9 @@ def test_duplicates_and_few_rows(tmp_path: Path) -> None:
 
 
 def test_the_same_bytes_again_and_by_threads(tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distnnd.runtime import cluster
+    from distnnd.runtime import threads
 
-    monkeypatch.setattr(cluster, "CPU_COUNT", 3)
+    monkeypatch.setattr(threads, "CPU_COUNT", 3)
     distnnd.build_index(made.folder / "graph.zarr", tmp_path / "again")
     for name in ("codes", "rows", "edges", "order", "pivots", "pieces"):
         one, other = (next((place / name).rglob("c/*")) for place in (made.folder / "index.zarr", tmp_path / "again"))

@@ -85,7 +85,10 @@ def test_what_does_not_compile_is_refused_before_anything_runs(
     tmp_path: Path, points: np.ndarray, metric: Any, said: str
 ) -> None:
     wanted = rf"metric {metric.__name__} cannot be used: it gets two rows of dtype float32 and shape \(5,\).*: .*{said}"
-    for attempt in (lambda: distnnd.build(points, tmp_path / "g", 3, metric), lambda: distnnd.plan(points, 3, metric)):
+    for attempt in (
+        lambda: distnnd.build(points, tmp_path / "g", 3, metric=metric),
+        lambda: distnnd.plan(points, 3, metric=metric),
+    ):
         with pytest.raises(distnnd.SpecError, match=wanted) as caught:
             attempt()
         assert "\n" not in str(caught.value)
@@ -95,12 +98,12 @@ def test_what_does_not_compile_is_refused_before_anything_runs(
 def test_sparse_rows_are_told_as_they_come(tmp_path: Path) -> None:
     rows = sparse.csr_matrix(TRUTHS.astype(np.float32))
     with pytest.raises(distnnd.SpecError, match=r"columns \(int32\) and values \(float32\) of one sparse row"):
-        distnnd.build(rows, tmp_path / "g", 3, unlike)
+        distnnd.build(rows, tmp_path / "g", 3, metric=unlike)
     assert not (tmp_path / "g").exists()
 
 
 def test_the_remedy_works() -> None:
-    graph = distnnd.build(TRUTHS, None, 3, unlike)
+    graph = distnnd.build(TRUTHS, None, 3, metric=unlike)
     differ = (TRUTHS[:, None] != TRUTHS).sum(axis=2).astype(np.float32)
     np.fill_diagonal(differ, np.inf)
     np.testing.assert_array_equal(graph.distances[:], np.sort(differ, axis=1)[:, :3])

@@ -25,6 +25,7 @@ from distnnd.runtime.serial import SerialExecutor
 from distnnd.runtime.threads import VARIABLES, in_turn, threads_available
 from distnnd.values.budget import USABLE
 from distnnd.values.plan import Job, Layout, Report, Stage, Task
+from distnnd.values.spec import BuildSpec
 from tests.conftest import clustered, graph_bytes
 from tests.faces.command_line import run
 from tests.test_floors import ROOT
@@ -152,7 +153,7 @@ def work(job: Job, task: Task) -> Report:
 
 
 def a_job(**more: int) -> Job:
-    return replace(Job("gate", distnnd.BuildSpec(), Layout(10, 2, "float32", 10), {}, "", ""), **more)
+    return replace(Job("gate", BuildSpec(), Layout(10, 2, "float32", 10), {}, "", ""), **more)
 
 
 def test_tasks_of_one_build_wait_for_each_other_and_not_for_those_of_another() -> None:

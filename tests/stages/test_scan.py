@@ -14,10 +14,10 @@ from distnnd.values.metric import METRICS, metric_of
 def test_the_first_number_that_is_none_is_named(dtype: type, bad: float) -> None:
     strip = np.random.default_rng(1).normal(size=(40, 7)).astype(dtype)
     strip[20:, 2] = np.finfo(dtype).max if dtype == np.float16 else 0
-    check_finite(strip, 100)
+    check_finite(strip, 100, 1e18)
     strip[[7, 7, 30], [5, 6, 0]] = bad
     with pytest.raises(InputError, match=f"row 107, column 5 holds {bad}: no distance"):
-        check_finite(strip, 100)
+        check_finite(strip, 100, 1e18)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.uint8])

@@ -67,7 +67,7 @@ def test_the_unit_of_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, po
     for limit, rows in ((48, 48), (30, 24), (11, 4), (1, 4)):
         monkeypatch.setattr(zarr_points, "WHOLE_SHARD_BYTES", limit * D * 4)
         assert open_source(sharded).chunk_rows == rows
-    assert open_source(np.broadcast_to(np.float32(0), (10, 128))).chunk_rows == 16384
+    assert open_source(np.broadcast_to(np.float32(0), (10, 128))).chunk_rows == 8192
     assert open_source(np.broadcast_to(np.float32(0), (1, 9 << 20))).chunk_rows == 1
 
 
@@ -290,7 +290,7 @@ def split(array: Array, *borders: int) -> Iterator[Array]:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    dtype=st.sampled_from(formats.NARROW),
+    dtype=st.sampled_from(formats.KEPT),
     chunk_rows=st.sampled_from([None, 1, 7, 8, 52, 53, 100]),
     borders=st.lists(st.integers(0, N), max_size=12),
 )
@@ -360,7 +360,7 @@ def test_blocks_that_do_not_fit_leave_nothing_behind(tmp_path: Path, blocks: Any
 
 def test_arguments_that_make_no_sense(tmp_path: Path, points: Array) -> None:
     whole: dict[str, Any] = {"n": N, "d": D, "dtype": "float32"}
-    for wrong in ({"dtype": "float64"}, {"dtype": ">f4"}, {"n": 0}, {"d": -1}, {"chunk_rows": 0}):
+    for wrong in ({"dtype": "int16"}, {"dtype": ">f4"}, {"n": 0}, {"d": -1}, {"chunk_rows": 0}):
         with pytest.raises(SpecError, match=r"not as|at least 1"):
             write_points(tmp_path / "p", [points], **whole | wrong)
     (tmp_path / "p").mkdir()
