@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "complex": (lambda x: x + 1j, distnnd.InputError, r"numpy\.hstack\(\[points\.real, points\.imag\]\)"),
     "datetime": (lambda x: x.astype("i8").astype("M8[s]"), distnnd.InputError, "take differences"),
     "timedelta": (lambda x: x.astype("i8").astype("m8[s]"), distnnd.InputError, "choose a unit"),
-    "object": (lambda x: x.astype(object), distnnd.InputError, r'points\.astype\("float32"\)'),
+    "object": (lambda x: x.astype(object), distnnd.InputError, r'points\.astype\("float64"\)'),
     "text": (lambda x: x.astype(str), distnnd.InputError, "into numbers"),
     "masked": (lambda x: da.ma.masked_less(x, -2), distnnd.InputError, r"dask\.array\.ma\.filled\(points, value\)"),
     "1-d": (lambda x: x[:, 0], distnnd.InputError, r"points\.reshape\(-1, 1\)"),
@@ -184,7 +184,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "a frame of truths and numbers": (
         lambda x: frame_of(x, truth=True),
         distnnd.SpecError,
-        r'points\.astype\("float32"\)\.to_dask_array\(lengths=True\)',
+        r'points\.astype\("float64"\)\.to_dask_array\(lengths=True\)',
     ),
     "a frame with names": (lambda x: frame_of(x, name="x"), distnnd.InputError, "'name'"),
     "a column of a frame": (lambda x: frame_of(x)["a"], distnnd.SpecError, r"points\.to_frame\(\)"),

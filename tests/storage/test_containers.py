@@ -171,7 +171,7 @@ def test_missing_numbers_of_a_frame_become_nan_which_the_scan_names(points: Arra
         ([], InputError, "without rows"),
         ([[1, 2], [3]], InputError, "row 1 of the list has 1 values and row 0 has 2"),
         ([[1.0, "a"]], InputError, "text"),
-        ([[1.0, None]], InputError, r'numpy\.asarray\(points\)\.astype\("float32"\)'),
+        ([[1.0, None]], InputError, r'numpy\.asarray\(points\)\.astype\("float64"\)'),
         (["a.npy", "b.npy"], SpecError, "give one path"),
         ([scipy.sparse.eye(3, format="csr")], SpecError, r"scipy\.sparse\.vstack\(points\)"),
         ({"a": [1, 2]}, SpecError, r"points\.values\(\)"),
