@@ -184,7 +184,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "a frame of truths and numbers": (
         lambda x: frame_of(x, truth=True),
         distnnd.SpecError,
-        r'points\.astype\("float64"\)\.to_dask_array\(lengths=True\)',
+        r'points\.astype\("float32"\)\.to_dask_array\(lengths=True\)',
     ),
     "a frame with names": (lambda x: frame_of(x, name="x"), distnnd.InputError, "'name'"),
     "a column of a frame": (lambda x: frame_of(x)["a"], distnnd.SpecError, r"points\.to_frame\(\)"),
