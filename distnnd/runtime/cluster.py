@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -320,12 +321,15 @@ UP_TO_THE_LIMIT = {f"distributed.worker.memory.{name}": False for name in ("spil
     "distributed.worker.memory.terminate": 1.0
 }
 
+_starting = threading.Lock()
+
 
 @contextmanager
 def _temporary(n_workers: int | None, memory_limit: int | None, threads: int | None = None) -> Iterator[DaskExecutor]:
     dask_is_used()
     machine = local_machine(memory_limit, n_workers, threads)
-    with dask.config.set(UNWATCHED | UP_TO_THE_LIMIT), noting_scripts_run_again():
+    # One after the other: Dask's settings are the whole process's, and so is what it imports as a cluster starts.
+    with _starting, dask.config.set(UNWATCHED | UP_TO_THE_LIMIT), noting_scripts_run_again():
         cluster = _local_cluster(machine, memory_limit, n_workers)
     with cluster, distributed.Client(cluster, set_as_default=False) as client:
         yield DaskExecutor(client, machine)
